@@ -1,0 +1,42 @@
+# Build helpers: one library per folder, one executable per test file group.
+
+option(PREGATE_TESTS "Build the tests" ON)
+option(PREGATE_BENCH "Build the benchmarks" ON)
+option(PREGATE_FUZZ "Build the libFuzzer targets (needs clang)" OFF)
+set(PREGATE_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined")
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+# -ffp-contract=off: whether a*b+c is fused must be our choice, not the optimiser's, so that one row
+# gives the same bits wherever it is computed.
+add_library(pregate_options INTERFACE)
+target_compile_options(pregate_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror -ffp-contract=off)
+target_include_directories(pregate_options INTERFACE ${PROJECT_SOURCE_DIR})
+if(PREGATE_SANITIZE)
+  target_compile_options(pregate_options INTERFACE
+    -fsanitize=${PREGATE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(pregate_options INTERFACE -fsanitize=${PREGATE_SANITIZE})
+endif()
+
+# pregate_library(<folder> SOURCES a.cc b.cc DEPS pregate_base Boost::headers)
+function(pregate_library folder)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(pregate_${folder} STATIC ${ARG_SOURCES})
+  target_link_libraries(pregate_${folder} PUBLIC pregate_options ${ARG_DEPS})
+endfunction()
+
+# pregate_test(<name> SOURCES x_test.cc DEPS pregate_base LABELS unit): one GoogleTest executable,
+# registered with ctest as one test per TEST().
+function(pregate_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE pregate_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE PREGATE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+    PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}")
+endfunction()

@@ -1,0 +1,143 @@
+// The arithmetic of a model on one device. reference/ is written to be read; every other back end
+// is tested against it (tests/conformance/compute_test.cc), with a tolerance per format.
+//
+// One row's result never depends on the other rows of a call, nor on the number of threads: a
+// request gets the same bits alone or in a batch, in one prefill chunk or in many.
+//
+// Letters in the comments: n rows (tokens), h hidden size, f intermediate size, d head size.
+// A back end is used by one thread at a time; it spreads the work over its own team.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "compute/types.h"
+
+namespace pregate::compute {
+
+/// The weights of y = W x in the layout a back end likes best. Immutable.
+class PackedMatrix {
+ public:
+  virtual ~PackedMatrix() = default;
+  virtual WeightFormat format() const = 0;
+  virtual size_t out_features() const = 0;
+  virtual size_t in_features() const = 0;
+  virtual size_t bytes() const = 0;
+};
+
+/// A gated feed-forward block, down(silu(gate(x)) * up(x)): an expert, a shared expert or a dense
+/// MLP. Immutable.
+class PackedExpert {
+ public:
+  virtual ~PackedExpert() = default;
+  virtual WeightFormat format() const = 0;
+  virtual size_t hidden_size() const = 0;
+  virtual size_t intermediate_size() const = 0;
+  virtual size_t bytes() const = 0;
+};
+
+/// Where a checkpoint keeps the three matrices of a PackedExpert: gate and up [f, h], down [h, f].
+struct ExpertSource {
+  SourceMatrix gate, up, down;
+};
+
+/// One expert applied to some rows: for each i, out[out_rows[i]] += gates[i] * expert(x[rows[i]]).
+/// The product is rounded to f32 before it is added, and tasks are added in the order given, so
+/// that adding the products elsewhere in the same order gives the same bits.
+struct ExpertTask {
+  const PackedExpert* expert = nullptr;
+  std::span<const uint32_t> rows;
+  std::span<const uint32_t> out_rows;
+  std::span<const float> gates;
+};
+
+/// Tokens per block of the paged KV cache.
+inline constexpr size_t kKvBlockTokens = 16;
+
+struct KvShape {
+  size_t num_layers = 0;
+  size_t num_kv_heads = 0;
+  size_t head_dim = 0;
+  DType dtype = DType::kBf16;  ///< kF32 or kBf16.
+};
+
+/// Keys and values of `num_blocks` blocks of kKvBlockTokens tokens, for all layers.
+class KvStorage {
+ public:
+  virtual ~KvStorage() = default;
+  virtual const KvShape& shape() const = 0;
+  virtual size_t num_blocks() const = 0;
+};
+
+/// Consecutive rows of a step that belong to one sequence. The token at position p has its keys and
+/// values in block blocks[p / kKvBlockTokens].
+struct SequenceRows {
+  size_t first_row = 0;
+  size_t num_rows = 0;
+  size_t first_position = 0;  ///< Of the first row.
+  std::span<const uint32_t> blocks;
+};
+
+struct AttentionOptions {
+  size_t layer = 0;
+  size_t num_heads = 0;  ///< Query heads; a multiple of the KV heads.
+  float scale = 1.0f;
+  size_t window = 0;  ///< Position p sees (p - window, p]; 0: all up to p.
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  /// For logs and metrics, for example "cpu/avx2".
+  virtual std::string name() const = 0;
+
+  // Weights. The source may be unmapped afterwards. Errors: kDataLoss for a NaN or infinite weight
+  // (naming row and column), kInvalidArgument for shapes that do not fit together.
+  virtual Result<std::unique_ptr<PackedMatrix>> pack(const SourceMatrix& weights,
+                                                     WeightFormat format) = 0;
+  virtual Result<std::unique_ptr<PackedExpert>> pack_expert(const ExpertSource& weights,
+                                                            WeightFormat format) = 0;
+
+  /// Writes x.rows * encoded_row_bytes(format, x.cols) bytes. The same bits on every back end.
+  virtual void encode(Matrix<const float> x, WeightFormat format, std::byte* out) = 0;
+  /// y [n, out] = x [n, in] W^T (+ bias [out], if not empty). x.format == weights.format().
+  virtual void linear(const EncodedRows& x, const PackedMatrix& weights,
+                      std::span<const float> bias, Matrix<float> y) = 0;
+  /// Sets `out` [*, h] to zero, then applies the tasks. x [n, h].
+  virtual void experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
+                       Matrix<float> out) = 0;
+
+  /// y = x / rms(x) * weight over groups of weight.size() columns (x.cols is a multiple of it:
+  /// one group is the usual norm, one per head is QK-norm). x and y may be the same.
+  virtual void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
+                        Matrix<float> y) = 0;
+  /// Rotary embedding in place, halves paired (x[j], x[j + r/2]) in each head of `head_dim`
+  /// columns, where r / 2 = cos.cols; columns from r on stay. cos, sin [n, r/2].
+  virtual void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
+                      Matrix<const float> sin) = 0;
+
+  virtual size_t kv_block_bytes(const KvShape& shape) const = 0;
+  virtual Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape,
+                                                         size_t num_blocks) = 0;
+  /// Stores keys and values [n, kv_heads * d] of the rows of each sequence at their positions.
+  virtual void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
+                        Matrix<const float> keys, Matrix<const float> values) = 0;
+  /// Causal attention of q [n, heads * d] over what is stored up to each row's position (itself
+  /// included). out [n, heads * d].
+  virtual void attention(const KvStorage& kv, const AttentionOptions& options,
+                         std::span<const SequenceRows> sequences, Matrix<const float> q,
+                         Matrix<float> out) = 0;
+};
+
+/// name: "cpu" (the fastest kernels this processor runs), "cpu/avx512", "cpu/avx2", "cpu/generic"
+/// or "reference". `threads` must outlive the back end. Error: kInvalidArgument with the known
+/// names, kUnimplemented if this processor cannot run it.
+Result<std::unique_ptr<Backend>> make_backend(const std::string& name, ThreadPool& threads);
+
+/// The names make_backend() accepts on this machine, without the "cpu" alias.
+std::vector<std::string> available_backends();
+
+}  // namespace pregate::compute

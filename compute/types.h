@@ -1,0 +1,83 @@
+// Views and number formats that every back end shares. Views own nothing and never outlive the call
+// they are passed to, unless a class says so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace pregate::compute {
+
+/// Element types of checkpoint files and of the KV cache.
+enum class DType : uint8_t { kF32 = 0, kBf16 = 1, kF16 = 2 };
+
+constexpr size_t dtype_bytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+
+/// How weights are kept and multiplied. The rows they are multiplied with are encoded to match
+/// ("encoded rows" below). Sums are f32 always. The number travels on the wire.
+enum class WeightFormat : uint8_t {
+  kF32 = 0,
+  kBf16 = 1,  ///< Weights and rows rounded to bf16.
+  kQ8 = 2,    ///< int8 with one f32 scale per group of kQ8Group inputs, weights and rows alike.
+};
+
+/// Inputs that share a scale in WeightFormat::kQ8. 128 keeps scales under 4 % of the weight bytes
+/// and lets a kernel run 128 int8 products before it must leave integers.
+inline constexpr size_t kQ8Group = 128;
+
+/// Row-major, `stride` elements from one row to the next.
+template <typename T>
+struct Matrix {
+  T* data = nullptr;
+  size_t rows = 0;
+  size_t cols = 0;
+  size_t stride = 0;
+
+  Matrix() = default;
+  Matrix(T* d, size_t r, size_t c) : data(d), rows(r), cols(c), stride(c) {}
+  Matrix(T* d, size_t r, size_t c, size_t s) : data(d), rows(r), cols(c), stride(s) {}
+  // A view of mutable elements serves where a view of constant ones is asked for.
+  operator Matrix<const T>() const { return {data, rows, cols, stride}; }
+
+  std::span<T> row(size_t r) const { return {data + r * stride, cols}; }
+  Matrix slice_rows(size_t first, size_t count) const {
+    return {data + first * stride, count, cols, stride};
+  }
+};
+
+/// A weight as it lies in a checkpoint: [rows = out features, cols = in features], row-major and
+/// contiguous; not necessarily aligned.
+struct SourceMatrix {
+  const std::byte* data = nullptr;
+  DType dtype = DType::kF32;
+  size_t rows = 0;
+  size_t cols = 0;
+};
+
+/// Rows in the input format of a kernel, which is also how they travel between processes: a row
+/// computed elsewhere gives what it gives here. One row takes encoded_row_bytes(format, cols):
+///   kF32   cols x f32
+///   kBf16  cols x bf16
+///   kQ8    with G = ceil(cols / kQ8Group): G x f32 scale, then G * kQ8Group x int8 (zero padded);
+///          scale = max|x| / 127 over the group, value = round-to-nearest-even(x / scale).
+/// Little-endian. `data` must be aligned to 4 bytes.
+struct EncodedRows {
+  WeightFormat format = WeightFormat::kF32;
+  size_t rows = 0;
+  size_t cols = 0;
+  const std::byte* data = nullptr;
+};
+
+constexpr size_t encoded_row_bytes(WeightFormat format, size_t cols) {
+  switch (format) {
+    case WeightFormat::kF32:
+      return cols * 4;
+    case WeightFormat::kBf16:
+      return cols * 2;
+    case WeightFormat::kQ8:
+      return (cols + kQ8Group - 1) / kQ8Group * (4 + kQ8Group);
+  }
+  return 0;
+}
+
+}  // namespace pregate::compute

@@ -1,0 +1,43 @@
+// A model directory as Hugging Face lays it out: config.json, *.safetensors,
+// generation_config.json.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "compute/types.h"
+#include "model/config.h"
+
+namespace pregate::model {
+
+class Family;  // model/families/family.h
+
+/// A tensor where it lies in a mapped file; valid while the Checkpoint lives.
+struct TensorView {
+  const std::byte* data = nullptr;
+  compute::DType dtype = compute::DType::kF32;
+  std::vector<size_t> shape;
+  size_t bytes = 0;
+};
+
+/// Immutable after open(); thread-safe.
+class Checkpoint {
+ public:
+  /// Reads the config and the headers of the weight files, not the weights. Errors name file and
+  /// field or tensor.
+  static Result<std::shared_ptr<const Checkpoint>> open(const std::filesystem::path& directory);
+  virtual ~Checkpoint() = default;
+
+  virtual const std::filesystem::path& directory() const = 0;
+  virtual const ModelConfig& config() const = 0;
+  virtual const Family& family() const = 0;
+  virtual bool has_tensor(const std::string& name) const = 0;
+  /// kNotFound if there is none of that name.
+  virtual Result<TensorView> tensor(const std::string& name) const = 0;
+  virtual std::vector<std::string> tensor_names() const = 0;
+};
+
+}  // namespace pregate::model

@@ -1,0 +1,68 @@
+// What a checkpoint's config.json says, in one form for all families.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+
+namespace pregate::model {
+
+enum class RopeType { kDefault, kLinear, kDynamic, kYarn, kLlama3 };
+
+/// Names as in transformers' rope_parameters / rope_scaling.
+struct RopeConfig {
+  RopeType type = RopeType::kDefault;
+  double theta = 10000.0;
+  double partial_rotary_factor = 1.0;
+  double factor = 1.0;
+  size_t original_max_position = 0;
+  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
+  bool truncate = true;                                  // yarn
+  std::optional<double> attention_factor;                // yarn
+  std::optional<double> mscale, mscale_all_dim;          // yarn
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+};
+
+/// Where RMS norms are applied to queries and keys before rotation.
+enum class QkNorm { kNone, kPerHead, kFull };
+
+struct LayerConfig {
+  bool is_moe = true;
+  size_t intermediate_size = 0;  ///< Of the dense MLP, where the layer is not MoE.
+  size_t window = 0;             ///< Sliding attention window in tokens; 0: full attention.
+};
+
+struct ModelConfig {
+  std::string architecture;  ///< For example "OlmoeForCausalLM".
+  size_t vocab_size = 0;     ///< Rows of the embedding; may exceed the tokenizer's.
+  size_t hidden_size = 0;
+  size_t num_heads = 0;
+  size_t num_kv_heads = 0;
+  size_t head_dim = 0;
+  size_t max_position = 0;  ///< Longest sequence the model was configured for, in tokens.
+  double rms_norm_eps = 1e-5;
+  RopeConfig rope;
+  QkNorm qk_norm = QkNorm::kNone;
+  bool qkv_bias = false;
+  bool attention_out_bias = false;
+  std::optional<double> clip_qkv;
+  bool tie_embeddings = false;
+
+  size_t num_experts = 0;  ///< Per MoE layer.
+  size_t top_k = 0;
+  size_t expert_intermediate_size = 0;
+  size_t shared_intermediate_size = 0;  ///< 0: no shared expert.
+  bool norm_topk_prob = false;
+
+  std::vector<LayerConfig> layers;
+
+  TokenId bos_token = -1;           ///< -1: none.
+  std::vector<TokenId> eos_tokens;  ///< From generation_config.json, else config.json.
+
+  size_t num_layers() const { return layers.size(); }
+};
+
+}  // namespace pregate::model

@@ -1,0 +1,54 @@
+// From a checkpoint to weights a back end can use.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "compute/backend.h"
+#include "model/config.h"
+
+namespace pregate::model {
+
+class Checkpoint;  // model/checkpoint/checkpoint.h
+
+/// Called now and then from the loading thread with the bytes packed so far and in all.
+using LoadProgress = std::function<void(size_t done_bytes, size_t total_bytes)>;
+
+using MatrixPtr = std::unique_ptr<compute::PackedMatrix>;
+using ExpertPtr = std::unique_ptr<compute::PackedExpert>;
+
+/// All that a layer needs apart from its routed experts. Vectors are empty where a family has none.
+struct LayerWeights {
+  std::vector<float> input_norm, post_attention_norm;  // [h]
+  MatrixPtr q, k, v, o;
+  std::vector<float> q_bias, k_bias, v_bias, o_bias;
+  std::vector<float> q_norm, k_norm;  // [d] per head, or the full width
+  MatrixPtr router;                   // f32 [num_experts, h]; null in a dense layer
+  ExpertPtr dense;                    // the MLP of a dense layer
+  ExpertPtr shared;                   // the shared expert
+  MatrixPtr shared_gate;              // f32 [1, h]: its sigmoid gate
+};
+
+/// The model without its routed experts: what an engine holds.
+struct BackboneWeights {
+  compute::SourceMatrix embedding;  ///< [vocab, h], in the mapped checkpoint.
+  std::vector<LayerWeights> layers;
+  std::vector<float> final_norm;                 // [h]
+  MatrixPtr lm_head;                             // [vocab, h]
+  std::shared_ptr<const Checkpoint> checkpoint;  ///< Keeps `embedding` mapped.
+
+  size_t bytes() const;
+};
+
+/// Errors name the tensor and file: kNotFound for a missing tensor, kDataLoss for a wrong shape or
+/// type.
+Result<BackboneWeights> load_backbone(std::shared_ptr<const Checkpoint> checkpoint,
+                                      compute::Backend& backend, compute::WeightFormat format,
+                                      const LoadProgress& progress);
+
+/// One routed expert. Touches only that expert's bytes of the checkpoint.
+Result<ExpertPtr> load_expert(const Checkpoint& checkpoint, LayerIdx layer, ExpertId expert,
+                              compute::Backend& backend, compute::WeightFormat format);
+
+}  // namespace pregate::model
