@@ -10,7 +10,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
-#include "engine/sampling_params.h"
+#include "engine/sampling/sampling_params.h"
 
 namespace pregate::coordinator {
 
@@ -29,16 +29,11 @@ struct GenerationRequest {
       prompt_logprobs;  ///< Report the prompt's tokens with so many alternatives.
 };
 
-struct TokenLogprob {
-  TokenId token = 0;
-  float logprob = 0.0f;
-};
-
 struct GeneratedToken {
   TokenId token = 0;
-  float logprob = 0.0f;           ///< Meaningful only if logprobs were asked for.
-  std::vector<TokenLogprob> top;  ///< Best alternatives, best first.
-  std::string text;               ///< What this token added to the stream; may be empty.
+  float logprob = 0.0f;                   ///< Meaningful only if logprobs were asked for.
+  std::vector<engine::TokenLogprob> top;  ///< Best alternatives, best first.
+  std::string text;                       ///< What this token added to the stream; may be empty.
 };
 
 enum class FinishReason { kStop, kLength, kAborted };

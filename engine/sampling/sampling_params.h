@@ -22,4 +22,9 @@ struct SamplingParams {
   std::optional<uint32_t> logprobs;  ///< Alternatives to report; 0: the chosen token only.
 };
 
+struct TokenLogprob {
+  TokenId token = 0;
+  float logprob = 0.0f;
+};
+
 }  // namespace pregate::engine

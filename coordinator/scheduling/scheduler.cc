@@ -1,0 +1,265 @@
+#include "coordinator/scheduling/scheduler.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/random.h"
+
+namespace pregate::coordinator {
+namespace {
+
+using compute::kKvBlockTokens;
+
+// How long a request may sit unseen when a wake-up got lost; none should.
+constexpr auto kIdleWait = std::chrono::milliseconds(100);
+
+}  // namespace
+
+Scheduler::Scheduler(engine::Engine& engine, TextRules rules, SchedulerOptions options,
+                     SchedulerProbe& probe, std::function<Status()> available)
+    : engine_(engine),
+      rules_(std::move(rules)),
+      options_(options),
+      probe_(probe),
+      available_(std::move(available)),
+      pool_(options.num_kv_blocks, options.prefix_caching),
+      planner_(options.limits, pool_),
+      thread_([this](const std::stop_token& stop) { run(stop); }) {}
+
+Scheduler::~Scheduler() { stop(); }
+
+Status Scheduler::check(const GenerationRequest& request) const {
+  if (request.prompt.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "prompt: empty, expected at least one token");
+  }
+  if (request.prompt.size() + (request.max_tokens > 0) > rules_.max_model_len) {
+    return fail(ErrorCode::kInvalidArgument,
+                "prompt: {} tokens, but the context is {} tokens and must hold the answer too",
+                request.prompt.size(), rules_.max_model_len);
+  }
+  for (const TokenId token : request.prompt) {
+    if (token >= 0 && static_cast<size_t>(token) < engine_.config().vocab_size) continue;
+    return fail(ErrorCode::kInvalidArgument, "prompt: token id {}, expected 0 to {}", token,
+                engine_.config().vocab_size - 1);
+  }
+  return {};
+}
+
+Result<RequestId> Scheduler::submit(GenerationRequest request, GenerationListener listener) {
+  PREGATE_TRY(check(request));
+  PREGATE_TRY(available_());
+  std::lock_guard lock(mutex_);
+  if (draining_) return fail(ErrorCode::kUnavailable, "the server is shutting down");
+  if (num_queued_ + request.num_choices > options_.max_queue) {
+    return fail(ErrorCode::kResourceExhausted, "the queue is full ({} of {} places taken)",
+                num_queued_, options_.max_queue);
+  }
+  num_queued_ += request.num_choices;
+  auto active = std::make_shared<ActiveRequest>();
+  active->id = RequestId(++last_id_);
+  active->request = std::move(request);
+  active->listener = std::move(listener);
+  active->arrival = system_clock().now();
+  ++num_unfinished_;
+  submitted_.push_back(std::move(active));
+  changed_.notify_one();
+  return RequestId(last_id_);
+}
+
+void Scheduler::cancel(RequestId id) {
+  std::lock_guard lock(mutex_);
+  cancelled_.push_back(id);
+  changed_.notify_one();
+}
+
+bool Scheduler::drain(Duration timeout) {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  return changed_.wait_for(lock, timeout, [this] { return num_unfinished_.load() == 0; });
+}
+
+void Scheduler::stop() {
+  thread_.request_stop();
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Scheduler::run(const std::stop_token& stop) {
+  while (take_inbox(stop)) run_step();
+  const Error error{ErrorCode::kUnavailable, "the server was stopped"};
+  for (const auto& sequence : planner_.remove_if([](const Sequence&) { return true; })) {
+    ActiveRequest& request = sequence->request();
+    if (!std::exchange(request.failed, true)) request.listener.on_error(error);
+    finish(*sequence);
+  }
+}
+
+// Waits for something to do; false when it is time to end.
+bool Scheduler::take_inbox(const std::stop_token& stop) {
+  std::vector<std::shared_ptr<ActiveRequest>> submitted;
+  {
+    std::unique_lock lock(mutex_);
+    while (!stop.stop_requested() && submitted_.empty() && cancelled_.empty() &&
+           planner_.num_running() + planner_.num_waiting() == 0) {
+      changed_.wait_for(lock, kIdleWait);
+    }
+    submitted.swap(submitted_);
+    to_cancel_.swap(cancelled_);
+    num_queued_ = planner_.num_waiting();
+    for (const auto& request : submitted) num_queued_ += request->request.num_choices;
+  }
+  for (auto& request : submitted) start_request(std::move(request));
+  drop_cancelled();
+  return !stop.stop_requested();
+}
+
+void Scheduler::start_request(std::shared_ptr<ActiveRequest> request) {
+  const uint32_t num_choices = request->request.num_choices;
+  open_choices_[request->id] = num_choices;
+  const uint64_t seed = options_.seed != 0 ? options_.seed + request->id.value : seed_from_system();
+  for (uint32_t choice = 0; choice < num_choices; ++choice) {
+    planner_.add(std::make_unique<Sequence>(request, choice, rules_, seed));
+  }
+}
+
+void Scheduler::run_step() {
+  const std::vector<Slice> step = planner_.plan();
+  report_state();
+  if (step.empty()) return;
+  const TimePoint started = system_clock().now();
+  if (const Status status = compute(step); !status) {
+    fail_step(step, status.error());
+    return;
+  }
+  deliver(step, started);
+  remove_finished();
+}
+
+Status Scheduler::compute(const std::vector<Slice>& step) {
+  std::vector<engine::StepSequence> sequences;
+  for (const Slice& slice : step) {
+    const Sequence& sequence = *slice.sequence;
+    const bool all = sequence.wants_prompt_logprobs() && sequence.num_generated() == 0;
+    const auto last = slice.reaches_end() ? engine::LogitRows::kLast : engine::LogitRows::kNone;
+    sequences.push_back(
+        {.tokens = std::span(sequence.tokens).subspan(sequence.num_computed, slice.num_tokens),
+         .first_position = sequence.num_computed,
+         .length_tokens = sequence.tokens.size(),
+         .blocks = sequence.blocks.blocks(),
+         .logits = all ? engine::LogitRows::kAll : last});
+  }
+  return engine_.step(sequences, [&](size_t index, size_t row, std::span<const float> logits) {
+    const Slice& slice = step[index];
+    Sequence& sequence = *slice.sequence;
+    if (sequences[index].logits == engine::LogitRows::kAll) {
+      sequence.append_prompt_logprob(sequence.num_computed + row, logits);
+    }
+    if (!slice.reaches_end() || row + 1 != slice.num_tokens) return;
+    if (sequence.request().request.max_tokens == 0) {
+      sequence.finish_without_tokens();
+    } else {
+      sequence.append_token(logits);
+    }
+  });
+}
+
+void Scheduler::deliver(const std::vector<Slice>& step, TimePoint started) {
+  planner_.commit(step);
+  const TimePoint now = system_clock().now();
+  size_t num_prompt = 0, num_generated = 0;
+  for (const auto& [sequence, num_tokens] : step) {
+    if (sequence->first_scheduled == TimePoint{}) sequence->first_scheduled = started;
+    // Tokens were appended before commit: what was computed now ends at num_computed.
+    const size_t first = sequence->num_computed - num_tokens;
+    num_prompt += std::min(sequence->num_computed, sequence->num_prompt) -
+                  std::min(first, sequence->num_prompt);
+    if (sequence->num_computed + 1 == sequence->tokens.size() && sequence->num_generated() > 0) {
+      ++num_generated;
+      note_token_times(*sequence, now);
+    }
+    sequence->flush();
+  }
+  probe_.step_finished(num_prompt, num_generated);
+}
+
+void Scheduler::note_token_times(Sequence& sequence, TimePoint now) {
+  if (sequence.first_token == TimePoint{}) {
+    sequence.first_token = now;
+    probe_.first_token(to_seconds(now - sequence.request().arrival));
+  } else {
+    probe_.next_token(to_seconds(now - sequence.last_token));
+  }
+  sequence.last_token = now;
+}
+
+void Scheduler::remove_finished() {
+  for (const auto& sequence : planner_.remove_if([](const Sequence& s) { return s.finished(); })) {
+    const GenerationRequest& request = sequence->request().request;
+    const TimePoint arrival = sequence->request().arrival;
+    const TimePoint end = system_clock().now();
+    FinishedChoice choice{.reason = sequence->finish_reason(),
+                          .num_prompt_tokens = sequence->num_prompt,
+                          .num_generated_tokens = sequence->num_generated(),
+                          .max_tokens = request.max_tokens,
+                          .num_choices = request.num_choices,
+                          .times = {}};
+    choice.times.queue_s = to_seconds(sequence->first_scheduled - arrival);
+    choice.times.total_s = to_seconds(end - arrival);
+    if (sequence->num_generated() > 0) {
+      choice.times.prefill_s = to_seconds(sequence->first_token - sequence->first_scheduled);
+      choice.times.decode_s = to_seconds(sequence->last_token - sequence->first_token);
+    }
+    probe_.choice_finished(choice);
+    finish(*sequence);
+  }
+}
+
+void Scheduler::finish(const Sequence& sequence) {
+  const auto open = open_choices_.find(sequence.request().id);
+  if (--open->second > 0) return;
+  open_choices_.erase(open);
+  std::lock_guard lock(mutex_);
+  --num_unfinished_;
+  changed_.notify_all();
+}
+
+void Scheduler::fail_step(const std::vector<Slice>& step, const Error& error) {
+  spdlog::error("a step failed, its {} sequences end: {}", step.size(), error.message);
+  for (const Slice& slice : step) {
+    ActiveRequest& request = slice.sequence->request();
+    if (!std::exchange(request.failed, true)) request.listener.on_error(error);
+  }
+  const auto failed = [](const Sequence& s) { return s.request().failed; };
+  for (const auto& sequence : planner_.remove_if(failed)) finish(*sequence);
+}
+
+void Scheduler::drop_cancelled() {
+  if (to_cancel_.empty()) return;
+  const auto cancelled = [this](const Sequence& sequence) {
+    return std::ranges::count(to_cancel_, sequence.request().id) > 0;
+  };
+  for (const auto& sequence : planner_.remove_if(cancelled)) {
+    sequence->request().failed = true;
+    probe_.choice_finished({.reason = FinishReason::kAborted,
+                            .num_prompt_tokens = sequence->num_prompt,
+                            .num_generated_tokens = sequence->num_generated(),
+                            .max_tokens = sequence->request().request.max_tokens,
+                            .num_choices = sequence->request().request.num_choices,
+                            .times = {}});
+    finish(*sequence);
+  }
+  to_cancel_.clear();
+}
+
+void Scheduler::report_state() {
+  probe_.queue_changed(planner_.num_running(), planner_.num_waiting());
+  const double used = static_cast<double>(pool_.num_blocks() - pool_.num_free());
+  probe_.kv_usage_changed(used / static_cast<double>(pool_.num_blocks()));
+  const BatchPlanner::Counts counts = planner_.take_counts();
+  for (size_t i = 0; i < counts.num_preemptions; ++i) probe_.preempted();
+  if (counts.num_prefix_tokens_asked > 0) {
+    probe_.prefix_looked_up(counts.num_prefix_tokens_asked, counts.num_prefix_tokens_hit);
+  }
+}
+
+}  // namespace pregate::coordinator

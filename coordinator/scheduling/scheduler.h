@@ -1,0 +1,87 @@
+// The thread that runs the engine: admits requests, plans steps, samples, streams.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "coordinator/scheduling/batch_planner.h"
+#include "coordinator/scheduling/generation.h"
+#include "coordinator/scheduling/probe.h"
+#include "coordinator/scheduling/sequence.h"
+#include "engine/engine.h"
+
+namespace pregate::coordinator {
+
+struct SchedulerOptions {
+  BatchLimits limits;
+  size_t num_kv_blocks = 0;
+  bool prefix_caching = true;
+  size_t max_queue = 256;  ///< Requests that wait for their first step; more are refused.
+  uint64_t seed = 0;       ///< For requests that bring none.
+};
+
+class Scheduler final : public GenerationService {
+ public:
+  /// Engine and probe must outlive it. `available` says whether requests can be computed now; its
+  /// error is what submit() answers when they cannot. Called on any thread.
+  Scheduler(engine::Engine& engine, TextRules rules, SchedulerOptions options,
+            SchedulerProbe& probe, std::function<Status()> available);
+  ~Scheduler() override;
+
+  Result<RequestId> submit(GenerationRequest request, GenerationListener listener) override;
+  void cancel(RequestId id) override;
+
+  /// Refuses new requests from now on and waits until the others have ended, at most `timeout`.
+  /// True if all have.
+  bool drain(Duration timeout);
+  /// Ends what still runs (kAborted) and the thread.
+  void stop();
+
+  size_t num_unfinished() const { return num_unfinished_.load(); }
+
+ private:
+  void run(const std::stop_token& stop);
+  bool take_inbox(const std::stop_token& stop);
+  void start_request(std::shared_ptr<ActiveRequest> request);
+  void run_step();
+  Status compute(const std::vector<Slice>& step);
+  void deliver(const std::vector<Slice>& step, TimePoint started);
+  void note_token_times(Sequence& sequence, TimePoint now);
+  void remove_finished();
+  void finish(const Sequence& sequence);
+  void fail_step(const std::vector<Slice>& step, const Error& error);
+  void drop_cancelled();
+  void report_state();
+  Status check(const GenerationRequest& request) const;
+
+  // Constant after construction.
+  engine::Engine& engine_;
+  const TextRules rules_;
+  const SchedulerOptions options_;
+  SchedulerProbe& probe_;
+  const std::function<Status()> available_;
+
+  // Shared.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::shared_ptr<ActiveRequest>> submitted_;  // guarded by mutex_
+  std::vector<RequestId> cancelled_;                       // guarded by mutex_
+  bool draining_ = false;                                  // guarded by mutex_
+  uint64_t last_id_ = 0;                                   // guarded by mutex_
+  size_t num_queued_ = 0;  // guarded by mutex_: choices submitted or waiting, not yet in a step
+  std::atomic<size_t> num_unfinished_{0};  // requests
+
+  // The scheduler thread's own.
+  engine::BlockPool pool_;
+  BatchPlanner planner_;
+  std::vector<RequestId> to_cancel_;
+  std::unordered_map<RequestId, uint32_t> open_choices_;
+
+  std::jthread thread_;
+};
+
+}  // namespace pregate::coordinator

@@ -1,0 +1,104 @@
+// One backbone: embedding, attention over the paged KV cache, routers, shared experts, logits.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "compute/backend.h"
+#include "engine/expert_client.h"
+#include "model/rotary.h"
+#include "model/weights.h"
+#include "router/router.h"
+
+namespace pregate::engine {
+
+/// Which rows of a sequence's part of a step need logits.
+enum class LogitRows { kNone, kLast, kAll };
+
+/// Consecutive tokens of one sequence to be computed in a step.
+struct StepSequence {
+  std::span<const TokenId> tokens;
+  size_t first_position = 0;  ///< Of tokens[0]; all before it must have been computed.
+  size_t length_tokens = 0;   ///< Of the whole sequence as known now (dynamic rotary scaling asks).
+  std::span<const uint32_t> blocks;  ///< Room for all positions up to the last token's.
+  LogitRows logits = LogitRows::kLast;
+};
+
+/// Called once for each row that asked for logits [vocab], in order; `row` counts the rows of that
+/// sequence within this step.
+using LogitsVisitor =
+    std::function<void(size_t sequence, size_t row, std::span<const float> logits)>;
+
+/// Called once per MoE layer and step with the router's decisions.
+using RoutingObserver = std::function<void(LayerIdx layer, const router::Decisions& decisions)>;
+
+struct EngineOptions {
+  compute::WeightFormat format = compute::WeightFormat::kBf16;
+  compute::DType kv_dtype = compute::DType::kBf16;
+  size_t num_kv_blocks = 0;
+};
+
+/// Parts that an engine is put together from; what is referred to must outlive it.
+struct EngineParts {
+  const model::ModelConfig& config;
+  model::BackboneWeights weights;
+  compute::Backend& backend;
+  router::Router& router;
+  ExpertClient& experts;
+};
+
+/// Used by one thread.
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> create(EngineParts parts, EngineOptions options);
+
+  /// One forward pass over all rows. An error (from the experts) leaves no trace but garbage in the
+  /// KV entries of this step's positions, which the next step over them overwrites.
+  Status step(std::span<const StepSequence> sequences, const LogitsVisitor& visit_logits);
+
+  void set_routing_observer(RoutingObserver observer) { observer_ = std::move(observer); }
+  const model::ModelConfig& config() const { return parts_.config; }
+
+ private:
+  using Rows = compute::Matrix<float>;
+
+  Engine(EngineParts parts, EngineOptions options, std::unique_ptr<compute::KvStorage> kv);
+
+  void begin_step(std::span<const StepSequence> sequences);
+  void attention(LayerIdx layer);
+  void project_heads(const model::LayerWeights& weights);
+  Status feed_forward(LayerIdx layer);
+  Status mixture_of_experts(LayerIdx layer);
+  void add_shared_expert(const model::LayerWeights& weights);
+  void visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit);
+  compute::EncodedRows encode(Rows rows);
+  void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
+
+  EngineParts parts_;
+  const EngineOptions options_;
+  const model::Rotary rotary_;
+  std::unique_ptr<compute::KvStorage> kv_;
+  RoutingObserver observer_;
+  uint64_t num_steps_ = 0;
+
+  // The current step.
+  std::vector<TokenId> tokens_;                // [n]
+  std::vector<uint32_t> positions_;            // [n]
+  std::vector<uint32_t> lengths_;              // [n], of each row's sequence
+  std::vector<compute::SequenceRows> placed_;  // per sequence
+  router::Decisions decisions_;
+  compute::EncodedRows encoded_;  // of normed_ (or context_), the input of the next linear maps
+  Rows hidden_;                   // the residual stream
+  Rows normed_, q_, k_, v_, context_, out_, shared_;
+  std::vector<float> cos_, sin_;
+
+  // Storage of the views above; grows, never shrinks.
+  struct Storage {
+    std::vector<float> hidden, normed, q, k, v, context, out, shared, gate, logits;
+    std::vector<std::byte> encoded;
+  } storage_;
+};
+
+}  // namespace pregate::engine

@@ -1,0 +1,65 @@
+#include "engine/local_experts.h"
+
+#include "base/check.h"
+#include "model/checkpoint/checkpoint.h"
+
+namespace pregate::engine {
+
+Result<ExpertTable> load_all_experts(const model::Checkpoint& checkpoint, compute::Backend& backend,
+                                     compute::WeightFormat format,
+                                     const model::LoadProgress& progress) {
+  const model::ModelConfig& config = checkpoint.config();
+  ExpertTable experts(config.num_layers());
+  size_t num_layers = 0, num_loaded = 0;
+  for (const auto& layer : config.layers) num_layers += layer.is_moe;
+  const size_t total = num_layers * config.num_experts;
+  size_t bytes = 0;
+  for (uint32_t layer = 0; layer < config.num_layers(); ++layer) {
+    if (!config.layers[layer].is_moe) continue;
+    for (uint32_t e = 0; e < config.num_experts; ++e) {
+      PREGATE_ASSIGN(auto expert,
+                     model::load_expert(checkpoint, LayerIdx(layer), ExpertId(e), backend, format));
+      bytes += expert->bytes();
+      experts[layer].push_back(std::move(expert));
+      if (progress) progress(bytes, bytes / ++num_loaded * total);
+    }
+  }
+  return experts;
+}
+
+LocalExperts::LocalExperts(compute::Backend& backend, compute::WeightFormat format,
+                           ExpertTable experts)
+    : backend_(backend), format_(format), experts_(std::move(experts)) {}
+
+Result<DispatchTicket> LocalExperts::dispatch(const ExpertBatch& batch) {
+  encoded_.resize(batch.rows.rows * compute::encoded_row_bytes(format_, batch.rows.cols));
+  backend_.encode(batch.rows, format_, encoded_.data());
+  rows_ = {format_, batch.rows.rows, batch.rows.cols, encoded_.data()};
+  open_layer_ = batch.layer.value;
+  assignments_.resize(experts_.at(open_layer_).size());
+  for (Assignment& assignment : assignments_) {
+    assignment.rows.clear();
+    assignment.gates.clear();
+  }
+  for (size_t i = 0; i < batch.expert_ids.size(); ++i) {
+    Assignment& assignment = assignments_.at(batch.expert_ids[i].value);
+    assignment.rows.push_back(static_cast<uint32_t>(i / batch.top_k));
+    assignment.gates.push_back(batch.gates[i]);
+  }
+  return ++open_ticket_;
+}
+
+Status LocalExperts::combine(DispatchTicket ticket, compute::Matrix<float> out) {
+  PREGATE_CHECK(ticket == open_ticket_);
+  std::vector<compute::ExpertTask> tasks;
+  for (size_t e = 0; e < assignments_.size(); ++e) {
+    const Assignment& assignment = assignments_[e];
+    if (assignment.rows.empty()) continue;
+    tasks.push_back(
+        {experts_[open_layer_][e].get(), assignment.rows, assignment.rows, assignment.gates});
+  }
+  backend_.experts(rows_, tasks, out);
+  return {};
+}
+
+}  // namespace pregate::engine

@@ -1,0 +1,45 @@
+// Experts in this process: the whole model on one machine.
+#pragma once
+
+#include <vector>
+
+#include "compute/backend.h"
+#include "engine/expert_client.h"
+#include "model/weights.h"
+
+namespace pregate::engine {
+
+/// The routed experts a process holds: experts[layer][expert], null where it holds none.
+using ExpertTable = std::vector<std::vector<model::ExpertPtr>>;
+
+/// Loads every routed expert of the checkpoint.
+Result<ExpertTable> load_all_experts(const model::Checkpoint& checkpoint, compute::Backend& backend,
+                                     compute::WeightFormat format,
+                                     const model::LoadProgress& progress);
+
+/// Adds a row's experts in ascending order of id, as remote experts do with --reproducible.
+class LocalExperts final : public ExpertClient {
+ public:
+  LocalExperts(compute::Backend& backend, compute::WeightFormat format, ExpertTable experts);
+
+  Result<DispatchTicket> dispatch(const ExpertBatch& batch) override;
+  Status combine(DispatchTicket ticket, compute::Matrix<float> out) override;
+
+ private:
+  struct Assignment {
+    std::vector<uint32_t> rows;
+    std::vector<float> gates;
+  };
+
+  compute::Backend& backend_;
+  const compute::WeightFormat format_;
+  const ExpertTable experts_;
+  // The open dispatch.
+  DispatchTicket open_ticket_ = 0;
+  uint32_t open_layer_ = 0;
+  std::vector<std::byte> encoded_;
+  compute::EncodedRows rows_;
+  std::vector<Assignment> assignments_;  // per expert
+};
+
+}  // namespace pregate::engine

@@ -1,0 +1,112 @@
+#include "engine/sampling/sampler.h"
+
+#include <cmath>
+#include <map>
+
+#include <gtest/gtest.h>
+
+namespace pregate::engine {
+namespace {
+
+constexpr size_t kVocab = 6;
+// Probabilities 0.4, 0.3, 0.15, 0.1, 0.04, 0.01.
+const std::vector<float> kLogits = {std::log(0.4f), std::log(0.3f),  std::log(0.15f),
+                                    std::log(0.1f), std::log(0.04f), std::log(0.01f)};
+
+std::map<TokenId, double> frequencies(SamplingParams params, int draws = 20000) {
+  params.seed = 1;
+  Sampler sampler(params, {}, 0, 0);
+  std::map<TokenId, double> counts;
+  for (int i = 0; i < draws; ++i) counts[sampler.sample(kLogits, kVocab, {}).token] += 1.0 / draws;
+  return counts;
+}
+
+TEST(Sampler, GreedyTakesTheBestAndTheFirstOfEquals) {
+  Sampler sampler({.temperature = 0}, {}, 0, 0);
+  EXPECT_EQ(sampler.sample(kLogits, kVocab, {}).token, 0);
+  EXPECT_EQ(sampler.sample(std::vector<float>{1, 2, 2, 0}, 4, {}).token, 1);
+}
+
+TEST(Sampler, NeverTakesPaddingOrForbiddenTokens) {
+  Sampler greedy({.temperature = 0}, {}, 0, 0);
+  EXPECT_EQ(greedy.sample(std::vector<float>{1, 2, 9}, 2, {}).token, 1);
+  EXPECT_EQ(greedy.sample(kLogits, kVocab, std::vector<TokenId>{0, 1}).token, 2);
+  Sampler random({.temperature = 5}, {}, 0, 0);
+  for (int i = 0; i < 1000; ++i) EXPECT_LT(random.sample(kLogits, 3, {}).token, 3);
+}
+
+TEST(Sampler, DrawsWithTheModelsProbabilities) {
+  const auto seen = frequencies({});
+  EXPECT_NEAR(seen.at(0), 0.4, 0.02);
+  EXPECT_NEAR(seen.at(1), 0.3, 0.02);
+  EXPECT_NEAR(seen.at(5), 0.01, 0.005);
+}
+
+TEST(Sampler, TemperatureSharpens) {
+  const auto seen = frequencies({.temperature = 0.5f});
+  const double total = 0.16 + 0.09 + 0.0225 + 0.01 + 0.0016 + 0.0001;
+  EXPECT_NEAR(seen.at(0), 0.16 / total, 0.02);
+  EXPECT_NEAR(seen.at(1), 0.09 / total, 0.02);
+}
+
+TEST(Sampler, TopKTopPAndMinPCutTheTail) {
+  EXPECT_EQ(frequencies({.top_k = 2}).size(), 2u);
+  EXPECT_NEAR(frequencies({.top_k = 2}).at(0), 0.4 / 0.7, 0.02);
+  EXPECT_EQ(frequencies({.top_p = 0.69f}).size(), 2u);
+  EXPECT_EQ(frequencies({.top_p = 0.71f}).size(), 3u);
+  EXPECT_EQ(frequencies({.top_p = 0.001f}).size(), 1u);
+  EXPECT_EQ(frequencies({.min_p = 0.3f}).size(), 3u);  // 0.15 / 0.4 is in, 0.1 / 0.4 is out
+}
+
+TEST(Sampler, TheSameSeedGivesTheSameTokensAndAnotherStreamOthers) {
+  const auto run = [](uint64_t seed, uint32_t stream) {
+    Sampler sampler({.seed = seed}, {}, 99, stream);
+    std::vector<TokenId> tokens;
+    for (int i = 0; i < 50; ++i) tokens.push_back(sampler.sample(kLogits, kVocab, {}).token);
+    return tokens;
+  };
+  EXPECT_EQ(run(7, 0), run(7, 0));
+  EXPECT_NE(run(7, 0), run(8, 0));
+  EXPECT_NE(run(7, 0), run(7, 1));
+}
+
+TEST(Sampler, PenaltiesCountWhatWasSaid) {
+  const std::vector<float> logits = {2.0f, 1.9f, 1.8f};
+  Sampler presence({.temperature = 0, .presence_penalty = 0.15f}, {}, 0, 0);
+  EXPECT_EQ(presence.sample(logits, 3, {}).token, 0);
+  EXPECT_EQ(presence.sample(logits, 3, {}).token, 1);
+  EXPECT_EQ(presence.sample(logits, 3, {}).token, 0);  // 1.85, 1.75, 1.8
+  EXPECT_EQ(presence.sample(logits, 3, {}).token, 0);  // presence does not add up
+
+  Sampler frequency({.temperature = 0, .frequency_penalty = 0.06f}, {}, 0, 0);
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < 4; ++i) tokens.push_back(frequency.sample(logits, 3, {}).token);
+  EXPECT_EQ(tokens, (std::vector<TokenId>{0, 0, 1, 0}));
+
+  // Over the prompt too, and dividing positive logits but multiplying negative ones.
+  Sampler repetition({.temperature = 0, .repetition_penalty = 1.2f}, std::vector<TokenId>{0}, 0, 0);
+  EXPECT_EQ(repetition.sample(logits, 3, {}).token, 1);
+  Sampler negative({.temperature = 0, .repetition_penalty = 1.2f}, std::vector<TokenId>{0}, 0, 0);
+  EXPECT_EQ(negative.sample(std::vector<float>{-1.0f, -1.1f}, 2, {}).token, 1);
+}
+
+TEST(Sampler, LogitBiasBansAndForces) {
+  Sampler ban({.temperature = 0, .logit_bias = {{0, -100.0f}}}, {}, 0, 0);
+  EXPECT_EQ(ban.sample(kLogits, kVocab, {}).token, 1);
+  Sampler force({.temperature = 1, .logit_bias = {{5, 100.0f}}}, {}, 0, 0);
+  EXPECT_EQ(force.sample(kLogits, kVocab, {}).token, 5);
+}
+
+TEST(Sampler, ReportsTheModelsOwnLogprobs) {
+  Sampler sampler({.temperature = 0, .logit_bias = {{0, -100.0f}}, .logprobs = 2}, {}, 0, 0);
+  const SampledToken sampled = sampler.sample(kLogits, kVocab, {});
+  EXPECT_EQ(sampled.token, 1);
+  EXPECT_NEAR(sampled.logprob, std::log(0.3), 1e-5);
+  ASSERT_EQ(sampled.top.size(), 2u);
+  EXPECT_EQ(sampled.top[0].token, 0);
+  EXPECT_NEAR(sampled.top[0].logprob, std::log(0.4), 1e-5);
+  EXPECT_EQ(sampled.top[1].token, 1);
+}
+
+}  // namespace
+}  // namespace pregate::engine
