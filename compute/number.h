@@ -1,0 +1,32 @@
+// Conversions between f32 and the two 16-bit float types.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace pregate::compute {
+
+constexpr float bf16_to_f32(uint16_t value) {
+  return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
+}
+
+/// Rounds to nearest even; a NaN stays a NaN.
+constexpr uint16_t f32_to_bf16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+constexpr float f16_to_f32(uint16_t value) {
+  const uint32_t sign = static_cast<uint32_t>(value & 0x8000u) << 16;
+  const uint32_t magnitude = value & 0x7fffu;
+  if (magnitude >= 0x7c00u) {  // infinity or NaN
+    return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+  }
+  // Shifted into place the exponent is too small by 127 - 15; a product also puts subnormals right.
+  constexpr float kTwoTo112 = 0x1p112f;
+  const float scaled = std::bit_cast<float>(magnitude << 13) * kTwoTo112;
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
+}
+
+}  // namespace pregate::compute

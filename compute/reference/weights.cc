@@ -1,0 +1,129 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "compute/number.h"
+#include "compute/reference/backend.h"
+#include "compute/source.h"
+
+namespace pregate::compute::reference {
+namespace {
+
+/// One scale and up to kQ8Group values, as EncodedRows describes them. What is not finite cannot be
+/// scaled: the group's scale becomes NaN, and so will every sum it enters.
+void encode_q8_group(std::span<const float> x, float* scale, int8_t* values) {
+  float largest = 0.0f;
+  bool finite = true;
+  for (const float value : x) {
+    largest = std::max(largest, std::fabs(value));
+    finite = finite && std::isfinite(value);
+  }
+  *scale = finite ? largest / 127.0f : std::nanf("");
+  std::fill_n(values, kQ8Group, int8_t{0});
+  if (!finite || *scale == 0.0f) return;
+  for (size_t i = 0; i < x.size(); ++i) {
+    // Where the scale is subnormal the quotient may exceed 127.
+    const float quotient = std::clamp(x[i] / *scale, -127.0f, 127.0f);
+    values[i] = static_cast<int8_t>(std::nearbyint(quotient));  // to nearest even
+  }
+}
+
+void encode_q8(std::span<const float> x, std::byte* out) {
+  const size_t num_groups = (x.size() + kQ8Group - 1) / kQ8Group;
+  auto* scales = reinterpret_cast<float*>(out);
+  auto* values = reinterpret_cast<int8_t*>(out + num_groups * sizeof(float));
+  for (size_t g = 0; g < num_groups; ++g) {
+    const size_t first = g * kQ8Group;
+    const size_t count = std::min(kQ8Group, x.size() - first);
+    encode_q8_group(x.subspan(first, count), scales + g, values + first);
+  }
+}
+
+float dot_q8(const std::byte* a, const std::byte* b, size_t cols) {
+  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
+  const auto* a_scales = reinterpret_cast<const float*>(a);
+  const auto* b_scales = reinterpret_cast<const float*>(b);
+  const auto* a_values = reinterpret_cast<const int8_t*>(a_scales + num_groups);
+  const auto* b_values = reinterpret_cast<const int8_t*>(b_scales + num_groups);
+  float sum = 0.0f;
+  for (size_t g = 0; g < num_groups; ++g) {
+    int32_t group_sum = 0;
+    for (size_t i = g * kQ8Group; i < (g + 1) * kQ8Group; ++i) {
+      group_sum += a_values[i] * b_values[i];
+    }
+    sum += static_cast<float>(group_sum) * (a_scales[g] * b_scales[g]);
+  }
+  return sum;
+}
+
+}  // namespace
+
+void encode_row(std::span<const float> x, WeightFormat format, std::byte* out) {
+  switch (format) {
+    case WeightFormat::kF32:
+      std::memcpy(out, x.data(), x.size_bytes());
+      break;
+    case WeightFormat::kBf16:
+      std::transform(x.begin(), x.end(), reinterpret_cast<uint16_t*>(out), f32_to_bf16);
+      break;
+    case WeightFormat::kQ8:
+      encode_q8(x, out);
+      break;
+  }
+}
+
+float dot(const std::byte* a, const std::byte* b, WeightFormat format, size_t cols) {
+  if (format == WeightFormat::kQ8) return dot_q8(a, b, cols);
+  const auto number = [format](const std::byte* row, size_t i) {
+    return format == WeightFormat::kF32 ? reinterpret_cast<const float*>(row)[i]
+                                        : bf16_to_f32(reinterpret_cast<const uint16_t*>(row)[i]);
+  };
+  float sum = 0.0f;
+  for (size_t i = 0; i < cols; ++i) sum += number(a, i) * number(b, i);
+  return sum;
+}
+
+Result<std::unique_ptr<DenseMatrix>> DenseMatrix::pack(const SourceMatrix& source,
+                                                       WeightFormat format) {
+  PREGATE_TRY(check_source(source));
+  auto matrix = std::make_unique<DenseMatrix>();
+  matrix->format_ = format;
+  matrix->out_features_ = source.rows;
+  matrix->in_features_ = source.cols;
+  const size_t row_bytes = encoded_row_bytes(format, source.cols);
+  matrix->rows_.resize(source.rows * row_bytes);
+  std::vector<float> row(source.cols);
+  for (size_t r = 0; r < source.rows; ++r) {
+    PREGATE_TRY(read_row(source, r, row));
+    encode_row(row, format, matrix->rows_.data() + r * row_bytes);
+  }
+  return matrix;
+}
+
+Result<std::unique_ptr<PackedMatrix>> ReferenceBackend::pack(const SourceMatrix& weights,
+                                                             WeightFormat format) {
+  return DenseMatrix::pack(weights, format);
+}
+
+Result<std::unique_ptr<PackedExpert>> ReferenceBackend::pack_expert(const ExpertSource& weights,
+                                                                    WeightFormat format) {
+  PREGATE_TRY(check_source(weights));
+  const auto pack_named = [format](const SourceMatrix& source, std::string_view what) {
+    return DenseMatrix::pack(source, format).map_error([what](Error error) {
+      return in_context(std::move(error), what);
+    });
+  };
+  auto expert = std::make_unique<Expert>();
+  PREGATE_ASSIGN(expert->gate, pack_named(weights.gate, "gate"));
+  PREGATE_ASSIGN(expert->up, pack_named(weights.up, "up"));
+  PREGATE_ASSIGN(expert->down, pack_named(weights.down, "down"));
+  return expert;
+}
+
+void ReferenceBackend::encode(Matrix<const float> x, WeightFormat format, std::byte* out) {
+  const size_t row_bytes = encoded_row_bytes(format, x.cols);
+  for (size_t r = 0; r < x.rows; ++r) encode_row(x.row(r), format, out + r * row_bytes);
+}
+
+}  // namespace pregate::compute::reference

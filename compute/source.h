@@ -1,0 +1,20 @@
+// Reading weights as they lie in a checkpoint, with the checks every back end owes its caller.
+#pragma once
+
+#include <span>
+
+#include "base/result.h"
+#include "compute/backend.h"
+
+namespace pregate::compute {
+
+/// kInvalidArgument if the matrix is empty.
+Status check_source(const SourceMatrix& source);
+
+/// kInvalidArgument unless gate and up are [f, h] and down is [h, f].
+Status check_source(const ExpertSource& source);
+
+/// Writes row `row` as f32. kDataLoss, naming row and column, for a NaN or infinite weight.
+Status read_row(const SourceMatrix& source, size_t row, std::span<float> out);
+
+}  // namespace pregate::compute

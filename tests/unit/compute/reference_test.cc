@@ -1,0 +1,128 @@
+// The reference back end against numbers worked out by hand; the conformance suite holds every
+// other back end to the reference.
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "compute/backend.h"
+#include "compute/number.h"
+
+namespace pregate::compute {
+namespace {
+
+class ReferenceTest : public ::testing::Test {
+ protected:
+  ThreadPool threads_{1};
+  std::unique_ptr<Backend> backend_ = make_backend("reference", threads_).value();
+};
+
+template <size_t kSize>
+SourceMatrix source(const std::array<float, kSize>& values, size_t rows, size_t cols) {
+  return {reinterpret_cast<const std::byte*>(values.data()), DType::kF32, rows, cols};
+}
+
+TEST_F(ReferenceTest, EncodeQ8ScalesEachGroup) {
+  std::vector<float> x(130, 0.0f);
+  x[0] = 127.0f;
+  x[1] = 2.5f;   // a tie: to even, 2
+  x[2] = -3.5f;  // a tie: to even, -4
+  x[129] = -254.0f;
+  std::vector<std::byte> out(encoded_row_bytes(WeightFormat::kQ8, x.size()));
+  ASSERT_EQ(out.size(), 2 * (4 + 128u));
+  backend_->encode({x.data(), 1, x.size()}, WeightFormat::kQ8, out.data());
+  std::array<float, 2> scales;
+  std::memcpy(scales.data(), out.data(), sizeof(scales));
+  EXPECT_EQ(scales[0], 1.0f);
+  EXPECT_EQ(scales[1], 2.0f);
+  const auto* values = reinterpret_cast<const int8_t*>(out.data() + 8);
+  EXPECT_EQ(values[0], 127);
+  EXPECT_EQ(values[1], 2);
+  EXPECT_EQ(values[2], -4);
+  EXPECT_EQ(values[129], -127);
+  for (size_t i = 130; i < 256; ++i) EXPECT_EQ(values[i], 0);
+}
+
+TEST_F(ReferenceTest, EncodeQ8TurnsAnInfinityIntoNaNOfItsGroupOnly) {
+  std::vector<float> x(256, 1.0f);
+  x[200] = std::numeric_limits<float>::infinity();
+  std::vector<std::byte> out(encoded_row_bytes(WeightFormat::kQ8, x.size()));
+  backend_->encode({x.data(), 1, x.size()}, WeightFormat::kQ8, out.data());
+  std::array<float, 2> scales;
+  std::memcpy(scales.data(), out.data(), sizeof(scales));
+  EXPECT_EQ(scales[0], 1.0f / 127.0f);
+  EXPECT_TRUE(std::isnan(scales[1]));
+}
+
+TEST_F(ReferenceTest, LinearMultipliesAndAddsBias) {
+  const auto weights = backend_->pack(source(std::array{1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f}, 2, 3),
+                                      WeightFormat::kF32);
+  ASSERT_TRUE(weights);
+  const std::array x = {1.0f, 0.0f, -1.0f, 2.0f, 2.0f, 2.0f};
+  const std::array bias = {10.0f, 20.0f};
+  std::array<float, 4> y{};
+  backend_->linear({WeightFormat::kF32, 2, 3, reinterpret_cast<const std::byte*>(x.data())},
+                   **weights, bias, {y.data(), 2, 2});
+  EXPECT_EQ(y, (std::array{8.0f, 18.0f, 22.0f, 50.0f}));
+}
+
+TEST_F(ReferenceTest, ExpertIsGatedAndWeighted) {
+  const std::array gate = {1.0f}, up = {3.0f}, down = {0.5f};
+  const auto expert = backend_->pack_expert(
+      {source(gate, 1, 1), source(up, 1, 1), source(down, 1, 1)}, WeightFormat::kF32);
+  ASSERT_TRUE(expert);
+  const std::array x = {2.0f};
+  const std::array<uint32_t, 1> rows = {0}, out_rows = {1};
+  const std::array gates = {0.25f};
+  const std::array tasks = {ExpertTask{expert->get(), rows, out_rows, gates}};
+  std::array out = {9.0f, 9.0f};
+  backend_->experts({WeightFormat::kF32, 1, 1, reinterpret_cast<const std::byte*>(x.data())}, tasks,
+                    {out.data(), 2, 1});
+  EXPECT_EQ(out[0], 0.0f);
+  const float silu = 2.0f / (1.0f + std::exp(-2.0f));
+  EXPECT_NEAR(out[1], 0.25f * 0.5f * silu * 6.0f, 1e-6f);
+}
+
+TEST_F(ReferenceTest, AttentionSeesTheWindowUpToItself) {
+  const KvShape shape{1, 1, 1, DType::kF32};
+  auto kv = backend_->allocate_kv(shape, 2);
+  ASSERT_TRUE(kv);
+  const std::array<uint32_t, 1> blocks = {1};
+  const std::array sequences = {SequenceRows{0, 3, 0, blocks}};
+  const std::array keys = {0.0f, 0.0f, 0.0f};  // equal scores: the mean of the values
+  const std::array values = {3.0f, 6.0f, 12.0f};
+  backend_->store_kv(**kv, 0, sequences, {keys.data(), 3, 1}, {values.data(), 3, 1});
+  std::array<float, 3> out{};
+  const AttentionOptions all{0, 1, 1.0f, 0};
+  backend_->attention(**kv, all, sequences, {keys.data(), 3, 1}, {out.data(), 3, 1});
+  EXPECT_NEAR(out[0], 3.0f, 1e-6f);
+  EXPECT_NEAR(out[1], 4.5f, 1e-6f);
+  EXPECT_NEAR(out[2], 7.0f, 1e-6f);
+  const AttentionOptions window_of_two{0, 1, 1.0f, 2};
+  backend_->attention(**kv, window_of_two, sequences, {keys.data(), 3, 1}, {out.data(), 3, 1});
+  EXPECT_NEAR(out[2], 9.0f, 1e-6f);
+}
+
+TEST_F(ReferenceTest, RmsNormPerGroup) {
+  std::array x = {3.0f, 4.0f, 6.0f, 8.0f};
+  const std::array weight = {1.0f, 2.0f};
+  backend_->rms_norm({x.data(), 1, 4}, weight, 0.0f, {x.data(), 1, 4});
+  const float rms = std::sqrt(12.5f);
+  EXPECT_NEAR(x[0], 3.0f / rms, 1e-6f);
+  EXPECT_NEAR(x[1], 8.0f / rms, 1e-6f);
+  EXPECT_NEAR(x[2], 3.0f / rms, 1e-6f);
+  EXPECT_NEAR(x[3], 8.0f / rms, 1e-6f);
+}
+
+TEST_F(ReferenceTest, RotatePairsHalvesAndLeavesTheRest) {
+  std::array x = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f};  // one head of 5, of which 4 turn
+  const std::array cos = {0.0f, 1.0f}, sin = {1.0f, 0.0f};
+  backend_->rotate({x.data(), 1, 5}, 5, {cos.data(), 1, 2}, {sin.data(), 1, 2});
+  EXPECT_EQ(x, (std::array{-3.0f, 2.0f, 1.0f, 4.0f, 5.0f}));
+}
+
+}  // namespace
+}  // namespace pregate::compute
