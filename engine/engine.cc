@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "compute/source.h"
 
 namespace pregate::engine {
 namespace {
@@ -43,6 +44,7 @@ Engine::Engine(EngineParts parts, EngineOptions options, std::unique_ptr<compute
 
 Status Engine::step(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
   begin_step(sequences);
+  PREGATE_TRY(embed());
   for (uint32_t layer = 0; layer < parts_.config.num_layers(); ++layer) {
     attention(LayerIdx(layer));
     PREGATE_TRY(feed_forward(LayerIdx(layer)));
@@ -77,7 +79,14 @@ void Engine::begin_step(std::span<const StepSequence> sequences) {
   k_ = resized(storage_.k, n, config.num_kv_heads * config.head_dim);
   v_ = resized(storage_.v, n, config.num_kv_heads * config.head_dim);
   rotary_.rows(positions_, lengths_, cos_, sin_);
-  compute::gather_rows(parts_.weights.embedding, tokens_, hidden_);
+}
+
+Status Engine::embed() {
+  for (size_t r = 0; r < tokens_.size(); ++r) {
+    const auto token = static_cast<size_t>(tokens_[r]);
+    PREGATE_TRY(compute::read_row(parts_.weights.embedding, token, hidden_.row(r)));
+  }
+  return {};
 }
 
 compute::EncodedRows Engine::encode(Rows rows) {

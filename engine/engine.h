@@ -67,6 +67,7 @@ class Engine {
   Engine(EngineParts parts, EngineOptions options, std::unique_ptr<compute::KvStorage> kv);
 
   void begin_step(std::span<const StepSequence> sequences);
+  Status embed();
   void attention(LayerIdx layer);
   void project_heads(const model::LayerWeights& weights);
   Status feed_forward(LayerIdx layer);

@@ -16,7 +16,7 @@ constexpr auto kIdleWait = std::chrono::milliseconds(100);
 }  // namespace
 
 Scheduler::Scheduler(engine::Engine& engine, TextRules rules, SchedulerOptions options,
-                     SchedulerProbe& probe, std::function<Status()> available)
+                     monitoring::ServingProbe& probe, std::function<Status()> available)
     : engine_(engine),
       rules_(std::move(rules)),
       options_(options),
@@ -90,7 +90,7 @@ void Scheduler::run(const std::stop_token& stop) {
   for (const auto& sequence : planner_.remove_if([](const Sequence&) { return true; })) {
     ActiveRequest& request = sequence->request();
     if (!std::exchange(request.failed, true)) request.listener.on_error(error);
-    finish(*sequence);
+    close_choice(*sequence, monitoring::Finish::kAbort);
   }
 }
 
@@ -115,7 +115,7 @@ bool Scheduler::take_inbox(const std::stop_token& stop) {
 
 void Scheduler::start_request(std::shared_ptr<ActiveRequest> request) {
   const uint32_t num_choices = request->request.num_choices;
-  open_choices_[request->id] = num_choices;
+  request->num_open_choices = num_choices;
   const uint64_t seed = options_.seed != 0 ? options_.seed + request->id.value : seed_from_system();
   for (uint32_t choice = 0; choice < num_choices; ++choice) {
     planner_.add(std::make_unique<Sequence>(request, choice, rules_, seed));
@@ -168,56 +168,57 @@ void Scheduler::deliver(const std::vector<Slice>& step, TimePoint started) {
   const TimePoint now = system_clock().now();
   size_t num_prompt = 0, num_generated = 0;
   for (const auto& [sequence, num_tokens] : step) {
-    if (sequence->first_scheduled == TimePoint{}) sequence->first_scheduled = started;
-    // Tokens were appended before commit: what was computed now ends at num_computed.
+    ActiveRequest& request = sequence->request();
+    if (request.first_scheduled == TimePoint{}) request.first_scheduled = started;
     const size_t first = sequence->num_computed - num_tokens;
     num_prompt += std::min(sequence->num_computed, sequence->num_prompt) -
                   std::min(first, sequence->num_prompt);
-    if (sequence->num_computed + 1 == sequence->tokens.size() && sequence->num_generated() > 0) {
+    // The token a step makes is itself computed in the next one.
+    if (sequence->num_generated() > 0 && sequence->num_computed + 1 == sequence->tokens.size()) {
       ++num_generated;
-      note_token_times(*sequence, now);
+      note_token(*sequence, now);
     }
     sequence->flush();
   }
   probe_.step_finished(num_prompt, num_generated);
 }
 
-void Scheduler::note_token_times(Sequence& sequence, TimePoint now) {
-  if (sequence.first_token == TimePoint{}) {
-    sequence.first_token = now;
-    probe_.first_token(to_seconds(now - sequence.request().arrival));
-  } else {
-    probe_.next_token(to_seconds(now - sequence.last_token));
+void Scheduler::note_token(Sequence& sequence, TimePoint now) {
+  ActiveRequest& request = sequence.request();
+  if (request.first_token == TimePoint{}) {
+    request.first_token = now;
+    probe_.first_token(now - request.arrival);
+  } else if (sequence.last_token != TimePoint{}) {
+    probe_.next_token(now - sequence.last_token);
   }
-  sequence.last_token = now;
+  sequence.last_token = request.last_token = now;
 }
 
 void Scheduler::remove_finished() {
   for (const auto& sequence : planner_.remove_if([](const Sequence& s) { return s.finished(); })) {
-    const GenerationRequest& request = sequence->request().request;
-    const TimePoint arrival = sequence->request().arrival;
-    const TimePoint end = system_clock().now();
-    FinishedChoice choice{.reason = sequence->finish_reason(),
-                          .num_prompt_tokens = sequence->num_prompt,
-                          .num_generated_tokens = sequence->num_generated(),
-                          .max_tokens = request.max_tokens,
-                          .num_choices = request.num_choices,
-                          .times = {}};
-    choice.times.queue_s = to_seconds(sequence->first_scheduled - arrival);
-    choice.times.total_s = to_seconds(end - arrival);
-    if (sequence->num_generated() > 0) {
-      choice.times.prefill_s = to_seconds(sequence->first_token - sequence->first_scheduled);
-      choice.times.decode_s = to_seconds(sequence->last_token - sequence->first_token);
-    }
-    probe_.choice_finished(choice);
-    finish(*sequence);
+    const bool stopped = sequence->finish_reason() == FinishReason::kStop;
+    close_choice(*sequence, stopped ? monitoring::Finish::kStop : monitoring::Finish::kLength);
   }
 }
 
-void Scheduler::finish(const Sequence& sequence) {
-  const auto open = open_choices_.find(sequence.request().id);
-  if (--open->second > 0) return;
-  open_choices_.erase(open);
+// A choice has ended; with its last one the request has.
+void Scheduler::close_choice(const Sequence& sequence, monitoring::Finish finish) {
+  ActiveRequest& request = sequence.request();
+  request.num_generated_tokens += static_cast<uint32_t>(sequence.num_generated());
+  if (--request.num_open_choices > 0) return;
+  const TimePoint end = system_clock().now();
+  const auto between = [](TimePoint from, TimePoint to) {
+    return from == TimePoint{} || to == TimePoint{} ? Duration{} : to - from;
+  };
+  probe_.request_finished({.finish = finish,
+                           .prompt_tokens = static_cast<uint32_t>(sequence.num_prompt),
+                           .generation_tokens = request.num_generated_tokens,
+                           .num_choices = request.request.num_choices,
+                           .max_tokens = request.request.max_tokens,
+                           .queue = between(request.arrival, request.first_scheduled),
+                           .prefill = between(request.first_scheduled, request.first_token),
+                           .decode = between(request.first_token, request.last_token),
+                           .total = end - request.arrival});
   std::lock_guard lock(mutex_);
   --num_unfinished_;
   changed_.notify_all();
@@ -230,7 +231,9 @@ void Scheduler::fail_step(const std::vector<Slice>& step, const Error& error) {
     if (!std::exchange(request.failed, true)) request.listener.on_error(error);
   }
   const auto failed = [](const Sequence& s) { return s.request().failed; };
-  for (const auto& sequence : planner_.remove_if(failed)) finish(*sequence);
+  for (const auto& sequence : planner_.remove_if(failed)) {
+    close_choice(*sequence, monitoring::Finish::kError);
+  }
 }
 
 void Scheduler::drop_cancelled() {
@@ -240,21 +243,15 @@ void Scheduler::drop_cancelled() {
   };
   for (const auto& sequence : planner_.remove_if(cancelled)) {
     sequence->request().failed = true;
-    probe_.choice_finished({.reason = FinishReason::kAborted,
-                            .num_prompt_tokens = sequence->num_prompt,
-                            .num_generated_tokens = sequence->num_generated(),
-                            .max_tokens = sequence->request().request.max_tokens,
-                            .num_choices = sequence->request().request.num_choices,
-                            .times = {}});
-    finish(*sequence);
+    close_choice(*sequence, monitoring::Finish::kAbort);
   }
   to_cancel_.clear();
 }
 
 void Scheduler::report_state() {
-  probe_.queue_changed(planner_.num_running(), planner_.num_waiting());
+  probe_.set_queues(planner_.num_running(), planner_.num_waiting());
   const double used = static_cast<double>(pool_.num_blocks() - pool_.num_free());
-  probe_.kv_usage_changed(used / static_cast<double>(pool_.num_blocks()));
+  probe_.set_cache_usage(used / static_cast<double>(pool_.num_blocks()));
   const BatchPlanner::Counts counts = planner_.take_counts();
   for (size_t i = 0; i < counts.num_preemptions; ++i) probe_.preempted();
   if (counts.num_prefix_tokens_asked > 0) {

@@ -10,9 +10,9 @@
 
 #include "coordinator/scheduling/batch_planner.h"
 #include "coordinator/scheduling/generation.h"
-#include "coordinator/scheduling/probe.h"
 #include "coordinator/scheduling/sequence.h"
 #include "engine/engine.h"
+#include "monitoring/metrics/serving_probe.h"
 
 namespace pregate::coordinator {
 
@@ -29,7 +29,7 @@ class Scheduler final : public GenerationService {
   /// Engine and probe must outlive it. `available` says whether requests can be computed now; its
   /// error is what submit() answers when they cannot. Called on any thread.
   Scheduler(engine::Engine& engine, TextRules rules, SchedulerOptions options,
-            SchedulerProbe& probe, std::function<Status()> available);
+            monitoring::ServingProbe& probe, std::function<Status()> available);
   ~Scheduler() override;
 
   Result<RequestId> submit(GenerationRequest request, GenerationListener listener) override;
@@ -50,9 +50,9 @@ class Scheduler final : public GenerationService {
   void run_step();
   Status compute(const std::vector<Slice>& step);
   void deliver(const std::vector<Slice>& step, TimePoint started);
-  void note_token_times(Sequence& sequence, TimePoint now);
+  void note_token(Sequence& sequence, TimePoint now);
   void remove_finished();
-  void finish(const Sequence& sequence);
+  void close_choice(const Sequence& sequence, monitoring::Finish finish);
   void fail_step(const std::vector<Slice>& step, const Error& error);
   void drop_cancelled();
   void report_state();
@@ -62,7 +62,7 @@ class Scheduler final : public GenerationService {
   engine::Engine& engine_;
   const TextRules rules_;
   const SchedulerOptions options_;
-  SchedulerProbe& probe_;
+  monitoring::ServingProbe& probe_;
   const std::function<Status()> available_;
 
   // Shared.
@@ -79,7 +79,6 @@ class Scheduler final : public GenerationService {
   engine::BlockPool pool_;
   BatchPlanner planner_;
   std::vector<RequestId> to_cancel_;
-  std::unordered_map<RequestId, uint32_t> open_choices_;
 
   std::jthread thread_;
 };

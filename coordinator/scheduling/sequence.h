@@ -21,6 +21,11 @@ struct ActiveRequest {
   TimePoint arrival;
   bool prompt_computed = false;  ///< By the first choice; the others then find it in the cache.
   bool failed = false;           ///< The listener was told an error; nothing more goes to it.
+  uint32_t num_open_choices = 0;
+
+  // For the metrics.
+  uint32_t num_generated_tokens = 0;  // of finished choices
+  TimePoint first_scheduled{}, first_token{}, last_token{};
 };
 
 /// What a model says about ends, and how its tokens become text.
@@ -61,7 +66,7 @@ class Sequence {
   size_t num_computed = 0;  ///< Leading tokens whose keys and values are in the cache.
   engine::BlockTable blocks;
 
-  TimePoint first_scheduled{}, first_token{}, last_token{};
+  TimePoint last_token{};  ///< When it was made.
 
  private:
   std::vector<TokenId> forbidden_tokens() const;
