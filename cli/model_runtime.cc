@@ -1,0 +1,93 @@
+#include "cli/model_runtime.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "engine/local_experts.h"
+
+namespace pregate::cli {
+namespace {
+
+using compute::kKvBlockTokens;
+
+size_t blocks_for(size_t num_tokens) { return (num_tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
+
+std::unique_ptr<router::Router> make_router(const model::ModelConfig& config,
+                                            const model::BackboneWeights& weights,
+                                            compute::Backend& backend) {
+  router::TopKRouter::Options options{.num_experts = config.num_experts,
+                                      .top_k = config.top_k,
+                                      .normalize = config.norm_topk_prob,
+                                      .gates = {}};
+  for (const auto& layer : weights.layers) options.gates.push_back(layer.router.get());
+  return std::make_unique<router::TopKRouter>(backend, std::move(options));
+}
+
+}  // namespace
+
+ModelRuntime::ConnectExperts ModelRuntime::local_experts(compute::WeightFormat format,
+                                                         PhaseProgress progress) {
+  return [format, progress](
+             std::shared_ptr<const model::Checkpoint> checkpoint,
+             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
+    const auto report = [&](size_t done, size_t total) { progress("experts", done, total); };
+    PREGATE_ASSIGN(auto experts, engine::load_all_experts(*checkpoint, backend, format, report));
+    return std::make_unique<engine::LocalExperts>(backend, format, std::move(experts));
+  };
+}
+
+Result<std::unique_ptr<ModelRuntime>> ModelRuntime::load(const RuntimeOptions& options,
+                                                         const ConnectExperts& connect_experts,
+                                                         const PhaseProgress& progress) {
+  std::unique_ptr<ModelRuntime> runtime(new ModelRuntime);
+  runtime->threads_ = std::make_unique<ThreadPool>(options.num_threads);
+  PREGATE_ASSIGN(runtime->backend_, compute::make_backend(options.backend, *runtime->threads_));
+  PREGATE_ASSIGN(runtime->checkpoint_, model::Checkpoint::open(options.model));
+  PREGATE_TRY(runtime->size_cache(options));
+
+  compute::Backend& backend = *runtime->backend_;
+  const auto report = [&](size_t done, size_t total) { progress("backbone", done, total); };
+  PREGATE_ASSIGN(auto weights,
+                 model::load_backbone(runtime->checkpoint_, backend, options.weights, report));
+  runtime->router_ = make_router(runtime->config(), weights, backend);
+  PREGATE_ASSIGN(runtime->experts_, connect_experts(runtime->checkpoint_, backend));
+  engine::EngineParts parts{.config = runtime->config(),
+                            .weights = std::move(weights),
+                            .backend = backend,
+                            .router = *runtime->router_,
+                            .experts = *runtime->experts_};
+  PREGATE_ASSIGN(
+      runtime->engine_,
+      engine::Engine::create(std::move(parts), {.format = options.weights,
+                                                .kv_dtype = options.kv_dtype,
+                                                .num_kv_blocks = runtime->num_kv_blocks_}));
+  return runtime;
+}
+
+// Blocks that fit the byte budget, but no more than can ever be used; and the longest sequence.
+Status ModelRuntime::size_cache(const RuntimeOptions& options) {
+  const model::ModelConfig& config = checkpoint_->config();
+  const size_t block_bytes = backend_->kv_block_bytes({.num_layers = config.num_layers(),
+                                                       .num_kv_heads = config.num_kv_heads,
+                                                       .head_dim = config.head_dim,
+                                                       .dtype = options.kv_dtype});
+  const size_t affordable = options.kv_cache_bytes / block_bytes;
+  const size_t longest = options.max_model_len > 0 ? options.max_model_len : config.max_position;
+  if (options.max_model_len > 0 && blocks_for(longest) > affordable) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--max-model-len {}: needs {} bytes of KV cache, but --kv-cache-bytes is {}",
+                longest, blocks_for(longest) * block_bytes, options.kv_cache_bytes);
+  }
+  if (affordable == 0) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--kv-cache-bytes {}: expected at least {} for one block of {} tokens",
+                options.kv_cache_bytes, block_bytes, kKvBlockTokens);
+  }
+  num_kv_blocks_ = std::min(affordable, blocks_for(longest) * options.max_num_seqs);
+  max_model_len_ = std::min(longest, num_kv_blocks_ * kKvBlockTokens);
+  spdlog::info("KV cache: {} blocks of {} tokens, {} bytes; context {} tokens", num_kv_blocks_,
+               kKvBlockTokens, num_kv_blocks_ * block_bytes, max_model_len_);
+  return {};
+}
+
+}  // namespace pregate::cli
