@@ -10,6 +10,9 @@
 
 namespace pregate::model {
 
+/// Longest context of any model: beyond it, f32 cannot tell two positions apart.
+inline constexpr size_t kMaxContextTokens = size_t{1} << 24;
+
 enum class RopeType { kDefault, kLinear, kDynamic, kYarn, kLlama3 };
 
 /// Names as in transformers' rope_parameters / rope_scaling.
@@ -18,7 +21,7 @@ struct RopeConfig {
   double theta = 10000.0;
   double partial_rotary_factor = 1.0;
   double factor = 1.0;
-  size_t original_max_position = 0;
+  size_t original_max_position = 0;  ///< Tokens the model was trained for, before stretching.
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   bool truncate = true;                                  // yarn
   std::optional<double> attention_factor;                // yarn

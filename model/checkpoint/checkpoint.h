@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -21,6 +22,7 @@ struct TensorView {
   compute::DType dtype = compute::DType::kF32;
   std::vector<size_t> shape;
   size_t bytes = 0;
+  std::string_view file;  ///< Its path, for messages.
 };
 
 /// Immutable after open(); thread-safe.
@@ -38,6 +40,8 @@ class Checkpoint {
   /// kNotFound if there is none of that name.
   virtual Result<TensorView> tensor(const std::string& name) const = 0;
   virtual std::vector<std::string> tensor_names() const = 0;
+  /// Takes the pages of a tensor out of memory once it is packed; they are read again when touched.
+  virtual void drop(const TensorView& tensor) const = 0;
 };
 
 }  // namespace pregate::model

@@ -1,0 +1,120 @@
+#include "model/checkpoint/checkpoint.h"
+
+#include "model/checkpoint/field_reader.h"
+#include "model/checkpoint/tensor_files.h"
+#include "model/families/family.h"
+
+namespace pregate::model {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// By "architectures", or by "model_type" where that is missing.
+Result<const Family*> choose_family(FieldReader fields) {
+  const std::vector<std::string> architectures = fields.texts("architectures");
+  const std::string model_type = fields.text("model_type", "");
+  PREGATE_TRY(fields.status());
+  std::vector<std::string_view> known;
+  for (const Family* family : families()) {
+    known.push_back(family->architecture());
+    if (architectures.empty() ? family->model_type() == model_type
+                              : family->architecture() == architectures.front()) {
+      return family;
+    }
+  }
+  return fail(ErrorCode::kUnimplemented, "{}: architectures: unknown family \"{}\"; known: {}",
+              fields.where(), architectures.empty() ? model_type : architectures.front(),
+              fmt::join(known, ", "));
+}
+
+/// bos and eos of config.json are what a family falls back to; generation_config.json, if there is
+/// one, has the last word. Ids beyond the vocabulary can never be generated and are left out.
+Status read_generation_config(const fs::path& path, ModelConfig& config) {
+  if (fs::exists(path)) {
+    PREGATE_ASSIGN(boost::json::object object, read_json_object(path));
+    FieldReader fields(std::move(object), path.string());
+    const std::vector<TokenId> eos = fields.token_ids("eos_token_id");
+    const std::vector<TokenId> bos = fields.token_ids("bos_token_id");
+    PREGATE_TRY(fields.status());
+    if (!eos.empty()) config.eos_tokens = eos;
+    if (!bos.empty()) config.bos_token = bos.front();
+  }
+  std::erase_if(config.eos_tokens, [&](TokenId id) { return size_t(id) >= config.vocab_size; });
+  if (config.bos_token >= 0 && size_t(config.bos_token) >= config.vocab_size) config.bos_token = -1;
+  return {};
+}
+
+class DirectoryCheckpoint final : public Checkpoint {
+ public:
+  DirectoryCheckpoint(fs::path directory, ModelConfig config, const Family& family,
+                      TensorFiles files)
+      : directory_(std::move(directory)),
+        config_(std::move(config)),
+        family_(family),
+        files_(std::move(files)) {}
+
+  const fs::path& directory() const override { return directory_; }
+  const ModelConfig& config() const override { return config_; }
+  const Family& family() const override { return family_; }
+  bool has_tensor(const std::string& name) const override {
+    return files_.tensors().contains(name);
+  }
+
+  Result<TensorView> tensor(const std::string& name) const override {
+    const auto found = files_.tensors().find(name);
+    if (found == files_.tensors().end()) {
+      return fail(ErrorCode::kNotFound, "{}: no tensor {}", directory_.string(), name);
+    }
+    const auto& [file, entry] = found->second;
+    const auto dtype = weight_dtype(entry->dtype);
+    if (!dtype) {
+      return fail(ErrorCode::kDataLoss, "{}: {}: dtype {}, expected F32, BF16 or F16",
+                  file->path().string(), name, entry->dtype);
+    }
+    return TensorView{.data = file->file().bytes().data() + entry->begin_bytes,
+                      .dtype = *dtype,
+                      .shape = entry->shape,
+                      .bytes = entry->end_bytes - entry->begin_bytes,
+                      .file = file->path().native()};
+  }
+
+  std::vector<std::string> tensor_names() const override {
+    std::vector<std::string> names;
+    for (const auto& item : files_.tensors()) names.push_back(item.first);
+    return names;
+  }
+
+  void drop(const TensorView& tensor) const override {
+    for (const SafetensorsFile& file : files_.files()) {
+      const auto bytes = file.file().bytes();
+      if (tensor.file != file.path().native()) continue;
+      file.file().drop(static_cast<size_t>(tensor.data - bytes.data()), tensor.bytes);
+    }
+  }
+
+ private:
+  const fs::path directory_;
+  const ModelConfig config_;
+  const Family& family_;
+  const TensorFiles files_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const fs::path& directory) {
+  try {
+    const fs::path config_path = directory / "config.json";
+    PREGATE_ASSIGN(boost::json::object object, read_json_object(config_path));
+    FieldReader fields(std::move(object), config_path.string());
+    PREGATE_ASSIGN(const Family* family, choose_family(fields));
+    PREGATE_ASSIGN(ModelConfig config, family->parse_config(fields));
+    PREGATE_TRY(read_generation_config(directory / "generation_config.json", config));
+    PREGATE_ASSIGN(TensorFiles files, TensorFiles::open(directory));
+    return std::make_shared<DirectoryCheckpoint>(directory, std::move(config), *family,
+                                                 std::move(files));
+  } catch (const std::exception& error) {  // std::filesystem's, chiefly
+    return fail(ErrorCode::kUnavailable, "{}: {}", directory.string(), error.what());
+  }
+}
+
+}  // namespace pregate::model

@@ -1,0 +1,10 @@
+// OlmoeForCausalLM.
+#pragma once
+
+#include "model/families/family.h"
+
+namespace pregate::model {
+
+const Family& olmoe_family();
+
+}  // namespace pregate::model

@@ -1,0 +1,251 @@
+#include "model/weights.h"
+
+#include <cmath>
+
+#include "model/checkpoint/checkpoint.h"
+#include "model/elements.h"
+#include "model/families/family.h"
+
+namespace pregate::model {
+namespace {
+
+using compute::ExpertSource;
+using compute::SourceMatrix;
+using compute::WeightFormat;
+using enum TensorRole;
+
+constexpr WeightFormat kRouterFormat = WeightFormat::kF32;  // gate arithmetic is f32 throughout
+
+/// A back end's error does not know the tensor it was given.
+Error about_tensor(Error error, const TensorView& tensor, const std::string& name) {
+  return in_context(std::move(error), fmt::format("{}: {}", tensor.file, name));
+}
+
+/// Finds tensors by role, checks their shapes and packs them.
+class Loader {
+ public:
+  Loader(const Checkpoint& checkpoint, compute::Backend& backend, WeightFormat format)
+      : checkpoint_(checkpoint), backend_(backend), format_(format) {}
+
+  std::string name(const TensorId& id) const { return checkpoint_.family().tensor_name(id); }
+
+  Result<TensorView> find(const TensorId& id) const {
+    PREGATE_ASSIGN(TensorView tensor, checkpoint_.tensor(name(id)));
+    const std::vector<size_t> expected = tensor_shape(checkpoint_.config(), id);
+    if (tensor.shape == expected) return tensor;
+    return fail(ErrorCode::kDataLoss, "{}: {}: shape [{}], expected [{}]", tensor.file, name(id),
+                fmt::join(tensor.shape, ", "), fmt::join(expected, ", "));
+  }
+
+  Result<SourceMatrix> source(const TensorId& id) const {
+    PREGATE_ASSIGN(const TensorView tensor, find(id));
+    return SourceMatrix{tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1]};
+  }
+
+  Result<std::vector<float>> vector(const TensorId& id) {
+    PREGATE_ASSIGN(const TensorView tensor, find(id));
+    std::vector<float> values = to_floats({tensor.data, tensor.bytes}, tensor.dtype);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isfinite(values[i])) continue;
+      return fail(ErrorCode::kDataLoss, "{}: {}: element {} is {}, expected a finite number",
+                  tensor.file, name(id), i, values[i]);
+    }
+    count(tensor);
+    return values;
+  }
+
+  Result<MatrixPtr> matrix(const TensorId& id, WeightFormat format) {
+    PREGATE_ASSIGN(const TensorView tensor, find(id));
+    auto packed =
+        backend_.pack({tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1]}, format);
+    if (!packed) return fail(about_tensor(std::move(packed.error()), tensor, name(id)));
+    count(tensor);
+    return packed;
+  }
+  Result<MatrixPtr> matrix(const TensorId& id) { return matrix(id, format_); }
+
+  Result<ExpertPtr> mlp(const TensorId& gate, const TensorId& up, const TensorId& down) {
+    PREGATE_ASSIGN(const TensorView gate_tensor, find(gate));
+    PREGATE_ASSIGN(const TensorView up_tensor, find(up));
+    PREGATE_ASSIGN(const TensorView down_tensor, find(down));
+    const auto source = [](const TensorView& t) {
+      return SourceMatrix{t.data, t.dtype, t.shape[0], t.shape[1]};
+    };
+    PREGATE_ASSIGN(ExpertPtr expert,
+                   pack_expert({source(gate_tensor), source(up_tensor), source(down_tensor)},
+                               gate_tensor, fmt::format("{} and its up and down", name(gate))));
+    for (const TensorView* tensor : {&gate_tensor, &up_tensor, &down_tensor}) count(*tensor);
+    return expert;
+  }
+
+  /// An expert out of the tensors that hold all experts of a layer: gate_up [E, 2f, h], gate
+  /// first, and down [E, h, f].
+  Result<ExpertPtr> fused_expert(LayerIdx layer, ExpertId expert) {
+    const TensorId gate_up_id{.role = kFusedGateUp, .layer = layer};
+    PREGATE_ASSIGN(const TensorView gate_up, find(gate_up_id));
+    PREGATE_ASSIGN(const TensorView down, find({.role = kFusedDown, .layer = layer}));
+    const size_t h = checkpoint_.config().hidden_size;
+    const size_t f = checkpoint_.config().expert_intermediate_size;
+    const auto slice = [&](const TensorView& tensor, size_t first_row, size_t rows, size_t cols) {
+      const size_t offset = first_row * cols * compute::dtype_bytes(tensor.dtype);
+      return SourceMatrix{tensor.data + offset, tensor.dtype, rows, cols};
+    };
+    const size_t e = expert.value;
+    return pack_expert({slice(gate_up, e * 2 * f, f, h), slice(gate_up, e * 2 * f + f, f, h),
+                        slice(down, e * h, h, f)},
+                       gate_up, fmt::format("{}: expert {}", name(gate_up_id), expert));
+  }
+
+  void report_to(const LoadProgress& progress, size_t total_bytes) {
+    progress_ = progress;
+    total_bytes_ = total_bytes;
+  }
+
+ private:
+  Result<ExpertPtr> pack_expert(const ExpertSource& source, const TensorView& tensor,
+                                const std::string& name) {
+    auto packed = backend_.pack_expert(source, format_);
+    if (!packed) return fail(about_tensor(std::move(packed.error()), tensor, name));
+    return packed;
+  }
+
+  void count(const TensorView& tensor) {
+    checkpoint_.drop(tensor);
+    done_bytes_ += tensor.bytes;
+    if (progress_) progress_(done_bytes_, total_bytes_);
+  }
+
+  const Checkpoint& checkpoint_;
+  compute::Backend& backend_;
+  const WeightFormat format_;
+  LoadProgress progress_;
+  size_t done_bytes_ = 0, total_bytes_ = 0;
+};
+
+Status load_attention(Loader& loader, const ModelConfig& config, LayerIdx layer,
+                      LayerWeights& weights) {
+  const auto id = [&](TensorRole role) { return TensorId{.role = role, .layer = layer}; };
+  PREGATE_ASSIGN(weights.q, loader.matrix(id(kQuery)));
+  PREGATE_ASSIGN(weights.k, loader.matrix(id(kKey)));
+  PREGATE_ASSIGN(weights.v, loader.matrix(id(kValue)));
+  PREGATE_ASSIGN(weights.o, loader.matrix(id(kAttentionOut)));
+  if (config.qkv_bias) {
+    PREGATE_ASSIGN(weights.q_bias, loader.vector(id(kQueryBias)));
+    PREGATE_ASSIGN(weights.k_bias, loader.vector(id(kKeyBias)));
+    PREGATE_ASSIGN(weights.v_bias, loader.vector(id(kValueBias)));
+  }
+  if (config.attention_out_bias) {
+    PREGATE_ASSIGN(weights.o_bias, loader.vector(id(kAttentionOutBias)));
+  }
+  if (config.qk_norm != QkNorm::kNone) {
+    PREGATE_ASSIGN(weights.q_norm, loader.vector(id(kQueryNorm)));
+    PREGATE_ASSIGN(weights.k_norm, loader.vector(id(kKeyNorm)));
+  }
+  return {};
+}
+
+Status load_feed_forward(Loader& loader, const ModelConfig& config, LayerIdx layer,
+                         LayerWeights& weights) {
+  const auto id = [&](TensorRole role) { return TensorId{.role = role, .layer = layer}; };
+  if (!config.layers[layer.value].is_moe) {
+    PREGATE_ASSIGN(weights.dense, loader.mlp(id(kDenseGate), id(kDenseUp), id(kDenseDown)));
+    return {};
+  }
+  PREGATE_ASSIGN(weights.router, loader.matrix(id(kRouter), kRouterFormat));
+  if (config.shared_intermediate_size > 0) {
+    PREGATE_ASSIGN(weights.shared,
+                   loader.mlp(id(kSharedGateProjection), id(kSharedUp), id(kSharedDown)));
+    PREGATE_ASSIGN(weights.shared_gate, loader.matrix(id(kSharedGate), kRouterFormat));
+  }
+  return {};
+}
+
+Result<LayerWeights> load_layer(Loader& loader, const ModelConfig& config, LayerIdx layer) {
+  LayerWeights weights;
+  PREGATE_ASSIGN(weights.input_norm, loader.vector({.role = kInputNorm, .layer = layer}));
+  PREGATE_ASSIGN(weights.post_attention_norm,
+                 loader.vector({.role = kPostAttentionNorm, .layer = layer}));
+  PREGATE_TRY(load_attention(loader, config, layer, weights));
+  PREGATE_TRY(load_feed_forward(loader, config, layer, weights));
+  return weights;
+}
+
+/// Bytes of the checkpoint that load_backbone() packs. A missing tensor counts nothing here; the
+/// loader reports it.
+size_t backbone_source_bytes(const Checkpoint& checkpoint) {
+  std::vector<TensorId> ids = outer_tensors(checkpoint.config());
+  for (uint32_t l = 0; l < checkpoint.config().num_layers(); ++l) {
+    const auto more = layer_tensors(checkpoint.config(), LayerIdx{l});
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  size_t total = 0;
+  for (const TensorId& id : ids) {
+    const auto tensor = checkpoint.tensor(checkpoint.family().tensor_name(id));
+    const bool is_mapped = id.role == kEmbedding && !checkpoint.config().tie_embeddings;
+    if (tensor && !is_mapped) total += tensor->bytes;
+  }
+  return total;
+}
+
+size_t bytes_of(const MatrixPtr& matrix) { return matrix == nullptr ? 0 : matrix->bytes(); }
+size_t bytes_of(const ExpertPtr& expert) { return expert == nullptr ? 0 : expert->bytes(); }
+size_t bytes_of(const std::vector<float>& values) { return values.size() * sizeof(float); }
+
+size_t layer_bytes(const LayerWeights& layer) {
+  size_t total = 0;
+  for (const auto* values :
+       {&layer.input_norm, &layer.post_attention_norm, &layer.q_bias, &layer.k_bias, &layer.v_bias,
+        &layer.o_bias, &layer.q_norm, &layer.k_norm}) {
+    total += bytes_of(*values);
+  }
+  for (const auto* matrix :
+       {&layer.q, &layer.k, &layer.v, &layer.o, &layer.router, &layer.shared_gate}) {
+    total += bytes_of(*matrix);
+  }
+  return total + bytes_of(layer.dense) + bytes_of(layer.shared);
+}
+
+}  // namespace
+
+size_t BackboneWeights::bytes() const {
+  size_t total = embedding.rows * embedding.cols * compute::dtype_bytes(embedding.dtype);
+  for (const LayerWeights& layer : layers) total += layer_bytes(layer);
+  return total + bytes_of(final_norm) + bytes_of(lm_head);
+}
+
+Result<BackboneWeights> load_backbone(std::shared_ptr<const Checkpoint> checkpoint,
+                                      compute::Backend& backend, WeightFormat format,
+                                      const LoadProgress& progress) {
+  const ModelConfig& config = checkpoint->config();
+  Loader loader(*checkpoint, backend, format);
+  loader.report_to(progress, backbone_source_bytes(*checkpoint));
+  BackboneWeights weights;
+  PREGATE_ASSIGN(weights.embedding, loader.source({.role = kEmbedding}));
+  for (uint32_t l = 0; l < config.num_layers(); ++l) {
+    PREGATE_ASSIGN(LayerWeights layer, load_layer(loader, config, LayerIdx{l}));
+    weights.layers.push_back(std::move(layer));
+  }
+  PREGATE_ASSIGN(weights.final_norm, loader.vector({.role = kFinalNorm}));
+  const TensorRole head = config.tie_embeddings ? kEmbedding : kLmHead;
+  PREGATE_ASSIGN(weights.lm_head, loader.matrix({.role = head}));
+  weights.checkpoint = std::move(checkpoint);
+  return weights;
+}
+
+Result<ExpertPtr> load_expert(const Checkpoint& checkpoint, LayerIdx layer, ExpertId expert,
+                              compute::Backend& backend, WeightFormat format) {
+  const ModelConfig& config = checkpoint.config();
+  if (layer.value >= config.num_layers() || !config.layers[layer.value].is_moe ||
+      expert.value >= config.num_experts) {
+    return fail(ErrorCode::kInvalidArgument, "{}: no expert {} in layer {}",
+                checkpoint.directory().string(), expert, layer);
+  }
+  Loader loader(checkpoint, backend, format);
+  if (checkpoint.has_tensor(loader.name({.role = kFusedGateUp, .layer = layer}))) {
+    return loader.fused_expert(layer, expert);
+  }
+  return loader.mlp({kExpertGate, layer, expert}, {kExpertUp, layer, expert},
+                    {kExpertDown, layer, expert});
+}
+
+}  // namespace pregate::model
