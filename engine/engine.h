@@ -79,7 +79,7 @@ class Engine {
 
   EngineParts parts_;
   const EngineOptions options_;
-  const model::Rotary rotary_;
+  model::Rotary rotary_;
   std::unique_ptr<compute::KvStorage> kv_;
   RoutingObserver observer_;
   uint64_t num_steps_ = 0;
