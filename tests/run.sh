@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Installs, builds and tests everything; see usage(). Phases run in order, each under a time limit;
+# a phase that fails does not stop those that can do without it.
+set -uo pipefail
+
+readonly root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+export PREGATE_JOBS="${PREGATE_JOBS:-$(nproc)}"
+
+usage() {
+  cat <<'HELP'
+Usage: tests/run.sh [--all] [--no-install] [-- CTEST_ARGUMENT...]
+
+Installs the Debian packages that are missing, builds the release preset and runs its tests.
+
+  --all          also: the tests under the address and undefined-behaviour sanitizers, the tests
+                 under the thread sanitizer, and every fuzz target for 60 seconds
+  --no-install   install no Debian packages; a missing one fails the build
+  --help         this text
+  -- ...         passed on to ctest, for example: tests/run.sh -- -R Tokenizer
+
+Environment: PREGATE_JOBS        compilers and tests at once (default: the cores)
+             PREGATE_FUZZ_SECONDS  per fuzz target (default 60)
+             PREGATE_TIME_LIMIT  seconds for the whole run (default 2400, with --all 5100)
+             CI=true             a test dependency that cannot be installed is a failure; otherwise
+                                 the tests that need it are left out and the reason is printed
+Logs of the phases: build/log/.
+HELP
+}
+
+all=false
+install=true
+ctest_arguments=()
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --help | -h) usage && exit 0 ;;
+    --all) all=true ;;
+    --no-install) install=false ;;
+    --)
+      shift
+      ctest_arguments=("$@")
+      break
+      ;;
+    *)
+      echo "tests/run.sh: $1: unknown; see --help" >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+
+time_limit="${PREGATE_TIME_LIMIT:-$($all && echo 5100 || echo 2400)}"
+summary=()
+closing_line=""
+failed=false
+
+# note NAME SECONDS RESULT
+note() { summary+=("$(printf '%-18s %5d s  %s' "$@")"); }
+
+# phase NAME LIMIT_SECONDS COMMAND...: runs a command or exported function, and notes how it went.
+# Keeps ctest's closing line: that of the first suite, or of the first that fails.
+phase() {
+  local name="$1" limit="$2" began=$SECONDS status=0 result line
+  local log="$root/build/log/${name// /-}.log"
+  shift 2
+  if ((limit > time_limit - SECONDS)); then limit=$((time_limit - SECONDS)); fi
+  if ((limit <= 0)); then
+    note "$name" 0 "FAILED: not begun, the run's time limit of $time_limit s is over"
+    failed=true
+    return 1
+  fi
+  echo "== $name"
+  timeout --kill-after=30 "$limit" bash -c '"$@"' phase "$@" 2>&1 </dev/null | tee "$log"
+  status=${PIPESTATUS[0]}
+  case $status in
+    0) result="passed" ;;
+    124 | 137) result="FAILED: stopped after $limit s" ;;
+    *) result="FAILED" ;;
+  esac
+  line="$(grep -E '^[0-9]+% tests passed' "$log" | tail -n 1)"
+  note "$name" $((SECONDS - began)) "$result${line:+: $line}"
+  if [[ -n "$line" && (-z "$closing_line" || ($status != 0 && $failed == false)) ]]; then
+    closing_line="$line"
+  fi
+  if [[ $status != 0 ]]; then failed=true; fi
+  return "$status"
+}
+
+finish() {
+  printf '\n== summary, %d s\n' "$SECONDS"
+  printf '%s\n' "${summary[@]}"
+  [[ -z "$closing_line" ]] || printf '\n%s\n' "$closing_line"
+  if $failed; then exit 1; fi
+  exit 0
+}
+
+# The client tests' Python packages live in build/venv; nothing outside the tree is touched.
+make_venv() {
+  [[ -x build/venv/bin/python ]] || python3 -m venv build/venv || return 1
+  build/venv/bin/python -m pip --disable-pip-version-check install --quiet --timeout 30 \
+    --retries 2 --requirement tests/requirements.txt
+}
+
+python_packages() {
+  local failed_before=$failed
+  phase "python packages" 300 make_venv && return
+  if [[ "${CI:-}" == true ]]; then return; fi
+  failed=$failed_before
+  summary[-1]="${summary[-1]/FAILED*/skipped: no Python index, so no client tests}"
+  rm -rf build/venv
+}
+
+# build PRESET TARGET...
+build() {
+  local preset="$1" python=""
+  shift
+  if [[ -x build/venv/bin/python ]]; then python="$PWD/build/venv/bin/python"; fi
+  cmake --preset "$preset" -DPREGATE_BENCH=OFF "-DPREGATE_TEST_PYTHON=$python" || return 1
+  cmake --build --preset "$preset" --parallel "$PREGATE_JOBS" ${1:+--target "$@"}
+}
+
+# run_tests PRESET CTEST_ARGUMENT...
+run_tests() {
+  local preset="$1"
+  shift
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error \
+    --parallel "$PREGATE_JOBS" "$@"
+}
+
+# Tests labelled release_only measure, or would say nothing new under a sanitizer.
+run_sanitized_tests() {
+  local suppressions="$PWD/tests/sanitizers" preset="$1"
+  shift
+  export ASAN_OPTIONS="detect_stack_use_after_return=1:check_initialization_order=1"
+  export LSAN_OPTIONS="suppressions=$suppressions/lsan.supp:print_suppressions=0"
+  export UBSAN_OPTIONS="print_stacktrace=1"
+  export TSAN_OPTIONS="suppressions=$suppressions/tsan.supp:second_deadlock_stack=1"
+  run_tests "$preset" --label-exclude 'tidy|release_only' "$@"
+}
+export -f make_venv build run_tests run_sanitized_tests
+
+cd "$root" || exit 1
+mkdir -p build/log
+if $install; then
+  phase "debian packages" 900 deploy/install-dependencies.sh build run test || finish
+fi
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR="$root" CCACHE_NOHASHDIR=1
+fi
+python_packages
+
+phase "build release" 1800 build release &&
+  phase "test release" 1200 run_tests release "${ctest_arguments[@]}"
+if $all; then
+  for preset in asan tsan; do
+    phase "build $preset" 1800 build "$preset" &&
+      phase "test $preset" 1200 run_sanitized_tests "$preset" "${ctest_arguments[@]}"
+  done
+  phase "build fuzz" 900 build fuzz fuzzers &&
+    phase "fuzz" 900 tests/fuzz/run_fuzzers.sh "${PREGATE_FUZZ_SECONDS:-60}"
+fi
+finish
