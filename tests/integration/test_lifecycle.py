@@ -1,0 +1,99 @@
+"""Start, stop and death of processes, seen from outside."""
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.request
+
+import pytest
+from cluster import BINARY, Cluster, make_model
+
+NOTICE_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("lifecycle") / "model")
+
+
+def long_request(cluster, into):
+    body = {"prompt": "once upon a time", "max_tokens": 200, "ignore_eos": True, "temperature": 0}
+    into.append(cluster.post("/v1/completions", body))
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_sigterm_lets_running_requests_finish_and_exits_0(model, ranks):
+    with Cluster(model, ranks=ranks) as cluster:
+        answers = []
+        client = threading.Thread(target=long_request, args=(cluster, answers))
+        client.start()
+        while "num_requests_running" not in (text := cluster.get("/metrics")[1]) or (
+            metric(text, "vllm:num_requests_running") == 0 and not answers
+        ):
+            time.sleep(0.005)
+        assert cluster.stop() == 0
+        client.join(timeout=10)
+        status, answer = answers[0]
+        assert status == 200
+        assert answer["usage"]["completion_tokens"] == 200
+
+
+def metric(text, name):
+    values = [
+        float(line.rsplit(" ", 1)[1])
+        for line in text.splitlines()
+        if line.split("{")[0].split(" ")[0] == name
+    ]
+    return sum(values)
+
+
+def test_a_dead_worker_is_named_within_two_seconds_and_nothing_hangs(model):
+    with Cluster(model, ranks=3, mpi_options=["--enable-recovery"]) as cluster:
+        answers = []
+        client = threading.Thread(target=long_request, args=(cluster, answers))
+        client.start()
+        time.sleep(0.1)
+        os.kill(cluster.pids()[2], signal.SIGKILL)
+        killed = time.monotonic()
+        while cluster.get("/health/ready")[0] == 200:
+            assert time.monotonic() - killed < NOTICE_SECONDS
+            time.sleep(0.02)
+        status, answer = cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 2})
+        assert status == 503
+        assert "worker 2" in answer["error"]["message"]
+        client.join(timeout=10)
+        assert not client.is_alive()
+        assert answers[0][0] in (200, 503)
+        assert cluster.get("/health/live")[0] == 200
+        assert cluster.stop() == 0
+
+
+def test_a_disconnected_client_frees_its_place_at_once(model):
+    with Cluster(model, options=["--max-num-seqs", "1"]) as cluster:
+        body = {"prompt": "a", "max_tokens": 100000, "ignore_eos": True, "stream": True}
+        body["max_tokens"] = 900
+        request = urllib.request.Request(
+            cluster.url + "/v1/completions",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        stream = urllib.request.urlopen(request, timeout=10)
+        stream.readline()
+        stream.close()
+        deadline = time.monotonic() + 5
+        while metric(cluster.get("/metrics")[1], "vllm:num_requests_running") > 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        text = cluster.get("/metrics")[1]
+        assert 'vllm:request_success_total{engine="0",finished_reason="abort"' in text
+
+
+def test_a_missing_model_ends_with_a_clear_error(tmp_path):
+    import subprocess
+
+    command = [BINARY, "serve", "--model", tmp_path / "nothing", "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0
+    assert str(tmp_path / "nothing") in ended.stderr

@@ -1,0 +1,47 @@
+"""Where experts live never changes the answer: greedy tokens are equal for every number of workers."""
+
+import random
+
+import pytest
+from cluster import Cluster, make_model
+
+NUM_PROMPTS = 50
+NUM_TOKENS = 16
+
+
+def prompts(vocab_size=250):
+    source = random.Random(11)
+    return [
+        [source.randrange(vocab_size) for _ in range(source.randint(1, 40))]
+        for _ in range(NUM_PROMPTS)
+    ]
+
+
+def greedy_tokens(cluster):
+    status, answer = cluster.post(
+        "/v1/completions",
+        {
+            "prompt": prompts(),
+            "max_tokens": NUM_TOKENS,
+            "temperature": 0,
+            "ignore_eos": True,
+            "return_token_ids": True,
+        },
+    )
+    assert status == 200, answer
+    choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+    assert len(choices) == NUM_PROMPTS
+    return [choice["token_ids"] for choice in choices]
+
+
+@pytest.mark.parametrize("weights", ["bf16", "q8"])
+def test_greedy_tokens_do_not_depend_on_the_number_of_workers(tmp_path, weights):
+    model = make_model(tmp_path / "model")
+    options = ["--weights", weights, "--reproducible"]
+    with Cluster(model, ranks=1, options=options) as cluster:
+        expected = greedy_tokens(cluster)
+    assert all(len(tokens) == NUM_TOKENS for tokens in expected)
+    assert len({tuple(tokens) for tokens in expected}) > NUM_PROMPTS // 2, "hardly any variety"
+    for ranks in (2, 3, 5):
+        with Cluster(model, ranks=ranks, options=options) as cluster:
+            assert greedy_tokens(cluster) == expected, f"{ranks} ranks"
