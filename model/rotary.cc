@@ -119,25 +119,22 @@ Rotary::Rotary(const ModelConfig& config)
   if (rope_.type == RopeType::kYarn) attention_factor_ = float(yarn_attention_factor(rope_));
 }
 
-const std::vector<float>& Rotary::frequencies_for(size_t sequence_length) {
-  if (rope_.type != RopeType::kDynamic || sequence_length <= rope_.original_max_position) {
-    return frequencies_;
-  }
-  if (sequence_length != longer_length_) {
-    longer_frequencies_ = dynamic_frequencies(rope_, rotary_dim_, sequence_length);
-    longer_length_ = sequence_length;
-  }
-  return longer_frequencies_;
-}
-
 void Rotary::rows(std::span<const uint32_t> positions, std::span<const uint32_t> sequence_lengths,
-                  std::vector<float>& cos, std::vector<float>& sin) {
+                  std::vector<float>& cos, std::vector<float>& sin) const {
   PREGATE_CHECK(positions.size() == sequence_lengths.size());
   const size_t cols = num_frequencies();
   cos.resize(positions.size() * cols);
   sin.resize(positions.size() * cols);
+  std::vector<float> stretched;  // kDynamic: for the last length beyond the trained one
+  size_t stretched_length = 0;
   for (size_t row = 0; row < positions.size(); ++row) {
-    const std::vector<float>& frequencies = frequencies_for(sequence_lengths[row]);
+    const size_t length = sequence_lengths[row];
+    const bool stretches = rope_.type == RopeType::kDynamic && length > rope_.original_max_position;
+    if (stretches && length != stretched_length) {
+      stretched = dynamic_frequencies(rope_, rotary_dim_, length);
+      stretched_length = length;
+    }
+    const std::vector<float>& frequencies = stretches ? stretched : frequencies_;
     for (size_t j = 0; j < cols; ++j) {
       const float angle = float(positions[row]) * frequencies[j];
       cos[row * cols + j] = std::cos(angle) * attention_factor_;

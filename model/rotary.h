@@ -10,7 +10,7 @@
 
 namespace pregate::model {
 
-/// Not thread-safe for RopeType::kDynamic, which remembers the last length it computed.
+/// Immutable, thread-safe.
 class Rotary {
  public:
   explicit Rotary(const ModelConfig& config);
@@ -22,17 +22,13 @@ class Rotary {
   /// sequence_lengths: of the sequence each row belongs to, in tokens. Only RopeType::kDynamic
   /// reads it, and transformers takes it as the larger of prompt length and position + 1.
   void rows(std::span<const uint32_t> positions, std::span<const uint32_t> sequence_lengths,
-            std::vector<float>& cos, std::vector<float>& sin);
+            std::vector<float>& cos, std::vector<float>& sin) const;
 
  private:
-  const std::vector<float>& frequencies_for(size_t sequence_length);
-
   const RopeConfig rope_;
   const size_t rotary_dim_;
   float attention_factor_ = 1.0f;
-  std::vector<float> frequencies_;         // radians per position
-  std::vector<float> longer_frequencies_;  // kDynamic: for longer_length_
-  size_t longer_length_ = 0;
+  std::vector<float> frequencies_;  // radians per position
 };
 
 }  // namespace pregate::model

@@ -1,9 +1,7 @@
 #include "model/weights.h"
 
-#include <cmath>
-
+#include "compute/source.h"
 #include "model/checkpoint/checkpoint.h"
-#include "model/elements.h"
 #include "model/families/family.h"
 
 namespace pregate::model {
@@ -44,12 +42,9 @@ class Loader {
 
   Result<std::vector<float>> vector(const TensorId& id) {
     PREGATE_ASSIGN(const TensorView tensor, find(id));
-    std::vector<float> values = to_floats({tensor.data, tensor.bytes}, tensor.dtype);
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (std::isfinite(values[i])) continue;
-      return fail(ErrorCode::kDataLoss, "{}: {}: element {} is {}, expected a finite number",
-                  tensor.file, name(id), i, values[i]);
-    }
+    std::vector<float> values(tensor.shape[0]);
+    const Status read = compute::read_row({tensor.data, tensor.dtype, 1, values.size()}, 0, values);
+    if (!read) return fail(about_tensor(read.error(), tensor, name(id)));
     count(tensor);
     return values;
   }

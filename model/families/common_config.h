@@ -19,7 +19,7 @@ struct ConfigDefaults {
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000.0;
   TokenId bos_token = -1;
-  std::vector<TokenId> eos_tokens = {};
+  std::vector<TokenId> eos_tokens;
 };
 
 /// Sizes, rotary embedding, expert counts and special tokens. The layers are all MoE layers with

@@ -1,0 +1,161 @@
+#include "model/checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/model/scratch_checkpoint.h"
+
+namespace pregate::model {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kConfig =
+    R"({"architectures":["MixtralForCausalLM"],"hidden_size":8,"num_attention_heads":2,
+        "num_key_value_heads":1,"num_hidden_layers":1,"num_local_experts":2,"intermediate_size":6,
+        "vocab_size":16})";
+const std::string kTwoFloats =
+    safetensors_bytes(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8);
+
+std::string open_error(const ScratchDirectory& directory, ErrorCode code) {
+  const auto checkpoint = Checkpoint::open(directory.path());
+  EXPECT_FALSE(checkpoint);
+  if (checkpoint) return "";
+  EXPECT_EQ(checkpoint.error().code, code);
+  return checkpoint.error().message;
+}
+
+TEST(Checkpoint, OpensASingleFile) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("model.safetensors", kTwoFloats);
+  directory.write("generation_config.json", R"({"eos_token_id":[3,5,99],"bos_token_id":0})");
+  const auto opened = Checkpoint::open(directory.path());
+  ASSERT_TRUE(opened) << opened.error().message;
+  const Checkpoint& checkpoint = **opened;
+  EXPECT_EQ(checkpoint.family().model_type(), "mixtral");
+  EXPECT_EQ(checkpoint.config().eos_tokens, (std::vector<TokenId>{3, 5}));  // 99 of 16 cannot be
+  EXPECT_EQ(checkpoint.config().bos_token, 0);
+  EXPECT_EQ(checkpoint.tensor_names(), std::vector<std::string>{"a"});
+  const auto tensor = checkpoint.tensor("a");
+  ASSERT_TRUE(tensor);
+  EXPECT_EQ(tensor->shape, std::vector<size_t>{2});
+  EXPECT_EQ(tensor->bytes, 8u);
+  EXPECT_THAT(std::string(tensor->file), HasSubstr("model.safetensors"));
+  checkpoint.drop(*tensor);
+  EXPECT_EQ(tensor->data[7], std::byte{0});
+}
+
+TEST(Checkpoint, AMissingTensorIsNotFound) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("model.safetensors", kTwoFloats);
+  const auto tensor = (*Checkpoint::open(directory.path()))->tensor("b");
+  ASSERT_FALSE(tensor);
+  EXPECT_EQ(tensor.error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(tensor.error().message, HasSubstr("no tensor b"));
+}
+
+TEST(Checkpoint, ATypeThatIsNoWeightIsRefusedWhenAskedFor) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("model.safetensors",
+                  safetensors_bytes(R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 2));
+  const auto tensor = (*Checkpoint::open(directory.path()))->tensor("a");
+  ASSERT_FALSE(tensor);
+  EXPECT_THAT(tensor.error().message, HasSubstr("a: dtype I8, expected F32, BF16 or F16"));
+}
+
+TEST(Checkpoint, OpensShardsByIndexAndWithout) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("x-1.safetensors", kTwoFloats);
+  directory.write(
+      "x-2.safetensors",
+      safetensors_bytes(R"({"b":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}})", 2));
+  const std::vector<std::string> both{"a", "b"};
+  EXPECT_EQ((*Checkpoint::open(directory.path()))->tensor_names(), both);
+  directory.write("model.safetensors.index.json",
+                  R"({"weight_map":{"a":"x-1.safetensors","b":"x-2.safetensors"}})");
+  EXPECT_EQ((*Checkpoint::open(directory.path()))->tensor_names(), both);
+}
+
+TEST(Checkpoint, ErrorsOfTheIndex) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("x-1.safetensors", kTwoFloats);
+  const auto error_with_index = [&](const char* index, ErrorCode code) {
+    directory.write("model.safetensors.index.json", index);
+    return open_error(directory, code);
+  };
+  EXPECT_THAT(error_with_index(R"({"weight_map":{"a":"x-9.safetensors"}})", ErrorCode::kNotFound),
+              HasSubstr("x-9.safetensors: missing, though listed in model.safetensors.index.json"));
+  EXPECT_THAT(error_with_index(R"({"weight_map":{"c":"x-1.safetensors"}})", ErrorCode::kDataLoss),
+              HasSubstr("x-1.safetensors: tensor c is missing"));
+  EXPECT_THAT(
+      error_with_index(R"({"weight_map":{"a":"../x-1.safetensors"}})", ErrorCode::kDataLoss),
+      HasSubstr("weight_map: expected file names"));
+  EXPECT_THAT(error_with_index(R"({"weight_map":{"a":1}})", ErrorCode::kDataLoss),
+              HasSubstr("weight_map: expected file names, found 1"));
+  EXPECT_THAT(error_with_index(R"({})", ErrorCode::kDataLoss), HasSubstr("weight_map: expected"));
+  EXPECT_THAT(error_with_index("{", ErrorCode::kDataLoss), HasSubstr("index.json: not JSON"));
+}
+
+TEST(Checkpoint, TheSameTensorInTwoFiles) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("x-1.safetensors", kTwoFloats);
+  directory.write("x-2.safetensors", kTwoFloats);
+  EXPECT_THAT(open_error(directory, ErrorCode::kDataLoss), HasSubstr("tensor a is also in"));
+}
+
+TEST(Checkpoint, NoConfig) {
+  ScratchDirectory directory;
+  EXPECT_THAT(open_error(directory, ErrorCode::kNotFound), HasSubstr("config.json: cannot open"));
+}
+
+TEST(Checkpoint, NoWeights) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  EXPECT_THAT(open_error(directory, ErrorCode::kNotFound),
+              HasSubstr("no weights: expected model.safetensors"));
+}
+
+TEST(Checkpoint, BrokenConfig) {
+  ScratchDirectory directory;
+  directory.write("config.json", "{\"hidden_size\":");
+  EXPECT_THAT(open_error(directory, ErrorCode::kDataLoss), HasSubstr("config.json: not JSON"));
+  directory.write("config.json", R"({"architectures":"OlmoeForCausalLM"})");
+  EXPECT_THAT(open_error(directory, ErrorCode::kInvalidArgument),
+              HasSubstr("architectures: expected a list of strings"));
+}
+
+TEST(Checkpoint, UnknownFamilyListsTheKnown) {
+  ScratchDirectory directory;
+  directory.write("config.json", R"({"architectures":["LlamaForCausalLM"]})");
+  const std::string message = open_error(directory, ErrorCode::kUnimplemented);
+  EXPECT_THAT(message, HasSubstr("unknown family \"LlamaForCausalLM\""));
+  EXPECT_THAT(message, HasSubstr("known: MixtralForCausalLM, OlmoeForCausalLM, "
+                                 "Qwen2MoeForCausalLM, Qwen3MoeForCausalLM"));
+}
+
+TEST(Checkpoint, TheModelTypeStandsInForArchitectures) {
+  ScratchDirectory directory;
+  directory.write("config.json", R"({"model_type":"olmoe"})");
+  directory.write("model.safetensors", kTwoFloats);
+  const auto opened = Checkpoint::open(directory.path());
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ((*opened)->config().architecture, "OlmoeForCausalLM");
+}
+
+TEST(Checkpoint, BadGenerationConfig) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("model.safetensors", kTwoFloats);
+  directory.write("generation_config.json", R"({"eos_token_id":"</s>"})");
+  EXPECT_THAT(open_error(directory, ErrorCode::kInvalidArgument),
+              HasSubstr("generation_config.json: eos_token_id: expected a list"));
+}
+
+}  // namespace
+}  // namespace pregate::model

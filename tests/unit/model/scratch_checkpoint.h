@@ -1,0 +1,85 @@
+// Writes small model directories, whole or damaged, for the tests of this folder.
+#pragma once
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <boost/json.hpp>
+#include <gtest/gtest.h>
+
+#include "model/families/family.h"
+
+namespace pregate::model {
+
+/// A directory of this test alone, removed with the object.
+class ScratchDirectory {
+ public:
+  ScratchDirectory() {
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    path_ = std::filesystem::path(::testing::TempDir()) /
+            (std::string("pregate_") + test->test_suite_name() + "_" + test->name());
+    std::filesystem::remove_all(path_);
+    std::filesystem::create_directories(path_);
+  }
+  ~ScratchDirectory() { std::filesystem::remove_all(path_); }
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream(path_ / name, std::ios::binary) << text;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// The bytes of a safetensors file with this header text, then `data_bytes` zero bytes.
+inline std::string safetensors_bytes(const std::string& header, size_t data_bytes) {
+  std::string file(8, '\0');
+  const uint64_t length = header.size();
+  std::memcpy(file.data(), &length, sizeof(length));
+  return file + header + std::string(data_bytes, '\0');
+}
+
+struct ScratchTensor {
+  std::vector<size_t> shape;
+  std::vector<float> values;
+};
+using ScratchTensors = std::map<std::string, ScratchTensor>;
+
+inline std::string safetensors_bytes(const ScratchTensors& tensors) {
+  boost::json::object header;
+  std::string data;
+  for (const auto& [name, tensor] : tensors) {
+    const size_t begin = data.size();
+    data.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * 4);
+    header[name] = {{"dtype", "F32"},
+                    {"shape", boost::json::value_from(tensor.shape)},
+                    {"data_offsets", boost::json::array{begin, data.size()}}};
+  }
+  std::string file = safetensors_bytes(boost::json::serialize(header), 0);
+  return file + data;
+}
+
+/// Every tensor that `config` asks for; element i of the n-th tensor is n + i / 1000.
+inline ScratchTensors scratch_tensors(const Family& family, const ModelConfig& config) {
+  ScratchTensors tensors;
+  for (const TensorId& id : all_tensors(config)) {
+    ScratchTensor tensor{.shape = tensor_shape(config, id), .values = {}};
+    const size_t count =
+        std::accumulate(tensor.shape.begin(), tensor.shape.end(), size_t{1}, std::multiplies<>());
+    for (size_t i = 0; i < count; ++i) {
+      tensor.values.push_back(float(tensors.size()) + float(i) / 1000.0f);
+    }
+    tensors[family.tensor_name(id)] = std::move(tensor);
+  }
+  return tensors;
+}
+
+}  // namespace pregate::model

@@ -1,0 +1,212 @@
+#include "model/weights.h"
+
+#include <limits>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/thread_pool.h"
+#include "model/checkpoint/checkpoint.h"
+#include "model/summary.h"
+#include "tests/unit/model/scratch_checkpoint.h"
+
+namespace pregate::model {
+namespace {
+
+using compute::WeightFormat;
+using ::testing::HasSubstr;
+
+constexpr const char* kQwen2 =
+    R"({"architectures":["Qwen2MoeForCausalLM"],"hidden_size":8,"num_attention_heads":2,
+        "num_key_value_heads":1,"num_hidden_layers":2,"num_experts":3,"num_experts_per_tok":2,
+        "moe_intermediate_size":6,"shared_expert_intermediate_size":10,"intermediate_size":12,
+        "mlp_only_layers":[1],"vocab_size":16,"tie_word_embeddings":false})";
+
+/// A whole Qwen2Moe model of one MoE and one dense layer, whose tensors a test may change.
+class Weights : public ::testing::Test {
+ protected:
+  Weights() {
+    directory_.write("config.json", kQwen2);
+    FieldReader fields(boost::json::parse(kQwen2).as_object(), "config.json");
+    config_ = families()[2]->parse_config(fields).value();
+    tensors_ = scratch_tensors(*families()[2], config_);
+  }
+
+  std::shared_ptr<const Checkpoint> open() {
+    directory_.write("model.safetensors", safetensors_bytes(tensors_));
+    auto checkpoint = Checkpoint::open(directory_.path());
+    EXPECT_TRUE(checkpoint) << checkpoint.error().message;
+    return checkpoint.value();
+  }
+  std::string backbone_error(ErrorCode code) {
+    const auto weights = load_backbone(open(), *backend_, WeightFormat::kF32, {});
+    EXPECT_FALSE(weights);
+    if (weights) return "";
+    EXPECT_EQ(weights.error().code, code);
+    return weights.error().message;
+  }
+  std::string expert_error(ErrorCode code) {
+    const auto expert =
+        load_expert(*open(), LayerIdx{0}, ExpertId{1}, *backend_, WeightFormat::kF32);
+    EXPECT_FALSE(expert);
+    if (expert) return "";
+    EXPECT_EQ(expert.error().code, code);
+    return expert.error().message;
+  }
+  /// The expert applied to one row of ones.
+  std::vector<float> apply(const compute::PackedExpert& expert) {
+    const std::vector<float> x(8, 0.01f);
+    std::vector<float> out(8);
+    const std::vector<uint32_t> rows{0};
+    const std::vector<float> gates{1.0f};
+    const compute::ExpertTask task{&expert, rows, rows, gates};
+    const auto* data = reinterpret_cast<const std::byte*>(x.data());
+    backend_->experts({WeightFormat::kF32, 1, 8, data}, {&task, 1}, {out.data(), 1, 8});
+    return out;
+  }
+
+  ScratchDirectory directory_;
+  ThreadPool threads_{1};
+  std::unique_ptr<compute::Backend> backend_ = compute::make_backend("reference", threads_).value();
+  ModelConfig config_;
+  ScratchTensors tensors_;
+};
+
+TEST_F(Weights, LoadsAllButTheRoutedExperts) {
+  size_t last_done = 0, last_total = 0;
+  const auto progress = [&](size_t done, size_t total) {
+    EXPECT_GE(done, last_done);
+    last_done = done;
+    last_total = total;
+  };
+  const auto weights = load_backbone(open(), *backend_, WeightFormat::kF32, progress);
+  ASSERT_TRUE(weights) << weights.error().message;
+  EXPECT_GT(last_total, 0u);
+  EXPECT_EQ(last_done, last_total);
+  EXPECT_EQ(weights->embedding.rows, 16u);
+  EXPECT_EQ(weights->lm_head->out_features(), 16u);
+  ASSERT_EQ(weights->layers.size(), 2u);
+  const LayerWeights& moe = weights->layers[0];
+  EXPECT_EQ(moe.input_norm, tensors_["model.layers.0.input_layernorm.weight"].values);
+  EXPECT_EQ(moe.q_bias, tensors_["model.layers.0.self_attn.q_proj.bias"].values);
+  EXPECT_EQ(moe.k->out_features(), 4u);
+  EXPECT_EQ(moe.router->out_features(), 3u);
+  EXPECT_EQ(moe.shared->intermediate_size(), 10u);
+  EXPECT_EQ(moe.shared_gate->out_features(), 1u);
+  EXPECT_TRUE(moe.o_bias.empty());
+  EXPECT_EQ(moe.dense, nullptr);
+  const LayerWeights& dense = weights->layers[1];
+  EXPECT_EQ(dense.dense->intermediate_size(), 12u);
+  EXPECT_EQ(dense.router, nullptr);
+  EXPECT_GT(weights->bytes(), 16u * 8 * 4);
+}
+
+TEST_F(Weights, RouterStaysF32WhateverTheFormat) {
+  const auto weights = load_backbone(open(), *backend_, WeightFormat::kQ8, {});
+  ASSERT_TRUE(weights) << weights.error().message;
+  EXPECT_EQ(weights->layers[0].router->format(), WeightFormat::kF32);
+  EXPECT_EQ(weights->layers[0].shared_gate->format(), WeightFormat::kF32);
+  EXPECT_EQ(weights->layers[0].q->format(), WeightFormat::kQ8);
+}
+
+TEST_F(Weights, FusedExpertsEqualSingleOnes) {
+  const auto load = [&](const Checkpoint& checkpoint, uint32_t e) {
+    return load_expert(checkpoint, LayerIdx{0}, ExpertId{e}, *backend_, WeightFormat::kF32).value();
+  };
+  std::vector<std::vector<float>> expected;
+  const auto single = open();
+  for (uint32_t e = 0; e < 3; ++e) expected.push_back(apply(*load(*single, e)));
+
+  ScratchTensor gate_up{{3, 12, 8}, {}}, down{{3, 8, 6}, {}};
+  for (int e = 0; e < 3; ++e) {
+    const std::string prefix = fmt::format("model.layers.0.mlp.experts.{}.", e);
+    for (const auto& [part, into] :
+         {std::pair{"gate_proj", &gate_up}, {"up_proj", &gate_up}, {"down_proj", &down}}) {
+      const auto node = tensors_.extract(prefix + part + ".weight");
+      into->values.insert(into->values.end(), node.mapped().values.begin(),
+                          node.mapped().values.end());
+    }
+  }
+  tensors_["model.layers.0.mlp.experts.gate_up_proj"] = gate_up;
+  tensors_["model.layers.0.mlp.experts.down_proj"] = down;
+  const auto fused = open();
+  for (uint32_t e = 0; e < 3; ++e) EXPECT_EQ(apply(*load(*fused, e)), expected[e]);
+  EXPECT_EQ(summarize(*fused, WeightFormat::kF32)->total_parameters,
+            summarize(*single, WeightFormat::kF32)->total_parameters);
+}
+
+TEST_F(Weights, TiedEmbeddingsNeedNoLmHead) {
+  tensors_.erase("lm_head.weight");
+  EXPECT_THAT(backbone_error(ErrorCode::kNotFound), HasSubstr("no tensor lm_head.weight"));
+  std::string tied = kQwen2;
+  tied.replace(tied.find("false}"), 6, "true}");
+  directory_.write("config.json", tied);
+  const auto weights = load_backbone(open(), *backend_, WeightFormat::kF32, {});
+  ASSERT_TRUE(weights) << weights.error().message;
+  EXPECT_EQ(weights->lm_head->out_features(), 16u);
+}
+
+TEST_F(Weights, AMissingTensorIsNamed) {
+  tensors_.erase("model.layers.0.self_attn.k_proj.bias");
+  EXPECT_THAT(backbone_error(ErrorCode::kNotFound),
+              HasSubstr("no tensor model.layers.0.self_attn.k_proj.bias"));
+  tensors_.erase("model.layers.0.mlp.experts.1.up_proj.weight");
+  EXPECT_THAT(expert_error(ErrorCode::kNotFound),
+              HasSubstr("no tensor model.layers.0.mlp.experts.1.up_proj.weight"));
+}
+
+TEST_F(Weights, AWrongShapeIsNamed) {
+  tensors_["model.layers.0.self_attn.q_proj.weight"].shape = {4, 16};
+  EXPECT_THAT(backbone_error(ErrorCode::kDataLoss),
+              HasSubstr("model.safetensors: model.layers.0.self_attn.q_proj.weight: "
+                        "shape [4, 16], expected [8, 8]"));
+  tensors_["model.layers.0.mlp.experts.1.down_proj.weight"].shape = {6, 8};
+  EXPECT_THAT(expert_error(ErrorCode::kDataLoss), HasSubstr("shape [6, 8], expected [8, 6]"));
+}
+
+TEST_F(Weights, NotANumberIsNamed) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  tensors_["model.layers.0.mlp.experts.1.up_proj.weight"].values[9] = nan;
+  EXPECT_THAT(expert_error(ErrorCode::kDataLoss),
+              HasSubstr("model.safetensors: model.layers.0.mlp.experts.1."));
+  tensors_["model.norm.weight"].values[3] = std::numeric_limits<float>::infinity();
+  EXPECT_THAT(backbone_error(ErrorCode::kDataLoss), HasSubstr("model.norm.weight"));
+  tensors_["model.layers.1.self_attn.o_proj.weight"].values[0] = nan;
+  EXPECT_THAT(backbone_error(ErrorCode::kDataLoss),
+              HasSubstr("model.layers.1.self_attn.o_proj.weight"));
+}
+
+TEST_F(Weights, AnExpertThatTheModelHasNot) {
+  const auto checkpoint = open();
+  for (const auto& [layer, expert] : {std::pair{0u, 3u}, {1u, 0u}, {2u, 0u}}) {
+    const auto loaded =
+        load_expert(*checkpoint, LayerIdx{layer}, ExpertId{expert}, *backend_, WeightFormat::kF32);
+    ASSERT_FALSE(loaded);
+    EXPECT_EQ(loaded.error().code, ErrorCode::kInvalidArgument);
+  }
+}
+
+TEST_F(Weights, SummaryAddsUp) {
+  const auto checkpoint = open();
+  const auto summary = summarize(*checkpoint, WeightFormat::kBf16);
+  ASSERT_TRUE(summary) << summary.error().message;
+  size_t parameters = 0;
+  for (const auto& [name, tensor] : tensors_) parameters += tensor.values.size();
+  EXPECT_EQ(summary->total_parameters, parameters);
+  const size_t expert_parameters = 3 * 6 * 8;
+  EXPECT_EQ(summary->active_parameters, parameters - expert_parameters);  // 2 of 3 experts
+  EXPECT_EQ(summary->num_routed_experts, 3u);
+  EXPECT_EQ(summary->expert_loaded_bytes, expert_parameters * 2);
+  EXPECT_EQ(summary->kv_bytes_per_token, 2u * 2 * 4 * 2);
+  tensors_.erase("model.layers.0.mlp.experts.2.up_proj.weight");
+  EXPECT_FALSE(summarize(*open(), WeightFormat::kBf16));
+}
+
+TEST(ExpertsPerWorker, SpreadsEvenly) {
+  EXPECT_EQ(experts_per_worker(7, 3), (std::vector<size_t>{3, 2, 2}));
+  EXPECT_EQ(experts_per_worker(2, 3), (std::vector<size_t>{1, 1, 0}));
+  EXPECT_TRUE(experts_per_worker(2, 0).empty());
+}
+
+}  // namespace
+}  // namespace pregate::model
