@@ -32,7 +32,7 @@ ModelRuntime::ConnectExperts ModelRuntime::local_experts(compute::WeightFormat f
              compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
     const auto report = [&](size_t done, size_t total) { progress("experts", done, total); };
     PREGATE_ASSIGN(auto experts, engine::load_all_experts(*checkpoint, backend, format, report));
-    return std::make_unique<engine::LocalExperts>(backend, format, std::move(experts));
+    return std::make_unique<engine::LocalExperts>(backend, std::move(experts));
   };
 }
 

@@ -138,8 +138,8 @@ Status Engine::feed_forward(LayerIdx layer) {
   const auto& weights = parts_.weights.layers[layer.value];
   parts_.backend.rms_norm(hidden_, weights.post_attention_norm,
                           static_cast<float>(parts_.config.rms_norm_eps), normed_);
+  encoded_ = encode(normed_);
   if (weights.dense) {
-    encoded_ = encode(normed_);
     run_on_all_rows(*weights.dense, out_);
   } else {
     PREGATE_TRY(mixture_of_experts(layer));
@@ -151,14 +151,15 @@ Status Engine::feed_forward(LayerIdx layer) {
 Status Engine::mixture_of_experts(LayerIdx layer) {
   parts_.router.route(layer, normed_, decisions_);
   if (observer_) observer_(layer, decisions_);
-  const ExpertBatch batch{num_steps_,      layer, normed_, decisions_.top_k, decisions_.expert_ids,
-                          decisions_.gates};
+  const ExpertBatch batch{.step = num_steps_,
+                          .layer = layer,
+                          .rows = encoded_,
+                          .top_k = decisions_.top_k,
+                          .expert_ids = decisions_.expert_ids,
+                          .gates = decisions_.gates};
   PREGATE_ASSIGN(const DispatchTicket ticket, parts_.experts.dispatch(batch));
   const auto& weights = parts_.weights.layers[layer.value];
-  if (weights.shared) {
-    encoded_ = encode(normed_);
-    run_on_all_rows(*weights.shared, shared_);
-  }
+  if (weights.shared) run_on_all_rows(*weights.shared, shared_);
   PREGATE_TRY(parts_.experts.combine(ticket, out_));
   if (weights.shared) add_shared_expert(weights);
   return {};

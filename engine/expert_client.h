@@ -14,7 +14,7 @@ namespace pregate::engine {
 struct ExpertBatch {
   uint64_t step = 0;  ///< Counts the engine's steps.
   LayerIdx layer;
-  compute::Matrix<const float> rows;  ///< [n, h], after the norm.
+  compute::EncodedRows rows;  ///< [n, h], after the norm; unchanged until combine() returns.
   size_t top_k = 0;
   std::span<const ExpertId> expert_ids;  ///< [n * top_k]
   std::span<const float> gates;          ///< [n * top_k]
@@ -29,7 +29,6 @@ using DispatchTicket = uint64_t;
 class ExpertClient {
  public:
   virtual ~ExpertClient() = default;
-  /// The batch may be changed or freed when this returns.
   virtual Result<DispatchTicket> dispatch(const ExpertBatch& batch) = 0;
   /// Sets out [n, h] to the sum over each row's experts of gate * expert(row). kUnavailable or
   /// kDeadlineExceeded, naming the worker, when it did not answer.

@@ -27,14 +27,11 @@ Result<ExpertTable> load_all_experts(const model::Checkpoint& checkpoint, comput
   return experts;
 }
 
-LocalExperts::LocalExperts(compute::Backend& backend, compute::WeightFormat format,
-                           ExpertTable experts)
-    : backend_(backend), format_(format), experts_(std::move(experts)) {}
+LocalExperts::LocalExperts(compute::Backend& backend, ExpertTable experts)
+    : backend_(backend), experts_(std::move(experts)) {}
 
 Result<DispatchTicket> LocalExperts::dispatch(const ExpertBatch& batch) {
-  encoded_.resize(batch.rows.rows * compute::encoded_row_bytes(format_, batch.rows.cols));
-  backend_.encode(batch.rows, format_, encoded_.data());
-  rows_ = {format_, batch.rows.rows, batch.rows.cols, encoded_.data()};
+  rows_ = batch.rows;
   open_layer_ = batch.layer.value;
   assignments_.resize(experts_.at(open_layer_).size());
   for (Assignment& assignment : assignments_) {

@@ -20,7 +20,7 @@ Result<ExpertTable> load_all_experts(const model::Checkpoint& checkpoint, comput
 /// Adds a row's experts in ascending order of id, as remote experts do with --reproducible.
 class LocalExperts final : public ExpertClient {
  public:
-  LocalExperts(compute::Backend& backend, compute::WeightFormat format, ExpertTable experts);
+  LocalExperts(compute::Backend& backend, ExpertTable experts);
 
   Result<DispatchTicket> dispatch(const ExpertBatch& batch) override;
   Status combine(DispatchTicket ticket, compute::Matrix<float> out) override;
@@ -32,12 +32,10 @@ class LocalExperts final : public ExpertClient {
   };
 
   compute::Backend& backend_;
-  const compute::WeightFormat format_;
   const ExpertTable experts_;
   // The open dispatch.
   DispatchTicket open_ticket_ = 0;
   uint32_t open_layer_ = 0;
-  std::vector<std::byte> encoded_;
   compute::EncodedRows rows_;
   std::vector<Assignment> assignments_;  // per expert
 };
