@@ -1,0 +1,22 @@
+// SIGINT and SIGTERM as something main() waits for, instead of handlers.
+#pragma once
+
+#include <chrono>
+#include <csignal>
+#include <optional>
+
+namespace pregate::cli {
+
+/// Make one before any thread is started: threads inherit the blocked signals, so that only wait()
+/// sees them.
+class Signals {
+ public:
+  Signals();
+  /// The signal that arrived; nothing after `timeout`.
+  std::optional<int> wait(std::chrono::milliseconds timeout);
+
+ private:
+  sigset_t set_;
+};
+
+}  // namespace pregate::cli
