@@ -14,6 +14,16 @@
 
 namespace pregate::model {
 
+/// One decoding in progress. Not thread-safe.
+class DecodeSession {
+ public:
+  virtual ~DecodeSession() = default;
+  /// Appends the text that `id` has made certain.
+  virtual void push(TokenId id, std::string& out) = 0;
+  /// Appends what is still held back.
+  virtual void finish(std::string& out) = 0;
+};
+
 /// Immutable after load(); thread-safe.
 class Tokenizer {
  public:
@@ -25,6 +35,8 @@ class Tokenizer {
   /// example a BOS). Invalid UTF-8 is replaced by U+FFFD.
   virtual std::vector<TokenId> encode(std::string_view text, bool add_special_tokens) const = 0;
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const = 0;
+  /// The same, token by token; the tokenizer must outlive the session. See StreamDecoder.
+  virtual std::unique_ptr<DecodeSession> start_decoding(bool skip_special_tokens) const = 0;
 
   /// One more than the largest id, added tokens included.
   virtual size_t vocab_size() const = 0;
@@ -40,6 +52,7 @@ class StreamDecoder {
  public:
   /// `context`: ids before the first push (the end of the prompt), so that the first piece has the
   /// spacing it has in the whole text.
+  /// The tokenizer must outlive the decoder. The cost of a push does not grow with the sequence.
   StreamDecoder(const Tokenizer& tokenizer, std::span<const TokenId> context,
                 bool skip_special_tokens);
   std::string push(TokenId id);
@@ -47,11 +60,7 @@ class StreamDecoder {
   std::string finish();
 
  private:
-  const Tokenizer& tokenizer_;
-  const bool skip_special_tokens_;
-  std::vector<TokenId> ids_;
-  size_t prefix_begin_ = 0;  // ids_[prefix_begin_, read_end_) has been given out
-  size_t read_end_ = 0;
+  std::unique_ptr<DecodeSession> session_;
 };
 
 }  // namespace pregate::model
