@@ -1,0 +1,178 @@
+#include "cli/service.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <future>
+
+#include "base/log.h"
+#include "cli/progress.h"
+#include "cli/version.h"
+#include "coordinator/api/auth.h"
+
+namespace pregate::cli {
+namespace {
+
+using coordinator::ApiOptions;
+using coordinator::Readiness;
+
+constexpr auto kSignalPoll = std::chrono::milliseconds(50);
+
+std::string name_of(const ServiceOptions& options) {
+  if (!options.http.served_model_name.empty()) return options.http.served_model_name;
+  const auto directory = std::filesystem::weakly_canonical(options.model.model);
+  return directory.filename().string();
+}
+
+[[noreturn]] void leave_now(const char* reason, int code) {
+  spdlog::warn("{}", reason);
+  spdlog::shutdown();
+  std::_Exit(code);
+}
+
+}  // namespace
+
+RuntimeOptions runtime_options(const ModelOptions& model, const BatchingOptions& batching) {
+  return {.model = model.model,
+          .weights = model.weights,
+          .kv_dtype = batching.kv_dtype,
+          .backend = model.backend,
+          .num_threads = thread_count(model.num_threads),
+          .kv_cache_bytes = batching.kv_cache_bytes,
+          .max_model_len = batching.max_model_len,
+          .max_num_seqs = batching.max_num_seqs};
+}
+
+Service::Service(ServiceOptions options, monitoring::Registry& registry)
+    : options_(std::move(options)),
+      registry_(registry),
+      serving_probe_(registry, name_of(options_)),
+      http_probe_(registry),
+      start_probe_(registry, kVersion) {
+  auto progress = std::make_shared<Progress>(Progress::standard_error(), system_clock());
+  show_progress_ = [progress](const std::string& phase, size_t done, size_t total) {
+    progress->update(phase, done, total);
+  };
+}
+
+std::string Service::model_name() const { return name_of(options_); }
+
+Status Service::run(Signals& signals, const ExpertsHooks& experts) {
+  PREGATE_TRY(listen(experts));
+  auto loading = std::async(std::launch::async, [&] { return load(experts); });
+  while (loading.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    if (signals.wait(kSignalPoll)) leave_now("stopped while loading", kExitOk);
+  }
+  PREGATE_TRY(loading.get());
+  api_->serve({.generation = *scheduler_,
+               .tokenizer = *tokenizer_,
+               .chat_template = chat_template_.get(),
+               .max_model_len = static_cast<uint32_t>(runtime_->max_model_len()),
+               .vocab_size = runtime_->config().vocab_size});
+  loaded_ = true;
+  spdlog::info("ready: serving {}", model_name());
+  while (!signals.wait(std::chrono::seconds(1))) {
+  }
+  drain(signals);
+  return {};
+}
+
+Status Service::listen(const ExpertsHooks& experts) {
+  ApiOptions options;
+  options.http.address = options_.http.host;
+  options.http.port = static_cast<uint16_t>(options_.http.port);
+  options.api.served_names = {model_name()};
+  if (!options_.http.api_key.empty()) options.api.api_keys.push_back(options_.http.api_key);
+  if (!options_.http.api_key_file.empty()) {
+    PREGATE_ASSIGN(const auto keys, coordinator::read_api_keys(options_.http.api_key_file));
+    std::ranges::copy(keys, std::back_inserter(options.api.api_keys));
+  }
+  coordinator::StatusHooks hooks{.readiness = [this, &experts] { return readiness(experts); },
+                                 .scrape = [this] { return registry_.scrape(); },
+                                 .version = kVersion};
+  api_ = std::make_unique<coordinator::ApiServer>(std::move(options), std::move(hooks),
+                                                  &http_probe_);
+  PREGATE_ASSIGN(const uint16_t port, api_->start());
+  spdlog::info("listening on http://{}:{}", options_.http.host, port);
+  return {};
+}
+
+Status Service::load(const ExpertsHooks& experts) {
+  const TimePoint begin = system_clock().now();
+  PREGATE_TRY(load_text());
+  const auto progress = [this](const std::string& phase, size_t done, size_t total) {
+    report_progress(phase, done, total);
+  };
+  PREGATE_ASSIGN(runtime_, ModelRuntime::load(runtime_options(options_.model, options_.batching),
+                                              experts.connect, progress));
+  runtime_->engine().set_routing_observer(experts.observe);
+  start_scheduler(experts);
+  const Duration took = system_clock().now() - begin;
+  start_probe_.phase_finished("model", took);
+  spdlog::info("loaded in {:.1f} s; experts {}", to_seconds(took), options_.workers_as);
+  return {};
+}
+
+Status Service::load_text() {
+  PREGATE_ASSIGN(tokenizer_, model::Tokenizer::load(options_.model.model));
+  auto chat_template = model::ChatTemplate::load(options_.model.model);
+  if (chat_template) {
+    chat_template_ = std::move(*chat_template);
+  } else if (chat_template.error().code == ErrorCode::kNotFound) {
+    spdlog::warn("{}: chat requests will be refused", chat_template.error().message);
+  } else {
+    return fail(chat_template.error());
+  }
+  return {};
+}
+
+void Service::start_scheduler(const ExpertsHooks& experts) {
+  const model::ModelConfig& config = runtime_->config();
+  const BatchingOptions& batching = options_.batching;
+  serving_probe_.set_cache_config(compute::kKvBlockTokens, runtime_->num_kv_blocks());
+  // With dynamic rotary scaling a key depends on the length of its sequence: it cannot be shared.
+  const bool shareable = config.rope.type != model::RopeType::kDynamic;
+  scheduler_ = std::make_unique<coordinator::Scheduler>(
+      runtime_->engine(),
+      coordinator::TextRules{.tokenizer = tokenizer_.get(),
+                             .eos_tokens = config.eos_tokens,
+                             .vocab_size = std::min(config.vocab_size, tokenizer_->vocab_size()),
+                             .max_model_len = runtime_->max_model_len()},
+      coordinator::SchedulerOptions{.limits = {.max_step_tokens = batching.max_num_batched_tokens,
+                                               .max_sequences = batching.max_num_seqs},
+                                    .num_kv_blocks = runtime_->num_kv_blocks(),
+                                    .prefix_caching = !batching.no_prefix_caching && shareable,
+                                    .max_queue = batching.max_queue},
+      serving_probe_, experts.available);
+}
+
+void Service::drain(Signals& signals) {
+  const auto timeout = options_.http.drain_timeout;
+  spdlog::info("stopping: {} requests have {:.1f} s to end", scheduler_->num_unfinished(),
+               to_seconds(timeout));
+  auto stopping = std::async(std::launch::async, [&] { return api_->stop(timeout); });
+  while (stopping.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    if (signals.wait(kSignalPoll)) leave_now("stopped at once by a second signal", kExitFailed);
+  }
+  if (!stopping.get()) spdlog::warn("requests were cut short: --drain-timeout was over");
+  scheduler_->stop();
+  spdlog::info("stopped");
+}
+
+Readiness Service::readiness(const ExpertsHooks& experts) const {
+  if (!loaded_) {
+    std::lock_guard lock(state_mutex_);
+    return {.ready = false, .state = state_};
+  }
+  const Status available = experts.available();
+  return {.ready = available.has_value(),
+          .state = available ? "ready" : available.error().message};
+}
+
+void Service::report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes) {
+  show_progress_(phase, done_bytes, total_bytes);
+  std::lock_guard lock(state_mutex_);
+  state_ = fmt::format("loading {}: {} %", phase,
+                       total_bytes == 0 ? 100 : done_bytes * 100 / total_bytes);
+}
+
+}  // namespace pregate::cli

@@ -1,0 +1,81 @@
+// A served model: HTTP API, scheduler and engine, from the first health check to the last answer.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "cli/model_runtime.h"
+#include "cli/options.h"
+#include "cli/signals.h"
+#include "coordinator/api/api_server.h"
+#include "coordinator/scheduling/scheduler.h"
+#include "model/chat/chat_template.h"
+#include "model/tokenizer/tokenizer.h"
+#include "monitoring/metrics/dispatch_probe.h"
+#include "monitoring/metrics/registry.h"
+#include "monitoring/metrics/serving_probe.h"
+#include "monitoring/metrics/start_probe.h"
+
+namespace pregate::cli {
+
+struct ServiceOptions {
+  ModelOptions model;
+  BatchingOptions batching;
+  HttpOptions http;
+  std::string workers_as;  ///< For the log: where the experts are.
+};
+
+/// What a service asks of the experts' side.
+struct ExpertsHooks {
+  ModelRuntime::ConnectExperts connect;
+  /// Whether all experts can be reached; its error is what clients are told.
+  std::function<Status()> available;
+  /// The router's decisions of one layer and step, for the metrics.
+  engine::RoutingObserver observe;
+};
+
+class Service {
+ public:
+  Service(ServiceOptions options, monitoring::Registry& registry);
+
+  /// Listens, loads the model, serves until SIGINT or SIGTERM, and ends what runs (bounded by
+  /// --drain-timeout). A signal while loading, or a second one, ends the process at once.
+  Status run(Signals& signals, const ExpertsHooks& experts);
+
+  /// Shown by /health/ready while loading, and as progress to people; thread-safe.
+  void report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes);
+
+ private:
+  Status listen(const ExpertsHooks& experts);
+  Status load(const ExpertsHooks& experts);
+  Status load_text();
+  void start_scheduler(const ExpertsHooks& experts);
+  void drain(Signals& signals);
+  coordinator::Readiness readiness(const ExpertsHooks& experts) const;
+  std::string model_name() const;
+
+  const ServiceOptions options_;
+  monitoring::Registry& registry_;
+  monitoring::ServingProbe serving_probe_;
+  monitoring::HttpProbe http_probe_;
+  monitoring::StartProbe start_probe_;
+
+  mutable std::mutex state_mutex_;
+  std::string state_ = "starting";  // guarded by state_mutex_
+  std::atomic<bool> loaded_{false};
+  std::function<void(const std::string&, size_t, size_t)> show_progress_;
+
+  std::unique_ptr<model::Tokenizer> tokenizer_;
+  std::unique_ptr<model::ChatTemplate> chat_template_;  // null if the model has none
+  std::unique_ptr<ModelRuntime> runtime_;
+  std::unique_ptr<coordinator::Scheduler> scheduler_;
+  std::unique_ptr<coordinator::ApiServer> api_;
+};
+
+/// The runtime's part of the command line. `num_threads` is resolved.
+RuntimeOptions runtime_options(const ModelOptions& model, const BatchingOptions& batching);
+
+}  // namespace pregate::cli
