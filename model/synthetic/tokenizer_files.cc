@@ -15,10 +15,10 @@ constexpr const char* kSpecialTokens[] = {"<|endoftext|>", "<|im_start|>", "<|im
 constexpr std::string_view kLetters = "etaoinshrdlcumwfgypbvkjxqz";
 
 constexpr const char* kChatTemplate =
-    "{%- for message in messages -%}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}<|im_start|>assistant\n{% endif -%}";
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 std::string utf8(uint32_t code_point) {
   if (code_point < 0x80) return std::string(1, char(code_point));
@@ -74,7 +74,6 @@ json::object tokenizer_json(size_t vocab_size) {
                      {"rstrip", false},
                      {"normalized", false},
                      {"special", true}});
-    vocabulary.ids.erase(kSpecialTokens[id - kEndOfText]);
   }
   const json::object byte_level{{"type", "ByteLevel"},
                                 {"add_prefix_space", false},

@@ -1,6 +1,7 @@
 #include "model/synthetic/make_model.h"
 
 #include <cmath>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -104,6 +105,29 @@ TEST(MakeModel, Overrides) {
   EXPECT_EQ(config->num_experts, 5u);
   EXPECT_TRUE(config->tie_embeddings);
   EXPECT_EQ(config->expert_intermediate_size, 14336u);
+}
+
+TEST(MakeModel, TheTokenizerHasEveryIdOnceAndMergesOfKnownPieces) {
+  ScratchDirectory directory;
+  ASSERT_TRUE(make_model(directory.path(), {.vocab_size = 1500}, {}));
+  const auto file = read_json_object(directory.path() / "tokenizer.json").value();
+  const auto& bpe = file.at("model").as_object();
+  const auto& vocabulary = bpe.at("vocab").as_object();
+  std::set<int64_t> ids;
+  for (const auto& entry : vocabulary) ids.insert(entry.value().to_number<int64_t>());
+  EXPECT_EQ(vocabulary.size(), 1500u);
+  EXPECT_EQ(ids.size(), 1500u);
+  EXPECT_EQ(*ids.rbegin(), 1499);
+  for (const auto& merge : bpe.at("merges").as_array()) {
+    const std::string text(merge.as_string());
+    const size_t space = text.find(' ');
+    const std::string left = text.substr(0, space), right = text.substr(space + 1);
+    EXPECT_TRUE(vocabulary.contains(left) && vocabulary.contains(right)) << text;
+    EXPECT_TRUE(vocabulary.contains(left + right)) << text;
+  }
+  for (const auto& token : file.at("added_tokens").as_array()) {
+    EXPECT_EQ(token.at("id"), vocabulary.at(token.at("content").as_string()));
+  }
 }
 
 TEST(MakeModel, ShapesThatCannotBe) {
