@@ -101,7 +101,7 @@ struct CharacterSet {
   std::string items;
   bool is_negated = false;
 
-  std::string as_class() const { return (is_negated ? "[^" : "[") + items + "]"; }
+  std::string as_class() const { return fmt::format("[{}{}]", is_negated ? "^" : "", items); }
 };
 
 class Translator {
@@ -187,7 +187,7 @@ class Translator {
     std::string options(in_.substr(pos_ + 1, end - pos_ - 1));
     std::replace(options.begin(), options.end(), 'm', 's');
     if (!options.empty() && in_[end] == ')') {
-      out_ += "?" + options + ":";
+      out_ += fmt::format("?{}:", options);
       ++groups_.back().extra_closings;
       pos_ = end + 1;
       return {};
@@ -196,7 +196,7 @@ class Translator {
     if (kKinds.find(in_[end]) == std::string_view::npos) {
       return fail_because(fmt::format("'(?{}' is not supported", in_[end]));
     }
-    out_ += "?" + options + in_[end];
+    out_ += fmt::format("?{}{}", options, in_[end]);
     pos_ = end + 1;
     groups_.push_back(group);
     return {};
@@ -229,17 +229,22 @@ class Translator {
     pos_ = end + 1;
     const bool is_fixed = comma == body.npos;
     if (next_is("+") || (is_fixed && next_is("?"))) {
-      out_.insert(atom_begin_, "(?:");
-      out_ += ')';
+      const std::string atom = out_.substr(atom_begin_);
+      out_.resize(atom_begin_);
+      out_ += fmt::format("(?:{})", atom);
     }
+  }
+
+  void emit_word_boundary(bool is_negated) {
+    const std::string word = fmt::format("[{}]", kWordClass);
+    const std::string_view start = is_negated ? "!" : "=";
+    const std::string_view end = is_negated ? "=" : "!";
+    emit_atom(fmt::format("(?:(?<{1}{0})(?!{0})|(?<{2}{0})(?={0}))", word, start, end));
   }
 
   Status translate_escape() {
     if (next_is("\\b") || next_is("\\B")) {
-      const std::string word = fmt::format("[{}]", kWordClass);
-      emit_atom(fmt::format(next_is("\\b") ? "(?:(?<={0})(?!{0})|(?<!{0})(?={0}))"
-                                           : "(?:(?<={0})(?={0})|(?<!{0})(?!{0}))",
-                            word));
+      emit_word_boundary(next_is("\\B"));
       pos_ += 2;
       return {};
     }
@@ -315,9 +320,8 @@ class Translator {
         letters.find(kind) == std::string_view::npos) {
       return fail_because(fmt::format("'\\{}' is not supported", kind));
     }
-    std::string escape = static_cast<unsigned char>(kind) < 0x80 ? "\\" : "";
-    escape += kind;
-    return escape;
+    if (static_cast<unsigned char>(kind) >= 0x80) return std::string(1, kind);
+    return fmt::format("\\{}", kind);
   }
 
   Status translate_class() {
@@ -402,8 +406,8 @@ Result<std::vector<std::string>> Translator::read_union(int depth, bool is_first
   }
   if (pos_ >= in_.size()) return fail_because("'[' is not closed");
   if (!items.empty()) {
-    if (items.starts_with('^')) items.insert(0, "\\");
-    alternatives.insert(alternatives.begin(), "[" + items + "]");
+    if (items.starts_with('^')) items.insert(items.begin(), '\\');
+    alternatives.insert(alternatives.begin(), fmt::format("[{}]", items));
   }
   if (alternatives.empty()) return fail_because("a character class is empty");
   return alternatives;
@@ -428,10 +432,10 @@ Result<std::string> Translator::read_class(int depth) {
   } while (next_is("&&"));
   ++pos_;  // the closing bracket
   if (is_simple && operands.size() == 1) {
-    return is_negated ? "[^" + operands[0].substr(1) : operands[0];
+    return is_negated ? fmt::format("[^{}", operands[0].substr(1)) : operands[0];
   }
   std::string all;
-  for (size_t i = 0; i + 1 < operands.size(); ++i) all += "(?=" + operands[i] + ")";
+  for (size_t i = 0; i + 1 < operands.size(); ++i) all += fmt::format("(?={})", operands[i]);
   all += operands.back();
   return is_negated ? fmt::format("(?:(?!{})(?s:.))", all) : fmt::format("(?:{})", all);
 }

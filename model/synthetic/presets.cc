@@ -1,0 +1,83 @@
+#include "model/synthetic/presets.h"
+
+#include <array>
+
+namespace pregate::model {
+namespace {
+
+constexpr std::array kPresets{
+    Preset{.name = "tiny",
+           .family = "olmoe",
+           .num_layers = 2,
+           .hidden_size = 64,
+           .num_heads = 4,
+           .num_kv_heads = 2,
+           .head_dim = 16,
+           .num_experts = 8,
+           .top_k = 2,
+           .expert_intermediate_size = 48,
+           .shared_intermediate_size = 96,
+           .vocab_size = 1024,
+           .max_position = 2048,
+           .norm_topk_prob = true},
+    Preset{.name = "olmoe-1b-7b",
+           .family = "olmoe",
+           .num_layers = 16,
+           .hidden_size = 2048,
+           .num_heads = 16,
+           .num_kv_heads = 16,
+           .head_dim = 128,
+           .num_experts = 64,
+           .top_k = 8,
+           .expert_intermediate_size = 1024,
+           .vocab_size = 50304,
+           .max_position = 4096},
+    Preset{.name = "mixtral-8x7b",
+           .family = "mixtral",
+           .num_layers = 32,
+           .hidden_size = 4096,
+           .num_heads = 32,
+           .num_kv_heads = 8,
+           .head_dim = 128,
+           .num_experts = 8,
+           .top_k = 2,
+           .expert_intermediate_size = 14336,
+           .vocab_size = 32000,
+           .max_position = 32768,
+           .rope_theta = 1e6,
+           .norm_topk_prob = true},
+    Preset{.name = "qwen1.5-moe-a2.7b",
+           .family = "qwen2_moe",
+           .num_layers = 24,
+           .hidden_size = 2048,
+           .num_heads = 16,
+           .num_kv_heads = 16,
+           .head_dim = 128,
+           .num_experts = 60,
+           .top_k = 4,
+           .expert_intermediate_size = 1408,
+           .shared_intermediate_size = 5632,
+           .vocab_size = 151936,
+           .max_position = 8192,
+           .rope_theta = 1e6},
+    Preset{.name = "qwen3-30b-a3b",
+           .family = "qwen3_moe",
+           .num_layers = 48,
+           .hidden_size = 2048,
+           .num_heads = 32,
+           .num_kv_heads = 4,
+           .head_dim = 128,
+           .num_experts = 128,
+           .top_k = 8,
+           .expert_intermediate_size = 768,
+           .vocab_size = 151936,
+           .max_position = 40960,
+           .rope_theta = 1e6,
+           .norm_topk_prob = true},
+};
+
+}  // namespace
+
+std::span<const Preset> presets() { return kPresets; }
+
+}  // namespace pregate::model
