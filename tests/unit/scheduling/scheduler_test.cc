@@ -1,0 +1,270 @@
+#include "coordinator/scheduling/scheduler.h"
+
+#include <future>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/local_experts.h"
+#include "tests/support/tiny_model.h"
+
+namespace pregate::coordinator {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr auto kPatience = std::chrono::seconds(60);
+
+/// Experts that fail while `broken` is set.
+class FragileExperts final : public engine::ExpertClient {
+ public:
+  FragileExperts(std::unique_ptr<engine::ExpertClient> experts, const std::atomic<bool>& broken)
+      : experts_(std::move(experts)), broken_(broken) {}
+  Result<engine::DispatchTicket> dispatch(const engine::ExpertBatch& batch) override {
+    return experts_->dispatch(batch);
+  }
+  Status combine(engine::DispatchTicket ticket, compute::Matrix<float> out) override {
+    PREGATE_TRY(experts_->combine(ticket, out));
+    if (broken_) return fail(ErrorCode::kUnavailable, "worker 3 is gone");
+    return {};
+  }
+
+ private:
+  const std::unique_ptr<engine::ExpertClient> experts_;
+  const std::atomic<bool>& broken_;
+};
+
+/// What one request gave, joined.
+struct Answer {
+  std::vector<std::vector<TokenId>> tokens;  // per choice
+  std::vector<std::string> texts;
+  std::vector<GeneratedToken> prompt_tokens;
+  size_t num_finished = 0;
+  uint32_t num_cached_tokens = 0;
+  std::optional<Error> error;
+};
+
+class SchedulerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    testing::write_tiny_model(directory_.path() / "model", "qwen3_moe");
+    tokenizer_ = *model::Tokenizer::load(directory_.path() / "model");
+  }
+
+  void start(SchedulerOptions options) {
+    const auto local = cli::ModelRuntime::local_experts(compute::WeightFormat::kBf16,
+                                                        [](const std::string&, size_t, size_t) {});
+    const auto connect =
+        [&](auto checkpoint,
+            compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
+      PREGATE_ASSIGN(auto experts, local(checkpoint, backend));
+      return std::make_unique<FragileExperts>(std::move(experts), broken_);
+    };
+    auto runtime = cli::ModelRuntime::load({.model = directory_.path() / "model",
+                                            .backend = "reference",
+                                            .num_threads = 1,
+                                            .kv_cache_bytes = 64 << 20},
+                                           connect, [](const std::string&, size_t, size_t) {});
+    ASSERT_TRUE(runtime.has_value()) << runtime.error().message;
+    runtime_ = std::move(*runtime);
+    const TextRules rules{.tokenizer = tokenizer_.get(),
+                          .eos_tokens = runtime_->config().eos_tokens,
+                          .vocab_size = 300,
+                          .max_model_len = 400};
+    scheduler_ = std::make_unique<Scheduler>(runtime_->engine(), rules, options, probe_, [this] {
+      return available_ ? Status{} : fail(ErrorCode::kUnavailable, "worker 3 is gone");
+    });
+  }
+
+  std::future<Answer> ask(GenerationRequest request, RequestId* id = nullptr) {
+    const size_t num_choices = request.num_choices;
+    auto answer = std::make_shared<Answer>();
+    answer->tokens.resize(num_choices);
+    answer->texts.resize(num_choices);
+    auto promise = std::make_shared<std::promise<Answer>>();
+    const auto on_chunk = [=](GenerationChunk chunk) {
+      for (const auto& token : chunk.tokens) answer->tokens[chunk.choice].push_back(token.token);
+      answer->texts[chunk.choice] += chunk.text;
+      if (!chunk.prompt_tokens.empty()) answer->prompt_tokens = chunk.prompt_tokens;
+      answer->num_cached_tokens += chunk.num_cached_tokens;
+      if (chunk.finish && ++answer->num_finished == num_choices) promise->set_value(*answer);
+    };
+    const auto on_error = [=](const Error& error) {
+      answer->error = error;
+      promise->set_value(*answer);
+    };
+    const auto submitted = scheduler_->submit(std::move(request), {on_chunk, on_error});
+    if (!submitted) {
+      on_error(submitted.error());
+    } else if (id != nullptr) {
+      *id = *submitted;
+    }
+    return promise->get_future();
+  }
+
+  static Answer wait(std::future<Answer>& answer) {
+    if (answer.wait_for(kPatience) != std::future_status::ready) {
+      ADD_FAILURE() << "no answer";
+      return {};
+    }
+    return answer.get();
+  }
+
+  static GenerationRequest greedy(size_t num_prompt, uint32_t max_tokens, uint64_t seed = 1) {
+    Random random(seed);
+    GenerationRequest request{.max_tokens = max_tokens, .ignore_eos = true};
+    for (size_t i = 0; i < num_prompt; ++i) {
+      request.prompt.push_back(static_cast<TokenId>(random.next_below(256)));
+    }
+    request.sampling.temperature = 0;
+    return request;
+  }
+
+  testing::TemporaryDirectory directory_;
+  std::atomic<bool> broken_{false}, available_{true};
+  monitoring::Registry registry_;
+  monitoring::ServingProbe probe_{registry_, "tiny"};
+  std::unique_ptr<model::Tokenizer> tokenizer_;
+  std::unique_ptr<cli::ModelRuntime> runtime_;
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+constexpr SchedulerOptions kRoomy{.limits = {.max_step_tokens = 64, .max_sequences = 16},
+                                  .num_kv_blocks = 200};
+
+// A tiny cache, tiny steps, preemptions: the tokens must be those of each request alone.
+TEST_F(SchedulerTest, TogetherAndAloneGiveTheSameTokens) {
+  std::vector<GenerationRequest> requests;
+  for (uint64_t i = 0; i < 24; ++i) requests.push_back(greedy(1 + i * 5 % 60, 12, i));
+
+  start(kRoomy);
+  std::vector<Answer> alone;
+  for (const auto& request : requests) {
+    auto answer = ask(request);
+    alone.push_back(wait(answer));
+  }
+  scheduler_.reset();
+  start({.limits = {.max_step_tokens = 23, .max_sequences = 7}, .num_kv_blocks = 25});
+  std::vector<std::future<Answer>> together;
+  for (const auto& request : requests) together.push_back(ask(request));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const Answer answer = wait(together[i]);
+    EXPECT_EQ(answer.tokens, alone[i].tokens) << "request " << i;
+    EXPECT_EQ(answer.texts, alone[i].texts) << "request " << i;
+  }
+  EXPECT_THAT(registry_.scrape(), HasSubstr("vllm:num_preemptions_total"));
+}
+
+TEST_F(SchedulerTest, ChoicesAreSampledApartAndAgainTheSame) {
+  start(kRoomy);
+  GenerationRequest request = greedy(40, 10);
+  request.sampling = {.temperature = 1.5f, .seed = 3};
+  request.num_choices = 3;
+  auto first = ask(request), second = ask(request);
+  const Answer a = wait(first), b = wait(second);
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_NE(a.tokens[0], a.tokens[1]);
+}
+
+TEST_F(SchedulerTest, ARepeatedPromptComesFromTheCacheAndGivesTheSame) {
+  start(kRoomy);
+  auto first = ask(greedy(60, 8));
+  const Answer computed = wait(first);
+  auto second = ask(greedy(60, 8));
+  const Answer cached = wait(second);
+  EXPECT_EQ(computed.num_cached_tokens, 0u);
+  EXPECT_EQ(cached.num_cached_tokens, 48u);
+  EXPECT_EQ(cached.tokens, computed.tokens);
+}
+
+TEST_F(SchedulerTest, PromptLogprobsCoverThePromptWhateverTheChunks) {
+  start({.limits = {.max_step_tokens = 7, .max_sequences = 4}, .num_kv_blocks = 50});
+  GenerationRequest request = greedy(30, 0);
+  request.prompt_logprobs = 1;
+  auto pending = ask(request);
+  const Answer answer = wait(pending);
+  ASSERT_EQ(answer.prompt_tokens.size(), 30u);
+  EXPECT_TRUE(answer.tokens[0].empty());
+  for (size_t i = 1; i < 30; ++i) {
+    EXPECT_EQ(answer.prompt_tokens[i].token, request.prompt[i]);
+    EXPECT_LT(answer.prompt_tokens[i].logprob, 0.0f);
+    ASSERT_EQ(answer.prompt_tokens[i].top.size(), 1u);
+    EXPECT_GE(answer.prompt_tokens[i].top[0].logprob, answer.prompt_tokens[i].logprob);
+  }
+}
+
+TEST_F(SchedulerTest, RefusesWhatCannotBe) {
+  start(kRoomy);
+  const GenerationListener nobody{[](GenerationChunk) {}, [](const Error&) {}};
+  EXPECT_EQ(scheduler_->submit({}, nobody).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(scheduler_->submit(greedy(400, 1), nobody).error().message, HasSubstr("400 tokens"));
+  GenerationRequest strange = greedy(3, 1);
+  strange.prompt[1] = 300;
+  EXPECT_THAT(scheduler_->submit(strange, nobody).error().message, HasSubstr("token id 300"));
+  available_ = false;
+  EXPECT_EQ(scheduler_->submit(greedy(3, 1), nobody).error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(SchedulerTest, AFullQueueRefuses) {
+  SchedulerOptions options = kRoomy;
+  options.limits.max_sequences = 1;
+  options.max_queue = 3;
+  start(options);
+  std::vector<std::future<Answer>> answers;
+  for (int i = 0; i < 12; ++i) answers.push_back(ask(greedy(20, 20)));
+  size_t num_refused = 0;
+  for (auto& pending : answers) {
+    const Answer answer = wait(pending);
+    if (!answer.error) continue;
+    EXPECT_EQ(answer.error->code, ErrorCode::kResourceExhausted);
+    ++num_refused;
+  }
+  EXPECT_GE(num_refused, 1u);
+  EXPECT_LE(num_refused, 9u);
+}
+
+TEST_F(SchedulerTest, CancelledRequestsEndAndFreeTheirPlace) {
+  SchedulerOptions options = kRoomy;
+  options.limits.max_sequences = 1;
+  start(options);
+  RequestId id;
+  const auto cancelled = ask(greedy(20, 350), &id);
+  auto next = ask(greedy(20, 5));
+  scheduler_->cancel(id);
+  scheduler_->cancel(RequestId(12345));  // unknown: ignored
+  EXPECT_EQ(wait(next).tokens[0].size(), 5u);
+  EXPECT_TRUE(scheduler_->drain(kPatience));
+  EXPECT_NE(cancelled.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+}
+
+TEST_F(SchedulerTest, AFailedStepEndsItsRequestsAndNoOthers) {
+  start(kRoomy);
+  auto doomed = ask(greedy(20, 300));
+  broken_ = true;
+  const Answer answer = wait(doomed);
+  ASSERT_TRUE(answer.error.has_value());
+  EXPECT_THAT(answer.error->message, HasSubstr("worker 3"));
+  broken_ = false;
+  auto next = ask(greedy(20, 5));
+  EXPECT_EQ(wait(next).tokens[0].size(), 5u);
+}
+
+TEST_F(SchedulerTest, DrainLetsRunningRequestsEndAndRefusesNewOnes) {
+  start(kRoomy);
+  auto running = ask(greedy(20, 30));
+  EXPECT_TRUE(scheduler_->drain(kPatience));
+  EXPECT_EQ(wait(running).tokens[0].size(), 30u);
+  auto late = ask(greedy(3, 1));
+  EXPECT_EQ(wait(late).error->code, ErrorCode::kUnavailable);
+}
+
+TEST_F(SchedulerTest, StopEndsWhatRuns) {
+  start(kRoomy);
+  auto running = ask(greedy(20, 350));
+  scheduler_->stop();
+  const Answer answer = wait(running);
+  EXPECT_TRUE(answer.error.has_value() || answer.num_finished == 1);
+}
+
+}  // namespace
+}  // namespace pregate::coordinator
