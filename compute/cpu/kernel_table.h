@@ -6,6 +6,7 @@
 #include "compute/cpu/encode.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/multiply.h"
+#include "compute/cpu/peak.h"
 
 namespace pregate::compute::cpu {
 namespace {
@@ -22,7 +23,8 @@ constexpr MultiplyKernel q8_kernel() {
 }
 
 template <class Isa>
-constexpr KernelSet make_kernels(const char* name, MultiplyKernel bf16 = wide_bf16_kernel<Isa>(),
+constexpr KernelSet make_kernels(const char* name, PeakLoop bf16_peak = peak_loop<F32Peak<Isa>>(),
+                                 MultiplyKernel bf16 = wide_bf16_kernel<Isa>(),
                                  MultiplyKernel q8 = q8_kernel<Isa>()) {
   KernelSet set;
   set.name = name;
@@ -33,6 +35,9 @@ constexpr KernelSet make_kernels(const char* name, MultiplyKernel bf16 = wide_bf
   set.encode_group = {encode_f32_group, encode_bf16_group, encode_q8_group};
   set.silu_multiply = silu_multiply<Isa>;
   set.attend = {attend<Isa, F32Elements<Isa>>, attend<Isa, Bf16Elements<Isa>>};
+  set.f32_peak = peak_loop<F32Peak<Isa>>();
+  set.bf16_peak = bf16_peak;
+  set.int8_peak = peak_loop<typename Isa::Int8Peak>();
   return set;
 }
 

@@ -76,6 +76,12 @@ struct AttentionSpan {
   std::array<const std::byte*, kSpanBlocks> keys{}, values{};
 };
 
+/// A loop of products and nothing else (limits.h).
+struct PeakLoop {
+  void (*run)(size_t iterations) = nullptr;
+  size_t ops_per_iteration = 0;
+};
+
 struct KernelSet {
   const char* name = "";
   size_t panel_outputs = 0;
@@ -89,6 +95,7 @@ struct KernelSet {
   void (*silu_multiply)(const float* gate, const float* up, size_t count, float* out) = nullptr;
   /// Adds a span to the state of each query. By DType (kF32, kBf16).
   std::array<void (*)(const AttentionSpan&), 2> attend{};
+  PeakLoop f32_peak, bf16_peak, int8_peak;
 };
 
 extern const KernelSet kGenericKernels;

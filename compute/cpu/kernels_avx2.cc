@@ -30,6 +30,17 @@ struct Avx2 {
     const __m256i pairs = _mm256_maddubs_epi16(w.magnitudes, signed_x);
     return sum + reinterpret_cast<I32>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
+
+  /// What bounds dot4 is its multiplications, byte and word alike: one per 16 products.
+  struct Int8Peak {
+    using Vector = I32;
+    static constexpr size_t kOps = 2 * 16;
+    static I32 start() { return broadcast<I32>(0x00010001); }
+    static I32 apply(I32 x) {
+      return reinterpret_cast<I32>(
+          _mm256_madd_epi16(reinterpret_cast<__m256i>(x), _mm256_set1_epi16(1)));
+    }
+  };
 };
 
 }  // namespace

@@ -25,6 +25,13 @@ struct Avx512 {
     return reinterpret_cast<I32>(
         _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), w, reinterpret_cast<__m512i>(x)));
   }
+
+  struct Int8Peak {
+    using Vector = I32;
+    static constexpr size_t kOps = 2 * 64;
+    static I32 start() { return broadcast<I32>(0x01010101); }
+    static I32 apply(I32 x) { return dot4(x, _mm512_set1_epi8(1), broadcast<I32>(0x01010101)); }
+  };
 };
 
 /// Products of bf16 pairs without widening.
@@ -38,6 +45,16 @@ struct Bf16PairStep {
   static Avx512::F32 add_product(Avx512::F32 sum, __m512i w, __m512i x) {
     return Avx512::F32(
         _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(x)));
+  }
+};
+
+struct Bf16Peak {
+  using Vector = Avx512::F32;
+  static constexpr size_t kOps = 2 * 32;
+  static Vector start() { return Vector{}; }
+  static Vector apply(Vector x) {
+    const __m512i ones = _mm512_set1_epi32(0x3f803f80);
+    return Bf16PairStep::add_product(x, ones, ones);
   }
 };
 
@@ -70,7 +87,7 @@ void sum_group(const std::byte* encoded, size_t cols, size_t group, std::byte* p
 }  // namespace
 
 constinit const KernelSet kAvx512Kernels = make_kernels<Avx512>(
-    "cpu/avx512",
+    "cpu/avx512", peak_loop<Bf16Peak>(),
     {2, Avx512::kMaxRows, multiply_float_rows<Avx512, Bf16PairStep>, pair_group, paired_row_bytes},
     {4, Avx512::kMaxRows, multiply_q8_rows<Avx512>, sum_group, summed_row_bytes});
 

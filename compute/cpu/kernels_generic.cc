@@ -24,6 +24,13 @@ struct Generic {
     return sum + byte<0>(w) * byte<0>(x) + byte<1>(w) * byte<1>(x) + byte<2>(w) * byte<2>(x) +
            byte<3>(w) * byte<3>(x);
   }
+
+  struct Int8Peak {
+    using Vector = I32;
+    static constexpr size_t kOps = 2 * 4 * kLanes;
+    static I32 start() { return I32{1, 2, 3, 4}; }
+    static I32 apply(I32 x) { return dot4(x, x, x); }
+  };
 };
 
 }  // namespace
