@@ -1,0 +1,76 @@
+// Encoding rows and the activation of an expert. Plain loops that the compiler vectorises for the
+// instruction set of the file that includes them; the same bits everywhere.
+// Included only by the kernel sources; everything is internal to them.
+#pragma once
+
+#include "compute/cpu/kernels.h"
+#include "compute/cpu/vector.h"
+
+namespace pregate::compute::cpu {
+namespace {
+
+inline void encode_f32_group(const float* x, size_t count, size_t, size_t group,
+                             std::byte* encoded) {
+  __builtin_memcpy(encoded + 4 * group * kQ8Group, x, 4 * count);
+}
+
+inline void encode_bf16_group(const float* x, size_t count, size_t, size_t group,
+                              std::byte* encoded) {
+  std::byte* out = encoded + 2 * group * kQ8Group;
+  for (size_t i = 0; i < count; ++i) {
+    const auto bits = __builtin_bit_cast(uint32_t, x[i]);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const uint32_t nan = (bits >> 16) | 0x40u;
+    store(out + 2 * i, static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded));
+  }
+}
+
+/// The largest magnitude, as bits: those of a NaN or infinity exceed those of every number.
+inline int32_t largest_magnitude_bits(const float* x, size_t count) {
+  int32_t largest = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const int32_t magnitude = __builtin_bit_cast(int32_t, x[i]) & 0x7fffffff;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  return largest;
+}
+
+inline void encode_q8_group(const float* x, size_t count, size_t cols, size_t group,
+                            std::byte* encoded) {
+  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
+  auto* values = reinterpret_cast<int8_t*>(encoded + 4 * num_groups + group * kQ8Group);
+  const int32_t largest = largest_magnitude_bits(x, count);
+  const bool finite = largest < 0x7f800000;
+  const float scale = finite ? __builtin_bit_cast(float, largest) / 127.0f : __builtin_nanf("");
+  store(encoded + 4 * group, scale);
+  __builtin_memset(values, 0, kQ8Group);
+  if (!finite || scale == 0.0f) return;
+  for (size_t i = 0; i < count; ++i) {
+    const float quotient = x[i] / scale;
+    // Where the scale is subnormal the quotient may exceed 127.
+    const float low = quotient < -127.0f ? -127.0f : quotient;
+    const float bounded = low > 127.0f ? 127.0f : low;
+    // The sum's last bits are the quotient, rounded to nearest even.
+    const auto rounded = __builtin_bit_cast(int32_t, bounded + 0x1.8p23f);
+    values[i] = static_cast<int8_t>(rounded - __builtin_bit_cast(int32_t, 0x1.8p23f));
+  }
+}
+
+template <class Isa>
+void silu_multiply(const float* gate, const float* up, size_t count, float* out) {
+  using F32 = typename Vectors<Isa::kLanes>::F32;
+  const auto apply = [](F32 g, F32 u) { return g / (1.0f + exp<Isa::kLanes>(-g)) * u; };
+  size_t i = 0;
+  for (; i + Isa::kLanes <= count; i += Isa::kLanes) {
+    store(out + i, apply(load<F32>(gate + i), load<F32>(up + i)));
+  }
+  if (i == count) return;
+  F32 g{}, u{};
+  __builtin_memcpy(&g, gate + i, 4 * (count - i));
+  __builtin_memcpy(&u, up + i, 4 * (count - i));
+  const F32 last = apply(g, u);
+  __builtin_memcpy(out + i, &last, 4 * (count - i));
+}
+
+}  // namespace
+}  // namespace pregate::compute::cpu

@@ -1,0 +1,40 @@
+// Kernels for any processor, with the compilers' vector types only.
+#include "compute/cpu/kernel_table.h"
+
+namespace pregate::compute::cpu {
+namespace {
+
+struct Generic {
+  static constexpr size_t kLanes = 4;
+  static constexpr size_t kMaxRows = 4;
+  static constexpr bool kQ8RowSums = false;
+  using F32 = Vectors<kLanes>::F32;
+  using I32 = Vectors<kLanes>::I32;
+
+  static F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+
+  using Q8Weights = I32;
+  static Q8Weights load_q8(const std::byte* from) { return load<I32>(from); }
+  /// Byte `n` of each lane, with its sign.
+  template <int n>
+  static I32 byte(I32 x) {
+    return (x << (24 - 8 * n)) >> 24;
+  }
+  static I32 dot4(I32 sum, I32 w, I32 x) {
+    return sum + byte<0>(w) * byte<0>(x) + byte<1>(w) * byte<1>(x) + byte<2>(w) * byte<2>(x) +
+           byte<3>(w) * byte<3>(x);
+  }
+
+  struct Int8Peak {
+    using Vector = I32;
+    static constexpr size_t kOps = 2 * 4 * kLanes;
+    static I32 start() { return I32{1, 2, 3, 4}; }
+    static I32 apply(I32 x) { return dot4(x, x, x); }
+  };
+};
+
+}  // namespace
+
+constinit const KernelSet kGenericKernels = make_kernels<Generic>("cpu/generic");
+
+}  // namespace pregate::compute::cpu

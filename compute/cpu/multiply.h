@@ -1,0 +1,162 @@
+// Rows times a panel, for an instruction set given as a class `Isa`:
+//   kLanes                       f32 numbers in a vector; a panel has two vectors of outputs
+//   kMaxRows                     rows of a tile: their sums, two vectors each, should fill half of
+//                                the registers and leave room for what is multiplied
+//   fma(a, b, c)                 a * b + c
+//   Q8Weights load_q8(from)      4 * kLanes int8: four inputs of each output
+//   dot4(sum, weights, x)        adds the four products of each output; x holds the row's four
+//                                values in every lane
+//   kQ8RowSums                   whether dot4 takes weights as w + 128, so that 128 * sum(x) must
+//                                be taken off again; prepared rows then carry that sum per group
+// Included only by the kernel sources; everything is internal to them.
+#pragma once
+
+#include <utility>
+
+#include "compute/cpu/kernels.h"
+#include "compute/cpu/vector.h"
+
+namespace pregate::compute::cpu {
+namespace {
+
+/// How far ahead of its use a weight is asked for. One row uses weights as fast as memory brings
+/// them, and the processor's own prefetcher stops at each page.
+constexpr size_t kPrefetchBytes = 2048;
+
+[[gnu::always_inline]] inline void prefetch(const std::byte* address) {
+  __builtin_prefetch(address + kPrefetchBytes);
+}
+
+/// Steps of a float product: what a vector of weights and a row's share of it are.
+template <class Isa>
+struct F32Step {
+  using Operand = typename Vectors<Isa::kLanes>::F32;
+  static constexpr size_t kInputs = 1;
+  static constexpr size_t kVectorBytes = 4 * Isa::kLanes;
+  static Operand weights(const std::byte* from) { return load<Operand>(from); }
+  static Operand row(const std::byte* row, size_t step) {
+    return broadcast<Operand>(load<float>(row + 4 * step));
+  }
+  static Operand add_product(Operand sum, Operand w, Operand x) { return Isa::fma(w, x, sum); }
+};
+
+/// bf16 weights widened to f32; prepared rows are f32.
+template <class Isa>
+struct WideBf16Step : F32Step<Isa> {
+  using Operand = typename F32Step<Isa>::Operand;
+  static constexpr size_t kVectorBytes = 2 * Isa::kLanes;
+  static Operand weights(const std::byte* from) { return load_bf16<Isa::kLanes>(from); }
+};
+
+template <class Isa, class Step, size_t kRows>
+void multiply_float(const Tile& tile) {
+  using F32 = typename Vectors<Isa::kLanes>::F32;
+  const size_t num_steps = (tile.cols + Step::kInputs - 1) / Step::kInputs;
+  const std::byte* panel = tile.panel;
+  const std::byte* rows[kRows];
+  F32 sums[kRows][2] = {};
+  for (size_t r = 0; r < kRows; ++r) rows[r] = tile.rows[r];
+  for (size_t step = 0; step < num_steps; ++step, panel += 2 * Step::kVectorBytes) {
+    prefetch(panel);
+    const auto w0 = Step::weights(panel);
+    const auto w1 = Step::weights(panel + Step::kVectorBytes);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      const auto x = Step::row(rows[r], step);
+      sums[r][0] = Step::add_product(sums[r][0], w0, x);
+      sums[r][1] = Step::add_product(sums[r][1], w1, x);
+    }
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    store(tile.out + 2 * r * Isa::kLanes, sums[r][0]);
+    store(tile.out + (2 * r + 1) * Isa::kLanes, sums[r][1]);
+  }
+}
+
+/// Integer sums over a group are exact, and the float operations per group are the same everywhere,
+/// in the order of the groups: q8 gives the same bits on every instruction set.
+template <class Isa, size_t kRows>
+void multiply_q8(const Tile& tile) {
+  using F32 = typename Vectors<Isa::kLanes>::F32;
+  using I32 = typename Vectors<Isa::kLanes>::I32;
+  constexpr size_t kVectorBytes = 4 * Isa::kLanes;
+  const size_t num_groups = (tile.cols + kQ8Group - 1) / kQ8Group;
+  const std::byte* panel = tile.panel;
+  F32 sums[kRows][2] = {};
+  for (size_t group = 0; group < num_groups; ++group) {
+    const std::byte* values[kRows];
+    I32 dots[kRows][2];
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      values[r] = tile.rows[r] + 4 * num_groups + group * kQ8Group;
+      int32_t start = 0;
+      if constexpr (Isa::kQ8RowSums) {
+        const std::byte* row_sums = tile.rows[r] + num_groups * (4 + kQ8Group);
+        start = -128 * load<int32_t>(row_sums + 4 * group);
+      }
+      dots[r][0] = dots[r][1] = broadcast<I32>(start);
+    }
+    for (size_t k = 0; k < kQ8Group; k += 4, panel += 2 * kVectorBytes) {
+      prefetch(panel);
+      const auto w0 = Isa::load_q8(panel);
+      const auto w1 = Isa::load_q8(panel + kVectorBytes);
+#pragma GCC unroll 8
+      for (size_t r = 0; r < kRows; ++r) {
+        const I32 x = broadcast<I32>(load<int32_t>(values[r] + k));
+        dots[r][0] = Isa::dot4(dots[r][0], w0, x);
+        dots[r][1] = Isa::dot4(dots[r][1], w1, x);
+      }
+    }
+    const F32 scale0 = load<F32>(panel);
+    const F32 scale1 = load<F32>(panel + kVectorBytes);
+    panel += 2 * kVectorBytes;
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      const F32 scale = broadcast<F32>(load<float>(tile.rows[r] + 4 * group));
+      sums[r][0] += __builtin_convertvector(dots[r][0], F32) * (scale0 * scale);
+      sums[r][1] += __builtin_convertvector(dots[r][1], F32) * (scale1 * scale);
+    }
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    store(tile.out + 2 * r * Isa::kLanes, sums[r][0]);
+    store(tile.out + (2 * r + 1) * Isa::kLanes, sums[r][1]);
+  }
+}
+
+/// A function per number of rows, 1 ... Isa::kMaxRows.
+template <class Isa, class Step, size_t... kIndex>
+void multiply_float_rows(const Tile& tile, std::index_sequence<kIndex...>) {
+  constexpr void (*kByRows[])(const Tile&) = {multiply_float<Isa, Step, kIndex + 1>...};
+  kByRows[tile.num_rows - 1](tile);
+}
+
+template <class Isa, class Step>
+void multiply_float_rows(const Tile& tile) {
+  multiply_float_rows<Isa, Step>(tile, std::make_index_sequence<Isa::kMaxRows>());
+}
+
+template <class Isa, size_t... kIndex>
+void multiply_q8_rows(const Tile& tile, std::index_sequence<kIndex...>) {
+  constexpr void (*kByRows[])(const Tile&) = {multiply_q8<Isa, kIndex + 1>...};
+  kByRows[tile.num_rows - 1](tile);
+}
+
+template <class Isa>
+void multiply_q8_rows(const Tile& tile) {
+  multiply_q8_rows<Isa>(tile, std::make_index_sequence<Isa::kMaxRows>());
+}
+
+/// Prepared bf16 rows for WideBf16Step.
+inline size_t widened_row_bytes(size_t cols) { return 4 * cols; }
+
+inline void widen_group(const std::byte* encoded, size_t cols, size_t group, std::byte* prepared) {
+  const size_t first = group * kQ8Group;
+  const size_t end = first + kQ8Group < cols ? first + kQ8Group : cols;
+  for (size_t i = first; i < end; ++i) {
+    const auto bits = static_cast<uint32_t>(load<uint16_t>(encoded + 2 * i)) << 16;
+    store(prepared + 4 * i, bits);
+  }
+}
+
+}  // namespace
+}  // namespace pregate::compute::cpu

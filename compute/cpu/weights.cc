@@ -1,0 +1,116 @@
+#include "compute/cpu/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "compute/source.h"
+
+namespace pregate::compute::cpu {
+namespace {
+
+size_t element_bytes(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kF32:
+      return 4;
+    case WeightFormat::kBf16:
+      return 2;
+    case WeightFormat::kQ8:
+      return 1;
+  }
+  return 0;
+}
+
+size_t num_groups(size_t cols) { return (cols + kQ8Group - 1) / kQ8Group; }
+
+size_t panel_bytes(const KernelSet& kernels, WeightFormat format, size_t cols) {
+  if (format == WeightFormat::kQ8) {
+    return num_groups(cols) * (kQ8Group + sizeof(float)) * kernels.panel_outputs;
+  }
+  const size_t step = kernels.multiply[static_cast<size_t>(format)].step_inputs;
+  const size_t padded_cols = (cols + step - 1) / step * step;
+  const size_t bytes = padded_cols * element_bytes(format) * kernels.panel_outputs;
+  return (bytes + 63) / 64 * 64;
+}
+
+/// Writes units of kUnitBytes of a row `stride_bytes` apart; the last one may be short.
+template <size_t kUnitBytes>
+void scatter(std::span<const std::byte> row, size_t stride_bytes, std::byte* out) {
+  const size_t whole = row.size() / kUnitBytes * kUnitBytes;
+  size_t from = 0;
+  for (; from < whole; from += kUnitBytes, out += stride_bytes) {
+    std::memcpy(out, row.data() + from, kUnitBytes);
+  }
+  std::memcpy(out, row.data() + from, row.size() - from);
+}
+
+void place_q8_row(const KernelSet& kernels, const std::byte* encoded, size_t cols, size_t output,
+                  std::byte* panel) {
+  const size_t groups = num_groups(cols);
+  const std::byte* values = encoded + groups * sizeof(float);
+  for (size_t g = 0; g < groups; ++g) {
+    std::byte* group = panel + g * (kQ8Group + sizeof(float)) * kernels.panel_outputs;
+    scatter<4>({values + g * kQ8Group, kQ8Group}, 4 * kernels.panel_outputs, group + 4 * output);
+    std::byte* scales = group + kQ8Group * kernels.panel_outputs;
+    std::memcpy(scales + 4 * output, encoded + 4 * g, sizeof(float));
+  }
+}
+
+void place_row(const KernelSet& kernels, WeightFormat format, std::span<const std::byte> encoded,
+               size_t output, std::byte* panel) {
+  const size_t step = kernels.multiply[static_cast<size_t>(format)].step_inputs;
+  const size_t unit_bytes = step * element_bytes(format);
+  const size_t stride_bytes = unit_bytes * kernels.panel_outputs;
+  if (unit_bytes == 4) {
+    scatter<4>(encoded, stride_bytes, panel + output * unit_bytes);
+  } else {
+    scatter<2>(encoded, stride_bytes, panel + output * unit_bytes);
+  }
+}
+
+/// Encodes the rows of one panel like any other rows and lays them side by side.
+Status pack_panel(const KernelSet& kernels, WeightFormat format, const SourceMatrix& source,
+                  size_t index, std::span<std::byte> panel) {
+  const size_t first = index * kernels.panel_outputs;
+  const size_t end = std::min(first + kernels.panel_outputs, source.rows);
+  std::vector<float> row(source.cols);
+  std::vector<std::byte> encoded(encoded_row_bytes(format, source.cols));
+  std::ranges::fill(panel, std::byte{0});
+  for (size_t r = first; r < end; ++r) {
+    PREGATE_TRY(read_row(source, r, row));
+    encode_row(kernels, row, format, encoded.data());
+    if (format == WeightFormat::kQ8) {
+      place_q8_row(kernels, encoded.data(), source.cols, r - first, panel.data());
+    } else {
+      place_row(kernels, format, encoded, r - first, panel.data());
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+void encode_row(const KernelSet& kernels, std::span<const float> x, WeightFormat format,
+                std::byte* out) {
+  const auto encode_group = kernels.encode_group[static_cast<size_t>(format)];
+  for (size_t first = 0; first < x.size(); first += kQ8Group) {
+    const size_t count = std::min(kQ8Group, x.size() - first);
+    encode_group(x.data() + first, count, x.size(), first / kQ8Group, out);
+  }
+}
+
+Panels::Panels(const KernelSet& kernels, WeightFormat format, size_t num_panels, size_t cols)
+    : panel_bytes_(cpu::panel_bytes(kernels, format, cols)), buffer_(num_panels * panel_bytes_) {}
+
+Status pack_panels(const KernelSet& kernels, WeightFormat format, const PanelTarget& target,
+                   ThreadPool& threads) {
+  std::vector<Status> results(num_panels(kernels, target.source.rows));
+  threads.parallel_for(results.size(), [&](size_t i, size_t) {
+    const std::span<std::byte> panel = target.panels.mutable_panel(target.first + i * target.step);
+    results[i] = pack_panel(kernels, format, target.source, i, panel);
+  });
+  for (Status& result : results) PREGATE_TRY(result);
+  return {};
+}
+
+}  // namespace pregate::compute::cpu

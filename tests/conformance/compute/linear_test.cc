@@ -1,0 +1,150 @@
+#include <cmath>
+#include <limits>
+
+#include "compute/number.h"
+#include "tests/conformance/compute/fixture.h"
+
+namespace pregate::compute {
+namespace {
+
+struct LinearShape {
+  size_t rows, in, out;
+};
+
+class LinearTest : public FormatTest {
+ protected:
+  /// Both sides multiply the same rounded numbers; only the order of the f32 sums differs. In q8
+  /// the order is part of the format (group by group), so the bits are equal.
+  float tolerance() const { return format() == WeightFormat::kQ8 ? 0.0f : 1e-5f; }
+
+  Numbers multiply(Subject& subject, const Numbers& weights, const Numbers& x,
+                   std::span<const float> bias = {}) const {
+    const auto packed = subject->pack(weights.source(), format()).value();
+    Numbers y(x.rows, weights.rows);
+    subject->linear(Encoded(*subject, x, format()).view(), *packed, bias, y.view());
+    return y;
+  }
+};
+
+TEST_P(LinearTest, AgreesWithTheReferenceAtOddSizes) {
+  const LinearShape shapes[] = {{1, 1, 1},    {1, 100, 37},  {2, 128, 16},  {3, 129, 33},
+                                {5, 300, 65}, {13, 64, 100}, {70, 257, 48}, {300, 130, 17}};
+  for (const auto& [rows, in, out] : shapes) {
+    SCOPED_TRACE(fmt::format("{} rows, {} inputs, {} outputs", rows, in, out));
+    const Numbers weights = Numbers::random(random_, out, in);
+    const Numbers x = Numbers::random(random_, rows, in);
+    expect_close(multiply(subject_, weights, x), multiply(reference_, weights, x), tolerance());
+  }
+}
+
+TEST_P(LinearTest, AddsTheBias) {
+  const Numbers weights = Numbers::random(random_, 37, 100);
+  const Numbers x = Numbers::random(random_, 3, 100);
+  const Numbers bias = Numbers::random(random_, 1, 37);
+  expect_close(multiply(subject_, weights, x, bias.data),
+               multiply(reference_, weights, x, bias.data), tolerance());
+}
+
+TEST_P(LinearTest, WritesInsideAWiderMatrixOnly) {
+  const Numbers weights = Numbers::random(random_, 19, 40);
+  const Numbers x = Numbers::random(random_, 3, 40);
+  const auto packed = subject_->pack(weights.source(), format()).value();
+  Numbers wide(3, 25);
+  std::ranges::fill(wide.data, 7.0f);
+  const Matrix<float> columns(wide.data.data() + 2, 3, 19, 25);
+  subject_->linear(Encoded(*subject_, x, format()).view(), *packed, {}, columns);
+  const Numbers expected = multiply(subject_, weights, x);
+  for (size_t r = 0; r < 3; ++r) {
+    for (size_t c = 0; c < 25; ++c) {
+      const bool inside = c >= 2 && c < 21;
+      EXPECT_EQ(wide.view().row(r)[c], inside ? expected.view().row(r)[c - 2] : 7.0f);
+    }
+  }
+}
+
+TEST_P(LinearTest, ARowGivesTheSameBitsAloneAndInAnyBatch) {
+  const Numbers weights = Numbers::random(random_, 50, 200);
+  const Numbers x = Numbers::random(random_, 70, 200);
+  const Numbers all = multiply(subject_, weights, x);
+  for (size_t r = 0; r < x.rows; ++r) {
+    ASSERT_EQ(multiply(subject_, weights, x.row(r)), all.row(r)) << r;
+  }
+  for (size_t rows = 2; rows < 14; ++rows) {
+    Numbers some(rows, 200);
+    std::ranges::copy(x.view().slice_rows(3, rows).row(0).data(),
+                      x.view().slice_rows(3, rows).row(0).data() + rows * 200, some.data.begin());
+    const Numbers y = multiply(subject_, weights, some);
+    for (size_t r = 0; r < rows; ++r) ASSERT_EQ(y.row(r), all.row(3 + r)) << r << " of " << rows;
+  }
+}
+
+TEST_P(LinearTest, TheNumberOfThreadsChangesNothing) {
+  Subject one(name(), 1), three(name(), 3);
+  const Numbers weights = Numbers::random(random_, 333, 150);
+  const Numbers x = Numbers::random(random_, 9, 150);
+  EXPECT_EQ(multiply(one, weights, x), multiply(three, weights, x));
+}
+
+TEST_P(LinearTest, ReadsEveryCheckpointType) {
+  // Numbers that bf16 and f16 hold exactly, at an address that is not aligned.
+  const float values[] = {0.5f, -1.25f, 2.0f, 0.0f, -3.0f, 1.5f};
+  const uint16_t bf16[] = {0x3f00, 0xbfa0, 0x4000, 0x0000, 0xc040, 0x3fc0};
+  const uint16_t f16[] = {0x3800, 0xbd00, 0x4000, 0x0000, 0xc200, 0x3e00};
+  const Numbers x = Numbers::random(random_, 2, 3);
+  const auto multiply_source = [&](const void* from, DType dtype) {
+    std::vector<std::byte> shifted(1 + 6 * dtype_bytes(dtype));
+    std::memcpy(shifted.data() + 1, from, 6 * dtype_bytes(dtype));
+    const auto packed = subject_->pack({shifted.data() + 1, dtype, 2, 3}, format()).value();
+    Numbers y(2, 2);
+    subject_->linear(Encoded(*subject_, x, format()).view(), *packed, {}, y.view());
+    return y;
+  };
+  const Numbers expected = multiply_source(values, DType::kF32);
+  EXPECT_EQ(multiply_source(bf16, DType::kBf16), expected);
+  EXPECT_EQ(multiply_source(f16, DType::kF16), expected);
+}
+
+TEST_P(LinearTest, KnowsItsShape) {
+  const Numbers weights = Numbers::random(random_, 37, 100);
+  const auto packed = subject_->pack(weights.source(), format()).value();
+  EXPECT_EQ(packed->format(), format());
+  EXPECT_EQ(packed->out_features(), 37u);
+  EXPECT_EQ(packed->in_features(), 100u);
+  EXPECT_GE(packed->bytes(), 37 * encoded_row_bytes(format(), 100));
+}
+
+TEST_P(LinearTest, NamesTheWeightThatIsNotFinite) {
+  Numbers weights = Numbers::random(random_, 37, 100);
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    weights.view().row(20)[99] = bad;
+    const auto packed = subject_->pack(weights.source(), format());
+    ASSERT_FALSE(packed);
+    EXPECT_EQ(packed.error().code, ErrorCode::kDataLoss);
+    EXPECT_NE(packed.error().message.find("row 20, column 99"), std::string::npos)
+        << packed.error().message;
+  }
+}
+
+TEST_P(LinearTest, RefusesAnEmptyMatrix) {
+  const float number = 0.0f;
+  const auto* data = reinterpret_cast<const std::byte*>(&number);
+  const auto packed = subject_->pack({data, DType::kF32, 0, 3}, format());
+  ASSERT_FALSE(packed);
+  EXPECT_EQ(packed.error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_P(LinearTest, WhatIsNotFiniteInARowStaysInThatRow) {
+  const Numbers weights = Numbers::random(random_, 20, 200);
+  Numbers x = Numbers::random(random_, 3, 200);
+  const Numbers clean = multiply(subject_, weights, x);
+  x.view().row(1)[150] = std::nanf("");
+  const Numbers y = multiply(subject_, weights, x);
+  EXPECT_EQ(y.row(0), clean.row(0));
+  EXPECT_EQ(y.row(2), clean.row(2));
+  for (const float value : y.view().row(1)) EXPECT_TRUE(std::isnan(value));
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, LinearTest, all_formats(), format_test_name);
+
+}  // namespace
+}  // namespace pregate::compute
