@@ -1,0 +1,351 @@
+#include "protocol/codec.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "protocol/archive.h"
+
+namespace pregate::protocol {
+namespace {
+
+constexpr uint16_t kLayoutVersion = 1;
+
+template <typename T, typename M>
+concept Like = std::is_same_v<std::remove_const_t<T>, M>;
+
+// One field list per message, in the order of WIRE.md.
+
+void fields(auto& field, Like<AssignExperts> auto& m, auto& num_ranges) {
+  field("assignment", m.assignment);
+  field("model_fingerprint", m.model_fingerprint);
+  field("num_ranges", num_ranges);
+  field("weight_format", m.weight_format);
+  field.zeros("reserved", 3);
+  field("model", m.model);
+}
+
+void fields(auto& field, Like<LoadProgress> auto& m) {
+  field("assignment", m.assignment);
+  field("loaded_experts", m.loaded_experts);
+  field("total_experts", m.total_experts);
+  field("loaded_bytes", m.loaded_bytes);
+}
+
+void fields(auto& field, Like<Ready> auto& m) {
+  field("assignment", m.assignment);
+  field("bytes", m.bytes);
+  field("rows_per_second", m.rows_per_second);
+  field("load_seconds", m.load_seconds);
+  field("experts", m.experts);
+  field("threads", m.threads);
+  field("backend", m.backend);
+}
+
+struct TableSize {
+  uint32_t num_experts = 0;
+  uint32_t num_entries = 0;
+};
+
+void fields(auto& field, Like<ExpertRequest> auto& m, Like<TableSize> auto& table) {
+  field("request", m.request);
+  field("step", m.step);
+  field("placement_version", m.placement_version);
+  field("budget_us", m.budget_us);
+  field("layer", m.layer);
+  field("num_rows", m.num_rows);
+  field("cols", m.cols);
+  field("row_bytes", m.row_bytes);
+  field("num_experts", table.num_experts);
+  field("num_entries", table.num_entries);
+  field("row_format", m.row_format);
+  field("separate", m.separate);
+  field.zeros("reserved", 2);
+}
+
+/// A Status on the wire: 0 and no text, or a code other than 0 (an unknown one becomes 255).
+struct StatusWire {
+  uint8_t code = 0;
+  std::string text;
+};
+constexpr uint8_t kUnknownCode = 255;
+
+void fields(auto& field, Like<ExpertReply> auto& m, Like<StatusWire> auto& status) {
+  field("request", m.request);
+  field("compute_ns", m.compute_ns);
+  field("queue_ns", m.queue_ns);
+  field("num_rows", m.num_rows);
+  field("cols", m.cols);
+  field("status", status.code);
+  field.zeros("reserved", 1);
+  field("text", status.text);
+}
+
+void fields(auto& field, Like<Heartbeat> auto& m) {
+  field("sequence", m.sequence);
+  field("queue_depth", m.queue_depth);
+}
+
+void fields(auto& field, Like<ErrorMessage> auto& m) {
+  field("code", m.error.code);
+  field.zeros("reserved", 1);
+  field("text", m.error.message);
+}
+
+void fields(auto& field, Like<Goodbye> auto& m) { field("peers_lost", m.peers_lost); }
+
+template <typename... Parts>
+Bytes encode(MessageType type, const Parts&... parts) {
+  Bytes out;
+  Encoder encoder(out);
+  encoder("type", static_cast<uint16_t>(type));
+  encoder("layout", kLayoutVersion);
+  fields(encoder, parts...);
+  return out;
+}
+
+tl::unexpected<Error> damaged(const char* message, std::string_view what) {
+  return fail(ErrorCode::kDataLoss, "damaged {} message: {}", message, what);
+}
+
+/// Reads a whole header into `parts`.
+template <typename... Parts>
+Status decode(const char* name, MessageType type, ByteView header, Parts&... parts) {
+  Decoder decoder(header);
+  uint16_t type_number = 0;
+  uint16_t layout = 0;
+  decoder("type", type_number);
+  decoder("layout", layout);
+  if (type_number != static_cast<uint16_t>(type)) decoder.reject("type", "is another one");
+  if (layout != kLayoutVersion) decoder.reject("layout", "is not known");
+  fields(decoder, parts...);
+  if (decoder.num_left() > 0) decoder.reject("header", "is longer than its fields");
+  if (decoder.failed()) return damaged(name, decoder.error());
+  return {};
+}
+
+/// Copies numbers out of a payload, where they need not be aligned.
+template <typename T>
+std::vector<T> read_array(ByteView& in, size_t count) {
+  std::vector<T> values(count);
+  if (count > 0) std::memcpy(values.data(), in.data(), count * sizeof(T));
+  in = in.subspan(count * sizeof(T));
+  return values;
+}
+
+template <typename T>
+std::byte* write_array(const std::vector<T>& values, std::byte* out) {
+  if (!values.empty()) std::memcpy(out, values.data(), values.size() * sizeof(T));
+  return out + values.size() * sizeof(T);
+}
+
+size_t table_bytes(size_t num_experts, size_t num_entries) {
+  return num_experts * 2 * sizeof(uint32_t) + num_entries * (sizeof(uint32_t) + sizeof(float));
+}
+
+static_assert(sizeof(ExpertId) == sizeof(uint32_t));
+
+Status check_table(const ExpertRequest& request) {
+  constexpr auto kName = "ExpertRequest";
+  const ExpertTable& table = request.table;
+  if (std::adjacent_find(table.experts.begin(), table.experts.end(), std::greater_equal()) !=
+      table.experts.end()) {
+    return damaged(kName, "experts do not ascend");
+  }
+  uint64_t sum = 0;
+  for (const uint32_t count : table.counts) sum += count;
+  if (sum != table.rows.size()) return damaged(kName, "counts do not add up to the entries");
+  const auto is_outside = [&](uint32_t row) { return row >= request.num_rows; };
+  if (std::any_of(table.rows.begin(), table.rows.end(), is_outside)) {
+    return damaged(kName, "a row index is out of range");
+  }
+  return {};
+}
+
+}  // namespace
+
+Bytes encode_header(const AssignExperts& m) {
+  const auto num_ranges = static_cast<uint32_t>(m.ranges.size());
+  return encode(MessageType::kAssignExperts, m, num_ranges);
+}
+Bytes encode_header(const LoadProgress& m) { return encode(MessageType::kLoadProgress, m); }
+Bytes encode_header(const Ready& m) { return encode(MessageType::kReady, m); }
+Bytes encode_header(const Heartbeat& m) { return encode(MessageType::kHeartbeat, m); }
+Bytes encode_header(const ErrorMessage& m) { return encode(MessageType::kError, m); }
+Bytes encode_header(const Goodbye& m) { return encode(MessageType::kGoodbye, m); }
+
+Bytes encode_header(const ExpertRequest& m) {
+  const TableSize size{static_cast<uint32_t>(m.table.experts.size()),
+                       static_cast<uint32_t>(m.table.rows.size())};
+  return encode(MessageType::kExpertRequest, m, size);
+}
+
+Bytes encode_header(const ExpertReply& m) {
+  StatusWire status;
+  if (!m.status) {
+    const auto code = static_cast<uint8_t>(m.status.error().code);
+    status = {code == 0 ? kUnknownCode : code, m.status.error().message};
+  }
+  return encode(MessageType::kExpertReply, m, status);
+}
+
+Result<MessageType> decode_type(ByteView header) {
+  Decoder decoder(header);
+  uint16_t type = 0;
+  decoder("type", type);
+  if (decoder.failed()) return damaged("header of a", decoder.error());
+  const bool known = type >= static_cast<uint16_t>(MessageType::kAssignExperts) &&
+                     type <= static_cast<uint16_t>(MessageType::kGoodbye);
+  if (!known) return fail(ErrorCode::kUnimplemented, "message of unknown type {}", type);
+  return MessageType(type);
+}
+
+Result<LoadProgress> decode_load_progress(ByteView header) {
+  LoadProgress m;
+  PREGATE_TRY(decode("LoadProgress", MessageType::kLoadProgress, header, m));
+  return m;
+}
+
+Result<Ready> decode_ready(ByteView header) {
+  Ready m;
+  PREGATE_TRY(decode("Ready", MessageType::kReady, header, m));
+  return m;
+}
+
+Result<Heartbeat> decode_heartbeat(ByteView header) {
+  Heartbeat m;
+  PREGATE_TRY(decode("Heartbeat", MessageType::kHeartbeat, header, m));
+  return m;
+}
+
+Result<ErrorMessage> decode_error(ByteView header) {
+  ErrorMessage m;
+  PREGATE_TRY(decode("Error", MessageType::kError, header, m));
+  return m;
+}
+
+Result<Goodbye> decode_goodbye(ByteView header) {
+  Goodbye m;
+  PREGATE_TRY(decode("Goodbye", MessageType::kGoodbye, header, m));
+  return m;
+}
+
+Bytes encode_payload(const AssignExperts& message) {
+  Bytes out;
+  Encoder encoder(out);
+  for (const ExpertRange& range : message.ranges) {
+    encoder("layer", range.layer);
+    encoder("first", range.first);
+    encoder("count", range.count);
+  }
+  return out;
+}
+
+Result<AssignExperts> decode_assign_experts(ByteView header, ByteView payload) {
+  constexpr auto kName = "AssignExperts";
+  AssignExperts m;
+  uint32_t num_ranges = 0;
+  PREGATE_TRY(decode(kName, MessageType::kAssignExperts, header, m, num_ranges));
+  if (payload.size() != size_t{num_ranges} * 3 * sizeof(uint32_t)) {
+    return damaged(kName, "payload does not have the size of its ranges");
+  }
+  Decoder decoder(payload);
+  uint64_t num_experts = 0;
+  m.ranges.resize(num_ranges);
+  for (ExpertRange& range : m.ranges) {
+    decoder("layer", range.layer);
+    decoder("first", range.first);
+    decoder("count", range.count);
+    num_experts += range.count;
+    if (num_experts > kMaxAssignedExperts) return damaged(kName, "too many experts");
+  }
+  return m;
+}
+
+size_t row_data_offset(size_t num_experts, size_t num_entries) {
+  const size_t end = table_bytes(num_experts, num_entries);
+  return (end + kRowAlignment - 1) / kRowAlignment * kRowAlignment;
+}
+
+void encode_table(const ExpertTable& table, std::byte* out) {
+  PREGATE_CHECK(table.experts.size() == table.counts.size());
+  PREGATE_CHECK(table.rows.size() == table.gates.size());
+  out = write_array(table.experts, out);
+  out = write_array(table.counts, out);
+  out = write_array(table.rows, out);
+  out = write_array(table.gates, out);
+  const size_t num_experts = table.experts.size();
+  const size_t num_entries = table.rows.size();
+  std::memset(out, 0,
+              row_data_offset(num_experts, num_entries) - table_bytes(num_experts, num_entries));
+}
+
+Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload) {
+  constexpr auto kName = "ExpertRequest";
+  ExpertRequest m;
+  TableSize size;
+  PREGATE_TRY(decode(kName, MessageType::kExpertRequest, header, m, size));
+  // No overflow: sums and products of u32 in 64 bits.
+  const size_t rows_at = row_data_offset(size.num_experts, size.num_entries);
+  const size_t row_data_bytes = size_t{m.num_rows} * m.row_bytes;
+  if (payload.size() < rows_at || payload.size() - rows_at != row_data_bytes) {
+    return damaged(kName, "payload does not have the size of its table and rows");
+  }
+  ByteView in = payload;
+  m.table.experts = read_array<ExpertId>(in, size.num_experts);
+  m.table.counts = read_array<uint32_t>(in, size.num_experts);
+  m.table.rows = read_array<uint32_t>(in, size.num_entries);
+  m.table.gates = read_array<float>(in, size.num_entries);
+  m.row_data = payload.subspan(rows_at);
+  PREGATE_TRY(check_table(m));
+  return m;
+}
+
+Result<ExpertReply> decode_expert_reply(ByteView header, ByteView payload) {
+  constexpr auto kName = "ExpertReply";
+  ExpertReply m;
+  StatusWire status;
+  PREGATE_TRY(decode(kName, MessageType::kExpertReply, header, m, status));
+  if (status.code != 0) {
+    const bool known = status.code <= static_cast<uint8_t>(ErrorCode::kInternal);
+    m.status = fail({known ? ErrorCode(status.code) : ErrorCode::kUnknown, status.text});
+  } else if (!status.text.empty()) {
+    return damaged(kName, "a text without an error");
+  }
+  const size_t expected = m.status ? size_t{m.num_rows} * m.cols : 0;
+  // Compared in numbers of f32: rows x cols x 4 could overflow.
+  if (payload.size() % sizeof(float) != 0 || payload.size() / sizeof(float) != expected) {
+    return damaged(kName, "payload does not have the size of its rows");
+  }
+  return m;
+}
+
+Bytes encode_hello_info(const HelloInfo& info) {
+  std::string host = info.host;
+  host.resize(kMaxHostBytes, '\0');
+  Bytes out;
+  Encoder encoder(out);
+  encoder("role", static_cast<uint8_t>(info.role));
+  encoder.zeros("reserved", 3);
+  encoder("pid", info.pid);
+  for (const char c : host) encoder("host", c);
+  return out;
+}
+
+Result<HelloInfo> decode_hello_info(ByteView bytes) {
+  HelloInfo info;
+  uint8_t role = 0;
+  Decoder decoder(bytes);
+  decoder("role", role);
+  if (role > static_cast<uint8_t>(Role::kWorker)) decoder.reject("role", "is not known");
+  decoder.zeros("reserved", 3);
+  decoder("pid", info.pid);
+  std::string host(kMaxHostBytes, '\0');
+  for (char& c : host) decoder("host", c);
+  if (decoder.num_left() > 0) decoder.reject("info", "is longer than its fields");
+  if (decoder.failed()) return damaged("Hello", decoder.error());
+  info.role = Role(role);
+  info.host = host.substr(0, host.find('\0'));
+  return info;
+}
+
+}  // namespace pregate::protocol

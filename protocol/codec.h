@@ -1,0 +1,48 @@
+// Messages to bytes and back. Decoding takes any bytes without harm: an error is kDataLoss and
+// names message and field. What decodes, encodes to the same bytes.
+#pragma once
+
+#include "protocol/messages.h"
+
+namespace pregate::protocol {
+
+using Bytes = std::vector<std::byte>;
+using ByteView = std::span<const std::byte>;
+
+Bytes encode_header(const AssignExperts& message);
+Bytes encode_header(const LoadProgress& message);
+Bytes encode_header(const Ready& message);
+Bytes encode_header(const ExpertRequest& message);
+Bytes encode_header(const ExpertReply& message);
+Bytes encode_header(const Heartbeat& message);
+Bytes encode_header(const ErrorMessage& message);
+Bytes encode_header(const Goodbye& message);
+
+/// kUnimplemented for a type that this version does not know.
+Result<MessageType> decode_type(ByteView header);
+
+Result<LoadProgress> decode_load_progress(ByteView header);
+Result<Ready> decode_ready(ByteView header);
+Result<Heartbeat> decode_heartbeat(ByteView header);
+Result<ErrorMessage> decode_error(ByteView header);
+Result<Goodbye> decode_goodbye(ByteView header);
+
+/// The payload of an assignment: its ranges.
+Bytes encode_payload(const AssignExperts& message);
+Result<AssignExperts> decode_assign_experts(ByteView header, ByteView payload);
+
+/// The payload of a request is its table and, from row_data_offset() on, the encoded rows.
+size_t row_data_offset(size_t num_experts, size_t num_entries);
+/// Writes row_data_offset() bytes.
+void encode_table(const ExpertTable& table, std::byte* out);
+/// Checks the table against the rows; `row_data` points into `payload`.
+Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload);
+
+/// Checks that the payload has the size that the header announces.
+Result<ExpertReply> decode_expert_reply(ByteView header, ByteView payload);
+
+/// At most 44 bytes, for the transport's hello.
+Bytes encode_hello_info(const HelloInfo& info);
+Result<HelloInfo> decode_hello_info(ByteView bytes);
+
+}  // namespace pregate::protocol

@@ -1,0 +1,42 @@
+// One rank of a scenario: mpi_conformance NAME. Prints "ok NAME rank R" when it holds; run_mpi.sh
+// counts these lines, because mpirun's exit status says nothing once a rank has died.
+#include <csignal>
+#include <cstdio>
+
+#include <unistd.h>
+
+#include "tests/conformance/transport/scenarios.h"
+#include "transport/mpi/mpi.h"
+
+namespace {
+
+using namespace pregate;
+using namespace pregate::transport;
+
+/// Whether the process must end by _exit().
+Result<bool> run(const Scenario& scenario) {
+  PREGATE_ASSIGN(auto mpi, make_mpi_transport({.max_in_flight_bytes = scenario.max_in_flight_bytes,
+                                               .finalize_timeout = std::chrono::seconds(5)}));
+  Node node(std::move(mpi), [] { ::kill(::getpid(), SIGKILL); });
+  const Status result = scenario.run(node);
+  if (!result) std::fprintf(stderr, "node %u: %s\n", node.id(), result.error().message.c_str());
+  const bool hard_exit = node.stop(!result);
+  if (result) std::printf("ok %s rank %u\n", scenario.name.c_str(), node.id());
+  return hard_exit;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string name = argc > 1 ? argv[1] : "";
+  for (const Scenario& scenario : scenarios()) {
+    if (scenario.name != name) continue;
+    const auto hard_exit = run(scenario);
+    if (!hard_exit) std::fprintf(stderr, "%s\n", hard_exit.error().message.c_str());
+    std::fflush(nullptr);
+    if (!hard_exit || *hard_exit) ::_exit(hard_exit ? 0 : 1);
+    return 0;
+  }
+  std::fprintf(stderr, "usage: mpi_conformance SCENARIO\n");
+  return 2;
+}

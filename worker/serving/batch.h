@@ -1,0 +1,36 @@
+// Requests of one layer, computed in one call of the back end.
+#pragma once
+
+#include "worker/experts/store.h"
+#include "worker/probe.h"
+#include "worker/serving/request_queue.h"
+
+namespace pregate::worker {
+
+struct Answer {
+  transport::PeerId to;
+  protocol::ExpertReply reply;
+  transport::Payload payload;
+};
+
+/// One answer per request, in their order. Requests that are too late, or that ask for what is not
+/// held, are answered with an error and cost no time. Merging changes no bit of an answer: a row
+/// does not depend on the others of a call, and its experts are added in ascending order.
+class BatchServer {
+ public:
+  BatchServer(const ExpertStore& store, compute::Backend& backend, const Clock& clock, Probe& probe)
+      : store_(store), backend_(backend), clock_(clock), probe_(probe) {}
+
+  std::vector<Answer> serve(std::span<const PendingRequest> requests);
+
+ private:
+  Status check(const PendingRequest& pending) const;
+  void compute(std::span<const PendingRequest* const> live, std::span<Answer* const> answers);
+
+  const ExpertStore& store_;
+  compute::Backend& backend_;
+  const Clock& clock_;
+  Probe& probe_;
+};
+
+}  // namespace pregate::worker

@@ -1,0 +1,46 @@
+// Requests on their way from the transport's thread to the one that computes.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <vector>
+
+#include "base/clock.h"
+#include "protocol/messages.h"
+#include "transport/transport.h"
+
+namespace pregate::worker {
+
+struct PendingRequest {
+  transport::PeerId from;
+  protocol::ExpertRequest request;
+  transport::Payload payload;  ///< Keeps request.row_data.
+  TimePoint arrived;
+
+  TimePoint deadline() const;
+};
+
+/// Bounded; many producers, one consumer.
+class RequestQueue {
+ public:
+  explicit RequestQueue(size_t capacity) : capacity_(capacity) {}
+
+  /// False, and `request` untouched, when the queue is full.
+  bool try_push(PendingRequest&& request);
+  /// The oldest request and all others that one call of the back end can serve with it, in order
+  /// of arrival. Empty after `timeout` or wake().
+  std::vector<PendingRequest> pop_batch(Duration timeout);
+  /// Ends the current or the next wait of pop_batch().
+  void wake();
+  size_t size() const;
+
+ private:
+  const size_t capacity_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<PendingRequest> requests_;  // guarded by mutex_
+  bool woken_ = false;                   // guarded by mutex_
+};
+
+}  // namespace pregate::worker
