@@ -13,7 +13,7 @@ namespace {
 
 bool is_word_character(char32_t code_point) {
   static const Regex word = [] {
-    Result<Regex> regex = Regex::compile(R"([\w\x{200C}\x{200D}])");
+    Result<Regex> regex = Regex::compile(fmt::format("[{}]", kRustWordClass));
     PREGATE_CHECK(regex.has_value());
     return std::move(*regex);
   }();

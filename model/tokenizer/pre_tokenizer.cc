@@ -16,8 +16,16 @@ namespace {
 /// The expression GPT-2 cuts by.
 constexpr std::string_view kGpt2Words =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+Pattern built_in_pattern(std::string_view source) {
+  Result<Regex> regex = Regex::compile(source);
+  PREGATE_CHECK(regex.has_value());
+  return Pattern::regex(std::move(*regex));
+}
+
 /// Words or runs of anything else that is not white space.
-constexpr std::string_view kWordsAndSigns = R"([\w\x{200C}\x{200D}]+|[^\w\x{200C}\x{200D}\s]+)";
+Pattern words_and_signs() {
+  return built_in_pattern(fmt::format(R"([{0}]+|[^{0}\s]+)", kRustWordClass));
+}
 
 /// Replaces each piece that is not a token by what `cut` makes of its text. `cut(text, parts)`
 /// fills the parts.
@@ -174,12 +182,6 @@ class PreTokenizerSequence : public PreTokenizer {
 
 using PreTokenizerPtr = std::unique_ptr<PreTokenizer>;
 
-Pattern built_in_pattern(std::string_view source) {
-  Result<Regex> regex = Regex::compile(source);
-  PREGATE_CHECK(regex.has_value());
-  return Pattern::regex(std::move(*regex));
-}
-
 Result<PreTokenizerPtr> make_byte_level(const JsonField& field) {
   PREGATE_ASSIGN(const bool add_prefix_space, field.bool_or("add_prefix_space", true));
   PREGATE_ASSIGN(const bool use_regex, field.bool_or("use_regex", true));
@@ -247,7 +249,7 @@ Result<std::unique_ptr<PreTokenizer>> make_pre_tokenizer(const JsonField& field)
   if (type == "Punctuation") return make_punctuation(field);
   if (type == "Sequence") return make_sequence(field);
   if (type == "Whitespace") {
-    return std::make_unique<Split>(built_in_pattern(kWordsAndSigns), SplitBehavior::kRemoved, true);
+    return std::make_unique<Split>(words_and_signs(), SplitBehavior::kRemoved, true);
   }
   if (type == "WhitespaceSplit") {
     return std::make_unique<CharacterSplit>(&is_white_space, SplitBehavior::kRemoved);

@@ -24,4 +24,8 @@ bool is_punctuation(char32_t code_point);
 /// Category M.
 bool is_mark(char32_t code_point);
 
+/// Rust's \w, for a class of a regular expression; differs from Oniguruma's (kWordClass).
+inline constexpr std::string_view kRustWordClass =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D})";
+
 }  // namespace pregate::model
