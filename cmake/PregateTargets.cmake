@@ -11,7 +11,7 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
-# -Wno-missing-field-initializers: g++ 12 warns of designated initializers that leave defaults alone.
+# -Wno-missing-field-initializers: g++ 12 warns of designated initializers that leave defaults.
 # -ffp-contract=off: whether a*b+c is fused must be our choice, not the optimiser's, so that one row
 # gives the same bits wherever it is computed.
 add_library(pregate_options INTERFACE)

@@ -1,0 +1,36 @@
+#include "cli/coordinator.h"
+
+#include <memory>
+
+namespace pregate::cli {
+namespace {
+
+constexpr const char* kExamples =
+    "Example, on one line:\n"
+    "  mpirun -n 1 pregate coordinator --model models/olmoe\n"
+    "       : -n 2 pregate worker --model models/olmoe --threads 4\n\n";
+
+}  // namespace
+
+Command add_coordinator(CLI::App& app, std::function<Status(const CoordinatorOptions&)> run) {
+  auto options = std::make_shared<CoordinatorOptions>();
+  Command command{
+      .app = app.add_subcommand(
+          "coordinator",
+          "Serve a model over HTTP with its experts in the workers of the same mpirun")};
+  Flags flags(*command.app);
+  add_model_flags(flags, options->model, command);
+  add_http_flags(flags, options->http);
+  add_batching_flags(flags, options->batching);
+  add_dispatch_flags(flags, options->dispatch);
+  add_cluster_flags(flags, options->cluster);
+  add_general_flags(flags, options->general);
+  command.app->footer(std::string(kExamples) + kSourcesFooter);
+  command.run = [options, run = std::move(run)]() -> Status {
+    PREGATE_TRY(check(options->cluster));
+    return run(*options);
+  };
+  return command;
+}
+
+}  // namespace pregate::cli

@@ -1,0 +1,143 @@
+#include "cli/options.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/mapped_file.h"
+
+namespace pregate::cli {
+namespace {
+
+using compute::DType;
+using compute::WeightFormat;
+
+constexpr Range kAtLeastOne{.min = 1};
+constexpr Range kPorts{.min = 0, .max = 65535};
+constexpr Range kThreads{.min = 0, .max = 1024};
+constexpr size_t kMaxKeyFileBytes = 4096;
+
+}  // namespace
+
+const char* const kSourcesFooter =
+    "Every flag can also be set by an environment variable (--max-model-len as\n"
+    "PREGATE_MAX_MODEL_LEN) or in the TOML file of --config (max-model-len = 4096, at the top for\n"
+    "all commands or under [COMMAND] for one). The command line comes first, then the "
+    "environment,\n"
+    "then the file. Sizes: 4096, 512M, 1.5G. Times: 250ms, 1.5s, 2m, 1h.";
+
+void add_model_flags(Flags& flags, ModelOptions& options, Command& command) {
+  flags.group("Model");
+  command.needed.push_back(flags.path("--model", options.model,
+                                      "Checkpoint: a folder with config.json and *.safetensors"));
+  flags.choice<WeightFormat>(
+      "--weights", options.weights,
+      {{"bf16", WeightFormat::kBf16}, {"f32", WeightFormat::kF32}, {"q8", WeightFormat::kQ8}},
+      "How weights are kept in memory; q8 quantises to 8 bits while loading");
+  flags.text("--backend", options.backend,
+             "Kernels: cpu (the fastest this processor runs), or a name of `pregate version`");
+  flags.count("--threads", options.num_threads, kThreads,
+              "Threads that compute; 0: the cores this process may use");
+  flags.duration("--load-timeout", options.load_timeout, "Give up when loading takes longer");
+}
+
+void add_batching_flags(Flags& flags, BatchingOptions& options) {
+  flags.group("Batching and KV cache");
+  flags.bytes("--kv-cache-bytes", options.kv_cache_bytes, "Memory for the KV cache");
+  flags.choice<DType>("--kv-type", options.kv_dtype, {{"bf16", DType::kBf16}, {"f32", DType::kF32}},
+                      "Number format of the KV cache");
+  flags.count("--max-model-len", options.max_model_len, {},
+              "Longest prompt and answer together, in tokens; 0: as the model says");
+  flags.count("--max-num-seqs", options.max_num_seqs, kAtLeastOne,
+              "Sequences computed at the same time");
+  flags.count("--max-num-batched-tokens", options.max_num_batched_tokens, kAtLeastOne,
+              "Tokens of one step; longer prompts are computed in pieces");
+  flags.count("--max-queue", options.max_queue, {},
+              "Requests that may wait; further ones are answered with status 429");
+  flags.toggle("--no-prefix-caching", options.no_prefix_caching,
+               "Compute prompts anew even where their beginning is still in the KV cache");
+}
+
+void add_http_flags(Flags& flags, HttpOptions& options) {
+  flags.group("HTTP");
+  flags.text("--host", options.host, "Address to listen on; 0.0.0.0 for all networks");
+  flags.count("--port", options.port, kPorts, "Port to listen on; 0: any free one (see the log)");
+  flags.text("--served-model-name", options.served_model_name,
+             "Name of the model in the API; default: the folder's name");
+  flags.text("--api-key", options.api_key,
+             "Key that clients must send. Visible in process lists: prefer --api-key-file");
+  flags.path("--api-key-file", options.api_key_file, "File whose first line is the key");
+  flags.duration("--drain-timeout", options.drain_timeout,
+                 "On SIGTERM: how long running requests may go on");
+}
+
+void add_cluster_flags(Flags& flags, ClusterOptions& options) {
+  flags.group("Cluster");
+  flags.text("--transport", options.transport, "What carries bytes between processes");
+  flags.duration("--heartbeat-interval", options.heartbeat_interval,
+                 "How often processes tell one another that they live");
+  flags.duration("--heartbeat-deadline", options.heartbeat_deadline,
+                 "Silence after which a process counts as dead");
+  flags.toggle("--per-expert-metrics", options.per_expert_metrics,
+               "Metrics for each expert of each layer, not only for each worker");
+}
+
+void add_dispatch_flags(Flags& flags, DispatchOptions& options) {
+  flags.group("Experts");
+  flags.path("--placement", options.placement,
+             "File that says which worker holds which experts; default: spread evenly");
+  flags.toggle("--reproducible", options.reproducible,
+               "The same bits for any number of workers (slower)");
+  flags.duration("--dispatch-timeout", options.dispatch_timeout,
+                 "How long a worker may take for one token batch");
+}
+
+void add_worker_metrics_flags(Flags& flags, WorkerMetricsOptions& options) {
+  flags.group("Cluster");
+  flags.count("--metrics-port", options.metrics_port, kPorts,
+              "Port of the first worker's /metrics, one more for each further worker; 0: any free "
+              "one (see the log)");
+}
+
+void add_general_flags(Flags& flags, GeneralOptions& options) {
+  flags.group("General");
+  flags.choice<std::string>("--log-level", options.log_level,
+                            {{"trace", "trace"},
+                             {"debug", "debug"},
+                             {"info", "info"},
+                             {"warning", "warning"},
+                             {"error", "error"},
+                             {"off", "off"}},
+                            "Least severe lines of the log on standard error");
+  flags.path("--config", options.config, "TOML file with values for any of these flags");
+}
+
+size_t thread_count(size_t num_threads) {
+  return num_threads > 0 ? num_threads : std::max(1U, std::thread::hardware_concurrency());
+}
+
+Result<std::string> api_key_of(const HttpOptions& options) {
+  if (options.api_key_file.empty()) return options.api_key;
+  if (!options.api_key.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "--api-key and --api-key-file: expected only one");
+  }
+  PREGATE_ASSIGN(std::string key, read_file(options.api_key_file, kMaxKeyFileBytes));
+  key.erase(std::min(key.find_first_of("\r\n"), key.size()));
+  if (key.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "--api-key-file {}: its first line is empty",
+                options.api_key_file.string());
+  }
+  return key;
+}
+
+Status check(const ClusterOptions& options) {
+  if (options.heartbeat_interval.count() > 0 &&
+      options.heartbeat_deadline >= 2 * options.heartbeat_interval) {
+    return {};
+  }
+  return fail(ErrorCode::kInvalidArgument,
+              "--heartbeat-deadline {} ms: expected at least twice --heartbeat-interval ({} ms), "
+              "so that one lost message is no death",
+              options.heartbeat_deadline.count(), options.heartbeat_interval.count());
+}
+
+}  // namespace pregate::cli

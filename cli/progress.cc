@@ -1,0 +1,73 @@
+#include "cli/progress.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cli/quantity.h"
+
+namespace pregate::cli {
+namespace {
+
+constexpr size_t kBarColumns = 30;
+constexpr auto kRedraw = std::chrono::milliseconds(100);  // Faster than this nobody can read.
+
+double fraction_of(size_t done, size_t total) {
+  return total == 0 ? 1.0 : static_cast<double>(std::min(done, total)) / static_cast<double>(total);
+}
+
+}  // namespace
+
+Progress::Output Progress::standard_error() {
+  return {.is_terminal = ::isatty(STDERR_FILENO) == 1,
+          .draw =
+              [](std::string_view text) {
+                std::fwrite(text.data(), 1, text.size(), stderr);
+                std::fflush(stderr);
+              },
+          .log = [](std::string_view line) { spdlog::info("{}", line); }};
+}
+
+void Progress::update(const std::string& phase, size_t done_bytes, size_t total_bytes) {
+  const TimePoint now = clock_.now();
+  std::lock_guard lock(mutex_);
+  if (phase != phase_) {
+    phase_ = phase;
+    phase_began_ = now;
+    last_drawn_ = {};
+    last_tenth_ = 0;
+    phase_ended_ = false;
+  }
+  if (phase_ended_) return;
+  phase_ended_ = done_bytes >= total_bytes;
+  if (output_.is_terminal) {
+    draw_bar(done_bytes, total_bytes, now);
+  } else {
+    log_tenth(done_bytes, total_bytes, now);
+  }
+}
+
+void Progress::draw_bar(size_t done_bytes, size_t total_bytes, TimePoint now) {
+  if (!phase_ended_ && last_drawn_ != TimePoint{} && now - last_drawn_ < kRedraw) return;
+  last_drawn_ = now;
+  const double fraction = fraction_of(done_bytes, total_bytes);
+  const auto filled = static_cast<size_t>(fraction * kBarColumns);
+  // \033[K clears what a longer line left behind.
+  output_.draw(fmt::format("\rloading {} [{:#<{}}{:.<{}}] {:3.0f} % of {}, {:.1f} s\033[K{}",
+                           phase_, "", filled, "", kBarColumns - filled, fraction * 100,
+                           describe_bytes(total_bytes), to_seconds(now - phase_began_),
+                           phase_ended_ ? "\n" : ""));
+}
+
+void Progress::log_tenth(size_t done_bytes, size_t total_bytes, TimePoint now) {
+  const auto tenth = static_cast<size_t>(fraction_of(done_bytes, total_bytes) * 10);
+  if (tenth <= last_tenth_) return;
+  last_tenth_ = tenth;
+  output_.log(fmt::format("loading {}: {} % of {} after {:.1f} s", phase_, tenth * 10,
+                          describe_bytes(total_bytes), to_seconds(now - phase_began_)));
+}
+
+}  // namespace pregate::cli

@@ -1,0 +1,19 @@
+#include "cli/version.h"
+
+#include "compute/backend.h"
+
+namespace pregate::cli {
+
+const char* const kVersion = PREGATE_VERSION;
+
+Command add_version(CLI::App& app) {
+  Command command{.app = app.add_subcommand("version", "Show the version and the back ends")};
+  command.run = []() -> Status {
+    fmt::print("pregate {}\nback ends: {}\n", kVersion,
+               fmt::join(compute::available_backends(), ", "));
+    return {};
+  };
+  return command;
+}
+
+}  // namespace pregate::cli
