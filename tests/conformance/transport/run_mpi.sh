@@ -1,6 +1,7 @@
 #!/bin/sh
 # run_mpi.sh PROGRAM SCENARIO SURVIVORS: three ranks on this host; SURVIVORS of them must say "ok".
 program=$1 scenario=$2 survivors=$3
+[ -x "$program" ] || { echo "$program is not built"; exit 1; }
 if ! command -v mpirun >/dev/null; then
   echo "skipped: no mpirun on this machine"
   exit 77

@@ -1,0 +1,31 @@
+// What dispatch tells about itself. Metrics are bound to it where the process is put together.
+#pragma once
+
+#include <cstddef>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace pregate::coordinator {
+
+/// Does nothing; override what is of interest. Called from several threads: thread-safe.
+class DispatchProbe {
+ public:
+  virtual ~DispatchProbe() = default;
+  /// One layer's batch, from dispatch() to the end of combine().
+  virtual void batch_combined(LayerIdx, size_t /*rows*/, Duration) {}
+  virtual void batch_failed(ErrorCode) {}
+  /// Rows of a batch that went through one expert.
+  virtual void expert_tokens(LayerIdx, ExpertId, size_t /*rows*/) {}
+  virtual void request_sent(WorkerId, size_t /*rows*/, size_t /*bytes*/) {}
+  /// `compute`: as the worker measured it; `round_trip`: from sending.
+  virtual void reply_received(WorkerId, size_t /*bytes*/, Duration /*compute*/,
+                              Duration /*round_trip*/) {}
+  /// A reply that nobody waits for any more, or for the second time.
+  virtual void late_reply(WorkerId) {}
+  virtual void worker_up(WorkerId, bool /*up*/) {}
+  virtual void worker_queue_depth(WorkerId, size_t /*requests*/) {}
+};
+
+}  // namespace pregate::coordinator

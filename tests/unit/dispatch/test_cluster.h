@@ -1,0 +1,176 @@
+// A coordinator and its workers in one process, over inproc.
+#pragma once
+
+#include <thread>
+
+#include "base/random.h"
+#include "coordinator/dispatch/remote_experts.h"
+#include "tests/unit/worker/fake_backend.h"
+#include "transport/inproc/hub.h"
+#include "worker/worker.h"
+
+namespace pregate::testing {
+
+inline constexpr size_t kHidden = 96;
+inline constexpr uint32_t kNumExperts = 13;
+inline constexpr uint32_t kNumLayers = 3;
+inline constexpr uint64_t kFingerprint = 0xABCDEF;
+
+inline coordinator::PlacementShape test_shape() {
+  return {{LayerIdx(0), LayerIdx(1), LayerIdx(2)}, kNumExperts};
+}
+
+/// One worker with its own back end and thread.
+struct TestWorker {
+  FakeBackend backend;
+  worker::Probe probe;
+  std::unique_ptr<transport::Transport> transport;
+  std::unique_ptr<worker::Worker> worker;
+  std::thread thread;
+  int exit_status = -1;
+
+  void start() {
+    thread = std::thread([this] { exit_status = worker->run(); });
+  }
+  void join() {
+    if (thread.joinable()) thread.join();
+  }
+};
+
+/// Counts what it is told.
+class CountingProbe final : public coordinator::DispatchProbe {
+ public:
+  void late_reply(WorkerId) override { ++num_late; }
+  void batch_combined(LayerIdx, size_t, Duration) override { ++num_combined; }
+  void expert_tokens(LayerIdx, ExpertId, size_t rows) override { num_tokens += rows; }
+  std::atomic<size_t> num_late{0}, num_combined{0}, num_tokens{0};
+};
+
+class TestCluster {
+ public:
+  explicit TestCluster(uint32_t num_workers) {
+    coordinator_transport = hub.attach(transport::PeerId(0));
+    options.model = "test";
+    options.model_fingerprint = kFingerprint;
+    options.weight_format = compute::WeightFormat::kF32;
+    options.join_timeout = std::chrono::seconds(20);
+    for (uint32_t id = 1; id <= num_workers; ++id) {
+      options.workers.push_back(WorkerId(id));
+      workers.push_back(std::make_unique<TestWorker>());
+      TestWorker& node = *workers.back();
+      node.transport = hub.attach(transport::PeerId(id));
+    }
+  }
+  ~TestCluster() {
+    experts.reset();
+    cluster.reset();
+    for (const auto& node : workers) {
+      if (node->worker) node->worker->stop();
+      node->join();
+    }
+  }
+
+  worker::WorkerOptions worker_options;
+
+  void start_worker(size_t index) {
+    TestWorker& node = *workers[index];
+    worker_options.model_fingerprint = fingerprint_of_workers;
+    node.worker = std::make_unique<worker::Worker>(
+        *node.transport, node.backend,
+        [this](LayerIdx layer, ExpertId expert,
+               compute::WeightFormat) -> Result<std::unique_ptr<compute::PackedExpert>> {
+          if (load_hook) PREGATE_TRY(load_hook(layer, expert));
+          return load_fake(layer, expert, kHidden);
+        },
+        worker_options, node.probe);
+    node.start();
+  }
+
+  Status start(const coordinator::DispatchOptions& dispatch = {}) {
+    for (size_t i = 0; i < workers.size(); ++i) start_worker(i);
+    return start_coordinator(dispatch);
+  }
+
+  Status start_coordinator(const coordinator::DispatchOptions& dispatch = {}) {
+    cluster = std::make_unique<coordinator::Cluster>(*coordinator_transport, options, probe);
+    auto placement = std::make_shared<coordinator::Placement>(
+        coordinator::even_placement(1, test_shape(), options.workers));
+    PREGATE_TRY(cluster->start(
+        placement, [](const auto&) {}, give_up));
+    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, backend, dispatch, probe);
+    return {};
+  }
+
+  transport::InprocHub hub;
+  coordinator::ClusterOptions options;
+  CountingProbe probe;
+  FakeBackend backend;
+  std::unique_ptr<transport::Transport> coordinator_transport;
+  std::vector<std::unique_ptr<TestWorker>> workers;
+  std::unique_ptr<coordinator::Cluster> cluster;
+  std::unique_ptr<coordinator::RemoteExperts> experts;
+  std::function<Status(LayerIdx, ExpertId)> load_hook;
+  uint64_t fingerprint_of_workers = kFingerprint;
+  std::atomic<bool> give_up{false};
+};
+
+/// Random rows, and distinct random experts for each.
+struct TestBatch {
+  TestBatch(uint64_t seed, size_t num_rows, size_t top_k_, LayerIdx layer_)
+      : layer(layer_), top_k(top_k_), rows(num_rows * kHidden) {
+    Random random(seed);
+    for (float& value : rows) value = static_cast<float>(random.next_normal());
+    for (size_t row = 0; row < num_rows; ++row) {
+      std::vector<ExpertId> all;
+      for (uint32_t expert = 0; expert < kNumExperts; ++expert) all.push_back(ExpertId(expert));
+      for (size_t k = 0; k < top_k; ++k) {
+        std::swap(all[k], all[k + random.next_below(kNumExperts - k)]);
+        expert_ids.push_back(all[k]);
+        gates.push_back(static_cast<float>(random.next_double()));
+      }
+    }
+  }
+
+  engine::ExpertBatch view() const {
+    return {1, layer, {rows.data(), rows.size() / kHidden, kHidden}, top_k, expert_ids, gates};
+  }
+  size_t num_rows() const { return rows.size() / kHidden; }
+
+  /// What one process gives that adds in ascending order of experts.
+  std::vector<float> expected() const {
+    FakeBackend backend;
+    std::vector<std::unique_ptr<FakeExpert>> experts;
+    std::vector<std::vector<uint32_t>> rows_of(kNumExperts);
+    std::vector<std::vector<float>> gates_of(kNumExperts);
+    for (size_t i = 0; i < expert_ids.size(); ++i) {
+      rows_of[expert_ids[i].value].push_back(static_cast<uint32_t>(i / top_k));
+      gates_of[expert_ids[i].value].push_back(gates[i]);
+    }
+    std::vector<compute::ExpertTask> tasks;
+    for (uint32_t id = 0; id < kNumExperts; ++id) {
+      experts.push_back(std::make_unique<FakeExpert>(layer, ExpertId(id), kHidden));
+      tasks.push_back({experts.back().get(), rows_of[id], rows_of[id], gates_of[id]});
+    }
+    std::vector<float> out(rows.size());
+    backend.experts({compute::WeightFormat::kF32, num_rows(), kHidden,
+                     reinterpret_cast<const std::byte*>(rows.data())},
+                    tasks, {out.data(), num_rows(), kHidden});
+    return out;
+  }
+
+  LayerIdx layer;
+  size_t top_k;
+  std::vector<float> rows;
+  std::vector<ExpertId> expert_ids;
+  std::vector<float> gates;
+};
+
+inline Result<std::vector<float>> compute_remotely(engine::ExpertClient& experts,
+                                                   const TestBatch& batch) {
+  PREGATE_ASSIGN(const auto ticket, experts.dispatch(batch.view()));
+  std::vector<float> out(batch.rows.size());
+  PREGATE_TRY(experts.combine(ticket, {out.data(), batch.num_rows(), kHidden}));
+  return out;
+}
+
+}  // namespace pregate::testing

@@ -1,0 +1,238 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "protocol/codec.h"
+#include "tests/unit/worker/fake_backend.h"
+#include "worker/serving/batch.h"
+
+namespace pregate::worker {
+namespace {
+
+using pregate::testing::FakeBackend;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+constexpr size_t kHidden = 8;
+const LayerIdx kLayer(1);
+
+class ManualClock final : public Clock {
+ public:
+  TimePoint now() const override { return now_; }
+  void advance(Duration by) { now_ += by; }
+
+ private:
+  TimePoint now_ = TimePoint() + std::chrono::hours(1);
+};
+
+/// A request whose row r is filled with `value + r`.
+PendingRequest make_request(uint64_t id, float value, uint32_t num_rows,
+                            protocol::ExpertTable table, bool separate = false) {
+  PendingRequest pending;
+  protocol::ExpertRequest& request = pending.request;
+  request.request = RequestId(id);
+  request.layer = kLayer;
+  request.num_rows = num_rows;
+  request.cols = kHidden;
+  request.row_bytes = kHidden * 4;
+  request.budget_us = 1'000'000;
+  request.separate = separate;
+  request.table = std::move(table);
+  std::vector<float> rows;
+  for (uint32_t row = 0; row < num_rows; ++row)
+    rows.insert(rows.end(), kHidden, value + float(row));
+  pending.payload = transport::Payload::copy_of(std::as_bytes(std::span(rows)));
+  request.row_data = pending.payload.bytes();
+  return pending;
+}
+
+std::vector<float> floats_of(const Answer& answer) {
+  std::vector<float> values(answer.payload.size() / 4);
+  if (!values.empty())
+    std::memcpy(values.data(), answer.payload.bytes().data(), answer.payload.size());
+  return values;
+}
+
+class Serving : public ::testing::Test {
+ protected:
+  Serving() {
+    const protocol::ExpertRange range{kLayer, ExpertId(0), 4};
+    EXPECT_TRUE(
+        store_.assign({&range, 1}, compute::WeightFormat::kF32, [](size_t, size_t, size_t) {}));
+  }
+  std::vector<Answer> serve(std::vector<PendingRequest>& requests) {
+    for (PendingRequest& pending : requests) pending.arrived = arrival_;
+    return BatchServer(store_, backend_, clock_, probe_).serve(requests);
+  }
+
+  ManualClock clock_;
+  TimePoint arrival_ = clock_.now();
+  FakeBackend backend_;
+  Probe probe_;
+  ExpertStore store_{[](LayerIdx layer, ExpertId expert, compute::WeightFormat) {
+    return pregate::testing::load_fake(layer, expert, kHidden);
+  }};
+};
+
+protocol::ExpertTable table_a() {
+  return {{ExpertId(0), ExpertId(2)}, {2, 1}, {0, 1, 1}, {0.5f, 0.25f, 2.0f}};
+}
+protocol::ExpertTable table_b() {
+  return {{ExpertId(2), ExpertId(3)}, {1, 2}, {0, 0, 2}, {1.0f, 0.5f, 0.125f}};
+}
+
+TEST_F(Serving, MergingChangesNoBit) {
+  for (const bool separate : {false, true}) {
+    std::vector<PendingRequest> both;
+    both.push_back(make_request(1, 0.3f, 2, table_a(), separate));
+    both.push_back(make_request(2, 7.7f, 3, table_b(), !separate));
+    backend_.num_calls = 0;
+    const auto merged = serve(both);
+    EXPECT_EQ(backend_.num_calls, 1u);
+    for (size_t i = 0; i < both.size(); ++i) {
+      std::vector<PendingRequest> alone;
+      alone.push_back(both[i]);
+      const auto single = serve(alone);
+      ASSERT_TRUE(merged[i].reply.status && single[0].reply.status);
+      EXPECT_EQ(merged[i].reply.request, both[i].request.request);
+      EXPECT_EQ(floats_of(merged[i]), floats_of(single[0]));
+      EXPECT_EQ(merged[i].reply.num_rows, both[i].request.num_results());
+    }
+  }
+}
+
+TEST_F(Serving, SeparateResultsAddUpToTheSums) {
+  std::vector<PendingRequest> requests;
+  requests.push_back(make_request(1, 0.3f, 2, table_a(), true));
+  requests.push_back(make_request(2, 0.3f, 2, table_a(), false));
+  const auto answers = serve(requests);
+  const auto separate = floats_of(answers[0]);
+  std::vector<float> sums(2 * kHidden, 0.0f);
+  const auto& rows = requests[0].request.table.rows;
+  for (size_t entry = 0; entry < rows.size(); ++entry) {
+    for (size_t j = 0; j < kHidden; ++j) {
+      sums[rows[entry] * kHidden + j] += separate[entry * kHidden + j];
+    }
+  }
+  EXPECT_EQ(sums, floats_of(answers[1]));
+}
+
+TEST_F(Serving, TheSameRequestTwiceGivesTheSameAnswer) {
+  std::vector<PendingRequest> requests;
+  requests.push_back(make_request(1, 0.3f, 2, table_a()));
+  requests.push_back(make_request(1, 0.3f, 2, table_a()));
+  const auto answers = serve(requests);
+  EXPECT_EQ(floats_of(answers[0]), floats_of(answers[1]));
+}
+
+TEST_F(Serving, WhatIsTooLateIsNotComputed) {
+  std::vector<PendingRequest> requests;
+  requests.push_back(make_request(1, 0.3f, 2, table_a()));
+  requests.back().request.budget_us = 1000;
+  clock_.advance(std::chrono::milliseconds(2));
+  const auto answers = serve(requests);
+  ASSERT_FALSE(answers[0].reply.status);
+  EXPECT_EQ(answers[0].reply.status.error().code, ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(answers[0].payload.size(), 0u);
+  EXPECT_EQ(backend_.num_calls, 0u);
+}
+
+TEST_F(Serving, AnEndlessBudgetDoesNotOverflow) {
+  PendingRequest pending = make_request(1, 0.3f, 2, table_a());
+  pending.request.budget_us = UINT64_MAX;
+  pending.arrived = clock_.now();
+  EXPECT_GT(pending.deadline(), clock_.now());
+}
+
+TEST_F(Serving, OneBadRequestHarmsNoOther) {
+  const auto message_of = [&](void (*damage)(protocol::ExpertRequest&)) {
+    std::vector<PendingRequest> requests;
+    requests.push_back(make_request(1, 0.3f, 2, table_a()));
+    requests.push_back(make_request(2, 0.3f, 2, table_a()));
+    damage(requests[0].request);
+    const auto answers = serve(requests);
+    EXPECT_TRUE(answers[1].reply.status);
+    EXPECT_FALSE(answers[0].reply.status);
+    return answers[0].reply.status ? std::string() : answers[0].reply.status.error().message;
+  };
+  using R = protocol::ExpertRequest;
+  EXPECT_THAT(message_of([](R& r) { r.table.experts[1] = ExpertId(9); }),
+              HasSubstr("expert 9 of layer 1 is not held here"));
+  EXPECT_THAT(message_of([](R& r) { r.layer = LayerIdx(5); }), HasSubstr("layer 5"));
+  EXPECT_THAT(message_of([](R& r) { r.row_format = 2; }), HasSubstr("format 2"));
+  EXPECT_THAT(message_of([](R& r) { r.row_bytes = 4; }), HasSubstr("do not fit"));
+  EXPECT_THAT(message_of([](R& r) {
+                r.cols = 1;
+                r.row_bytes = 4;
+              }),
+              HasSubstr("rows of 1 columns, expected 8"));
+}
+
+TEST(RequestQueue, TakesTogetherWhatOneCallCanServe) {
+  RequestQueue queue(10);
+  for (uint64_t id = 1; id <= 4; ++id) {
+    PendingRequest pending = make_request(id, 0.0f, 1, table_a());
+    if (id == 2) pending.request.layer = LayerIdx(3);
+    ASSERT_TRUE(queue.try_push(std::move(pending)));
+  }
+  const auto ids_of = [&] {
+    std::vector<uint64_t> ids;
+    for (const auto& pending : queue.pop_batch({})) ids.push_back(pending.request.request.value);
+    return ids;
+  };
+  EXPECT_EQ(ids_of(), (std::vector<uint64_t>{1, 3, 4}));
+  EXPECT_EQ(ids_of(), (std::vector<uint64_t>{2}));
+  EXPECT_TRUE(ids_of().empty());
+}
+
+TEST(RequestQueue, MergesNoMoreThanPays) {
+  RequestQueue queue(10);
+  for (uint64_t id = 1; id <= 3; ++id) {
+    PendingRequest pending = make_request(id, 0.0f, 1, table_a());
+    pending.request.num_rows = 3000;
+    ASSERT_TRUE(queue.try_push(std::move(pending)));
+  }
+  EXPECT_EQ(queue.pop_batch({}).size(), 1u);
+  EXPECT_EQ(queue.size(), 2u);
+}
+
+TEST(RequestQueue, RefusesWhenFull) {
+  RequestQueue queue(1);
+  EXPECT_TRUE(queue.try_push(make_request(1, 0.0f, 1, table_a())));
+  PendingRequest second = make_request(2, 0.0f, 1, table_a());
+  EXPECT_FALSE(queue.try_push(std::move(second)));
+  EXPECT_EQ(second.request.request, RequestId(2));
+}
+
+TEST(ExpertStore, HoldsExactlyWhatIsAssigned) {
+  std::vector<std::pair<uint32_t, uint32_t>> loads;
+  ExpertStore store([&](LayerIdx layer, ExpertId expert, compute::WeightFormat) {
+    loads.emplace_back(layer.value, expert.value);
+    return pregate::testing::load_fake(layer, expert, kHidden);
+  });
+  const auto nothing = [](size_t, size_t, size_t) {};
+  const protocol::ExpertRange first[] = {{LayerIdx(0), ExpertId(1), 2}};
+  const protocol::ExpertRange second[] = {{LayerIdx(0), ExpertId(2), 2}};
+  ASSERT_TRUE(store.assign(first, compute::WeightFormat::kF32, nothing));
+  EXPECT_EQ(store.bytes(), 2000u);
+  loads.clear();
+  size_t reported = 0;
+  ASSERT_TRUE(store.assign(second, compute::WeightFormat::kF32,
+                           [&](size_t loaded, size_t total, size_t bytes) {
+                             EXPECT_EQ(total, 2u);
+                             EXPECT_EQ(bytes, loaded * 1000);
+                             reported = loaded;
+                           }));
+  EXPECT_EQ(reported, 2u);
+  EXPECT_THAT(loads, ::testing::ElementsAre(Pair(0u, 3u)));
+  EXPECT_EQ(store.find(LayerIdx(0), ExpertId(1)), nullptr);
+  EXPECT_NE(store.find(LayerIdx(0), ExpertId(2)), nullptr);
+  EXPECT_EQ(store.num_experts(), 2u);
+  // In another format everything is loaded again.
+  loads.clear();
+  ASSERT_TRUE(store.assign(second, compute::WeightFormat::kBf16, nothing));
+  EXPECT_EQ(loads.size(), 2u);
+  EXPECT_EQ(store.bytes(), 2000u);
+}
+
+}  // namespace
+}  // namespace pregate::worker
