@@ -1,10 +1,11 @@
 #include "cli/run_serve.h"
 
 #include "base/log.h"
-#include "cli/cluster_service.h"
-#include "cli/local_service.h"
+#include "cli/cluster_experts.h"
+#include "cli/local_experts.h"
 #include "cli/mpi_process.h"
 #include "cli/run_worker.h"
+#include "cli/service.h"
 #include "transport/mpi/mpi.h"
 
 namespace pregate::cli {
@@ -37,10 +38,22 @@ WorkerOptions worker_of(const ServeOptions& options) {
 
 Status coordinate(const CoordinatorOptions& options, transport::Transport& transport,
                   Signals& signals) {
-  return serve_cluster({.service = service_of(options, "on workers"),
-                        .cluster = options.cluster,
-                        .dispatch = options.dispatch},
-                       transport, signals);
+  monitoring::Registry registry;
+  PREGATE_ASSIGN(const auto experts, ClusterExperts::create({.model = options.model,
+                                                             .cluster = options.cluster,
+                                                             .dispatch = options.dispatch},
+                                                            transport, registry));
+  Service service(service_of(options, "on workers"), registry);
+  experts->start(service.progress());
+  return service.run(signals, experts->hooks());
+}
+
+Status serve_alone(const CoordinatorOptions& options, Signals& signals) {
+  monitoring::Registry registry;
+  Service service(service_of(options, "in this process"), registry);
+  PREGATE_ASSIGN(const auto checkpoint, model::Checkpoint::open(options.model.model));
+  LocalExpertsMetrics metrics(registry, checkpoint->config(), options.cluster.per_expert_metrics);
+  return service.run(signals, metrics.hooks(options.model.weights, service.progress()));
 }
 
 bool is_coordinator(const transport::Transport& transport) {
@@ -53,8 +66,7 @@ Status run_serve(const ServeOptions& options) {
   if (!transport::launched_by_mpi()) {
     Signals signals;
     PREGATE_TRY(init_log(options.general.log_level, "serve"));
-    return serve_locally(service_of(coordinator_of(options), "in this process"),
-                         options.cluster.per_expert_metrics, signals);
+    return serve_alone(coordinator_of(options), signals);
   }
   return run_in_mpi(options.general.log_level, "pregate serve",
                     [&](transport::Transport& transport, Signals& signals) {

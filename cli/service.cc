@@ -99,11 +99,8 @@ Status Service::listen(const ExpertsHooks& experts) {
 Status Service::load(const ExpertsHooks& experts) {
   const TimePoint begin = system_clock().now();
   PREGATE_TRY(load_text());
-  const auto progress = [this](const std::string& phase, size_t done, size_t total) {
-    report_progress(phase, done, total);
-  };
   PREGATE_ASSIGN(runtime_, ModelRuntime::load(runtime_options(options_.model, options_.batching),
-                                              experts.connect, progress));
+                                              experts.connect, progress()));
   runtime_->engine().set_routing_observer(experts.observe);
   start_scheduler(experts);
   const Duration took = system_clock().now() - begin;
@@ -165,6 +162,12 @@ Readiness Service::readiness(const ExpertsHooks& experts) const {
   }
   const Status available = experts.available();
   return {.ready = available.has_value(), .state = available ? "ready" : available.error().message};
+}
+
+PhaseProgress Service::progress() {
+  return [this](const std::string& phase, size_t done, size_t total) {
+    report_progress(phase, done, total);
+  };
 }
 
 void Service::report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes) {

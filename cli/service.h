@@ -7,7 +7,7 @@
 #include <mutex>
 #include <string>
 
-#include "cli/model_runtime.h"
+#include "cli/experts_hooks.h"
 #include "cli/options.h"
 #include "cli/signals.h"
 #include "coordinator/api/api_server.h"
@@ -28,15 +28,6 @@ struct ServiceOptions {
   std::string workers_as;  ///< For the log: where the experts are.
 };
 
-/// What a service asks of the experts' side.
-struct ExpertsHooks {
-  ModelRuntime::ConnectExperts connect;
-  /// Whether all experts can be reached; its error is what clients are told.
-  std::function<Status()> available;
-  /// The router's decisions of one layer and step, for the metrics.
-  engine::RoutingObserver observe;
-};
-
 class Service {
  public:
   Service(ServiceOptions options, monitoring::Registry& registry);
@@ -45,8 +36,9 @@ class Service {
   /// --drain-timeout). A signal while loading, or a second one, ends the process at once.
   Status run(Signals& signals, const ExpertsHooks& experts);
 
-  /// Shown by /health/ready while loading, and as progress to people; thread-safe.
-  void report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes);
+  /// Shown by /health/ready while loading, and as progress to people; thread-safe. Valid while the
+  /// service lives.
+  PhaseProgress progress();
 
  private:
   Status listen(const ExpertsHooks& experts);
@@ -56,6 +48,7 @@ class Service {
   void drain(Signals& signals);
   coordinator::Readiness readiness(const ExpertsHooks& experts) const;
   std::string model_name() const;
+  void report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes);
 
   const ServiceOptions options_;
   monitoring::Registry& registry_;

@@ -1,0 +1,161 @@
+#include "cli/run_bench.h"
+
+#include <map>
+
+#include "base/log.h"
+#include "cli/bench_cost.h"
+#include "cli/cluster_experts.h"
+#include "cli/engine_bench.h"
+#include "cli/local_experts.h"
+#include "cli/mpi_process.h"
+#include "cli/progress.h"
+#include "cli/run_worker.h"
+#include "compute/limits.h"
+#include "transport/mpi/mpi.h"
+
+namespace pregate::cli {
+namespace {
+
+/// The runs of one line of the table; 0 streams: prefill.
+using Runs = std::map<size_t, std::vector<BenchRun>>;
+
+PhaseProgress show_progress() {
+  auto progress = std::make_shared<Progress>(Progress::standard_error(), system_clock());
+  return [progress](const std::string& phase, size_t done, size_t total) {
+    progress->update(phase, done, total);
+  };
+}
+
+RuntimeOptions runtime_options(const BenchOptions& options, size_t max_batch) {
+  return {.model = options.model.model,
+          .weights = options.model.weights,
+          .backend = options.model.backend,
+          .num_threads = thread_count(options.model.num_threads),
+          .kv_cache_bytes = options.kv_cache_bytes,
+          .max_model_len = std::max(options.num_prompt_tokens,
+                                    options.num_context_tokens + options.num_decode_steps),
+          .max_num_seqs = max_batch};
+}
+
+// The kinds of runs take turns, so that a change in the machine's speed meets them all.
+Result<Runs> measure(const BenchOptions& options, const std::vector<size_t>& batches,
+                     ModelRuntime& runtime) {
+  EngineBench bench(runtime.engine(), runtime.num_kv_blocks(), /*seed=*/1);
+  PREGATE_TRY(bench.decode(1, 16, 2));  // warm up
+  Runs runs;
+  for (size_t repeat = 0; repeat < options.num_repeats; ++repeat) {
+    PREGATE_ASSIGN(const BenchRun prefill,
+                   bench.prefill(options.num_prompt_tokens, options.num_chunk_tokens));
+    runs[0].push_back(prefill);
+    for (const size_t batch : batches) {
+      PREGATE_ASSIGN(const BenchRun decode,
+                     bench.decode(batch, options.num_context_tokens, options.num_decode_steps));
+      runs[batch].push_back(decode);
+    }
+  }
+  return runs;
+}
+
+double peak_ops(const compute::MachineLimits& limits, compute::WeightFormat format) {
+  switch (format) {
+    case compute::WeightFormat::kF32:
+      return limits.f32_flops;
+    case compute::WeightFormat::kBf16:
+      return limits.bf16_flops;
+    case compute::WeightFormat::kQ8:
+      return limits.int8_ops_per_s;
+  }
+  return 0;
+}
+
+void print_limits(const BenchOptions& options, ModelRuntime& runtime,
+                  const compute::MachineLimits& limits) {
+  fmt::print("model    {}\n", options.model.model.string());
+  fmt::print("back end {}, {} threads in this process\n", runtime.backend().name(),
+             runtime.threads().num_threads());
+  fmt::print(
+      "limits   read {:.1f} GB/s, int8 {:.0f} GOP/s, bf16 {:.0f} GFLOP/s, f32 {:.0f} "
+      "GFLOP/s (this process's threads, measured now)\n\n",
+      limits.read_bytes_per_s * 1e-9, limits.int8_ops_per_s * 1e-9, limits.bf16_flops * 1e-9,
+      limits.f32_flops * 1e-9);
+  fmt::print("{:<14}{:>10}{:>10}{:>10}{:>14}{:>14}{:>9}{:>10}\n", "", "tokens/s", "slowest",
+             "fastest", "GOP/token", "MB/token", "of peak", "of read");
+}
+
+// Bytes and operations are what the model needs at the least; fractions are of the limits.
+void print_line(const BenchOptions& options, const model::ModelConfig& config,
+                const TokenCost& cost, const compute::MachineLimits& limits,
+                const std::pair<const size_t, std::vector<BenchRun>>& line) {
+  const auto& [streams, runs] = line;
+  const BenchRun run = median_run(runs);
+  const bool prefill = streams == 0;
+  const auto tokens = static_cast<double>(run.num_tokens);
+  const auto context =
+      static_cast<double>(prefill ? options.num_prompt_tokens / 2
+                                  : options.num_context_tokens + options.num_decode_steps / 2);
+  const double ops = cost.prefill_ops + attention_ops(config, context);
+  const double bytes = (cost.backbone_bytes * static_cast<double>(run.num_steps) +
+                        cost.expert_bytes * static_cast<double>(run.num_experts_touched) +
+                        cost.kv_bytes * context * tokens * (prefill ? 0.0 : 1.0)) /
+                       tokens;
+  const auto speed_of = [](const BenchRun& r) { return r.tokens_per_second(); };
+  const auto [slowest, fastest] = std::ranges::minmax(runs, {}, speed_of);
+  const double speed = speed_of(run);
+  const std::string name = prefill ? fmt::format("prefill {}", options.num_prompt_tokens)
+                                   : fmt::format("decode x{}", streams);
+  fmt::print("{:<14}{:>10.1f}{:>10.1f}{:>10.1f}{:>14.2f}{:>14.1f}{:>8.0f}%{:>9.0f}%\n", name, speed,
+             speed_of(slowest), speed_of(fastest), ops * 1e-9, bytes * 1e-6,
+             100.0 * ops * speed / peak_ops(limits, options.model.weights),
+             100.0 * bytes * speed / limits.read_bytes_per_s);
+}
+
+Status run(const BenchOptions& options, const ExpertsHooks& experts,
+           const PhaseProgress& progress) {
+  PREGATE_ASSIGN(const auto batches, parse_batches(options.batches));
+  const size_t max_batch = *std::ranges::max_element(batches);
+  PREGATE_ASSIGN(const auto runtime, ModelRuntime::load(runtime_options(options, max_batch),
+                                                        experts.connect, progress));
+  PREGATE_ASSIGN(const auto summary,
+                 model::summarize(runtime->checkpoint(), options.model.weights));
+  PREGATE_ASSIGN(const auto limits,
+                 compute::measure_limits(options.model.backend, runtime->threads()));
+  PREGATE_ASSIGN(const Runs runs, measure(options, batches, *runtime));
+  print_limits(options, *runtime, limits);
+  const TokenCost cost = token_cost(runtime->config(), summary);
+  for (const auto& line : runs) print_line(options, runtime->config(), cost, limits, line);
+  return {};
+}
+
+Status run_on_cluster(const BenchOptions& options, transport::Transport& transport,
+                      Signals& signals) {
+  if (transport.self() != transport::PeerId(0)) {
+    return work_for_coordinator(
+        {.model = options.model, .cluster = options.cluster, .general = options.general}, transport,
+        signals);
+  }
+  monitoring::Registry registry;
+  PREGATE_ASSIGN(const auto experts, ClusterExperts::create({.model = options.model,
+                                                             .cluster = options.cluster,
+                                                             .dispatch = options.dispatch},
+                                                            transport, registry));
+  const PhaseProgress progress = show_progress();
+  experts->start(progress);
+  return run(options, experts->hooks(), progress);
+}
+
+}  // namespace
+
+Status run_bench(const BenchOptions& options) {
+  if (transport::launched_by_mpi()) {
+    return run_in_mpi(options.general.log_level, "pregate bench",
+                      [&](transport::Transport& transport, Signals& signals) {
+                        return run_on_cluster(options, transport, signals);
+                      });
+  }
+  PREGATE_TRY(init_log(options.general.log_level, "bench"));
+  const PhaseProgress progress = show_progress();
+  const ExpertsHooks hooks{.connect = ModelRuntime::local_experts(options.model.weights, progress)};
+  return run(options, hooks, progress);
+}
+
+}  // namespace pregate::cli
