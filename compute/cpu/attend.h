@@ -23,31 +23,37 @@ struct F32Elements {
 template <class Isa>
 struct Bf16Elements {
   static constexpr size_t kBytes = 2;
-  static auto vector(const std::byte* from) { return load_bf16<Isa::kLanes>(from); }
+  static auto vector(const std::byte* from) { return Isa::load_bf16(from); }
 };
 
-/// scores[query][token] = q . key, for the 16 tokens of a block.
-template <class Isa, class Elements, size_t kQueries>
-void score_block(const AttentionSpan& span, size_t block, float (*scores)[kSpanTokens]) {
+/// scores[query][token] = q . key * scale for the tokens of kBlocks blocks.
+template <class Isa, class Elements, size_t kQueries, size_t kBlocks>
+void score_blocks(const AttentionSpan& span, size_t first_block, float (*scores)[kSpanTokens]) {
   using F32 = typename Vectors<Isa::kLanes>::F32;
   constexpr size_t kVectors = kBlockTokens / Isa::kLanes;
-  const std::byte* keys = span.keys[block];
   const float* q[kQueries];
-  F32 sums[kQueries][kVectors] = {};
+  F32 sums[kQueries][kBlocks][kVectors] = {};
   for (size_t i = 0; i < kQueries; ++i) q[i] = span.queries[i].q;
-  for (size_t d = 0; d < span.head_dim; ++d, keys += kBlockTokens * Elements::kBytes) {
+  for (size_t d = 0; d < span.head_dim; ++d) {
 #pragma GCC unroll 4
-    for (size_t v = 0; v < kVectors; ++v) {
-      const F32 key = Elements::vector(keys + v * Isa::kLanes * Elements::kBytes);
+    for (size_t b = 0; b < kBlocks; ++b) {
+      const std::byte* keys = span.keys[first_block + b] + d * kBlockTokens * Elements::kBytes;
 #pragma GCC unroll 4
-      for (size_t i = 0; i < kQueries; ++i) {
-        sums[i][v] = Isa::fma(broadcast<F32>(q[i][d]), key, sums[i][v]);
+      for (size_t v = 0; v < kVectors; ++v) {
+        const F32 key = Elements::vector(keys + v * Isa::kLanes * Elements::kBytes);
+#pragma GCC unroll 4
+        for (size_t i = 0; i < kQueries; ++i) {
+          sums[i][b][v] = Isa::fma(broadcast<F32>(q[i][d]), key, sums[i][b][v]);
+        }
       }
     }
   }
   for (size_t i = 0; i < kQueries; ++i) {
-    for (size_t v = 0; v < kVectors; ++v) {
-      store(scores[i] + block * kBlockTokens + v * Isa::kLanes, sums[i][v] * span.scale);
+    float* out = scores[i] + first_block * kBlockTokens;
+    for (size_t b = 0; b < kBlocks; ++b) {
+      for (size_t v = 0; v < kVectors; ++v, out += Isa::kLanes) {
+        store(out, sums[i][b][v] * span.scale);
+      }
     }
   }
 }
@@ -97,52 +103,82 @@ float soften(const AttentionSpan& span, QueryState& query, float* scores) {
   return change[0];
 }
 
-/// sum = sum * change + weights . values. Tokens no query sees are not read: their slots may never
-/// have been written, or hold another sequence by now.
-template <class Isa, class Elements, size_t kQueries>
-void add_values(const AttentionSpan& span, const float* changes, float (*weights)[kSpanTokens]) {
+/// Tokens of the span that any query sees. The others are not read: their slots may never have been
+/// written, or hold another sequence by now.
+struct SeenTokens {
+  size_t first = kSpanTokens, end = 0;
+};
+
+inline SeenTokens seen_tokens(const AttentionSpan& span) {
+  SeenTokens seen;
+  for (size_t i = 0; i < span.num_queries; ++i) {
+    const QueryState& query = span.queries[i];
+    const size_t first = query.first > span.first_position ? query.first - span.first_position : 0;
+    const size_t end = query.end > span.first_position ? query.end - span.first_position : 0;
+    seen.first = first < seen.first ? first : seen.first;
+    seen.end = end > seen.end ? end : seen.end;
+  }
+  seen.end = seen.end < kSpanTokens ? seen.end : kSpanTokens;
+  return seen;
+}
+
+/// sum = sum * change + weights . values in kVectors vectors of columns from `first_col` on.
+template <class Isa, class Elements, size_t kQueries, size_t kVectors>
+void add_values(const AttentionSpan& span, const float* changes, float (*weights)[kSpanTokens],
+                size_t first_col) {
   using F32 = typename Vectors<Isa::kLanes>::F32;
   const size_t width = padded_head_dim(span.head_dim);
-  size_t first = kSpanTokens, end = 0;
+  const SeenTokens seen = seen_tokens(span);
+  F32 sums[kQueries][kVectors];
   for (size_t i = 0; i < kQueries; ++i) {
-    const QueryState& query = span.queries[i];
-    const size_t from = query.first > span.first_position ? query.first - span.first_position : 0;
-    const size_t to = query.end > span.first_position ? query.end - span.first_position : 0;
-    first = from < first ? from : first;
-    end = to > end ? to : end;
-  }
-  end = end < kSpanTokens ? end : kSpanTokens;
-  for (size_t d = 0; d < width; d += Isa::kLanes) {
-    F32 sums[kQueries];
-#pragma GCC unroll 4
-    for (size_t i = 0; i < kQueries; ++i) {
-      sums[i] = load<F32>(span.queries[i].sum + d) * changes[i];
+    const float* sum = span.queries[i].sum + first_col;
+    for (size_t v = 0; v < kVectors; ++v) {
+      sums[i][v] = load<F32>(sum + v * Isa::kLanes) * changes[i];
     }
-    for (size_t t = first; t < end; ++t) {
-      const std::byte* values = span.values[t / kBlockTokens];
-      const size_t element = t % kBlockTokens * width + d;
-      const F32 value = Elements::vector(values + element * Elements::kBytes);
+  }
+  for (size_t t = seen.first; t < seen.end; ++t) {
+    const size_t element = t % kBlockTokens * width + first_col;
+    const std::byte* values = span.values[t / kBlockTokens] + element * Elements::kBytes;
+#pragma GCC unroll 8
+    for (size_t v = 0; v < kVectors; ++v) {
+      const F32 value = Elements::vector(values + v * Isa::kLanes * Elements::kBytes);
 #pragma GCC unroll 4
       for (size_t i = 0; i < kQueries; ++i) {
-        sums[i] = Isa::fma(broadcast<F32>(weights[i][t]), value, sums[i]);
+        sums[i][v] = Isa::fma(broadcast<F32>(weights[i][t]), value, sums[i][v]);
       }
     }
-#pragma GCC unroll 4
-    for (size_t i = 0; i < kQueries; ++i) store(span.queries[i].sum + d, sums[i]);
+  }
+  for (size_t i = 0; i < kQueries; ++i) {
+    float* sum = span.queries[i].sum + first_col;
+    for (size_t v = 0; v < kVectors; ++v) store(sum + v * Isa::kLanes, sums[i][v]);
   }
 }
 
 template <class Isa, class Elements, size_t kQueries>
 void attend_queries(const AttentionSpan& span) {
+  // Few queries take more keys and columns at once: eight sums in flight hide how long one takes.
+  constexpr size_t kBlocks = kQueries <= 2 ? 2 : 1;
+  constexpr size_t kVectors = kQueries == 1 ? 8 : kQueries == 2 ? 4 : 2;
   float scores[kQueries][kSpanTokens] = {};
-  for (size_t block = span.first_block; block < span.end_block; ++block) {
-    score_block<Isa, Elements, kQueries>(span, block, scores);
+  size_t block = span.first_block;
+  for (; block + kBlocks <= span.end_block; block += kBlocks) {
+    score_blocks<Isa, Elements, kQueries, kBlocks>(span, block, scores);
+  }
+  for (; block < span.end_block; ++block) {
+    score_blocks<Isa, Elements, kQueries, 1>(span, block, scores);
   }
   float changes[kQueries];
   for (size_t i = 0; i < kQueries; ++i) {
     changes[i] = soften<Isa>(span, span.queries[i], scores[i]);
   }
-  add_values<Isa, Elements, kQueries>(span, changes, scores);
+  const size_t width = padded_head_dim(span.head_dim);
+  size_t col = 0;
+  for (; col + kVectors * Isa::kLanes <= width; col += kVectors * Isa::kLanes) {
+    add_values<Isa, Elements, kQueries, kVectors>(span, changes, scores, col);
+  }
+  for (; col < width; col += Isa::kLanes) {
+    add_values<Isa, Elements, kQueries, 1>(span, changes, scores, col);
+  }
 }
 
 template <class Isa, class Elements>

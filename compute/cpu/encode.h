@@ -26,34 +26,47 @@ inline void encode_bf16_group(const float* x, size_t count, size_t, size_t group
 }
 
 /// The largest magnitude, as bits: those of a NaN or infinity exceed those of every number.
-inline int32_t largest_magnitude_bits(const float* x, size_t count) {
+template <class Isa>
+int32_t largest_magnitude_bits(const float (&x)[kQ8Group]) {
+  using I32 = typename Vectors<Isa::kLanes>::I32;
+  I32 lanes{};
+  for (size_t i = 0; i < kQ8Group; i += Isa::kLanes) {
+    const I32 magnitudes = load<I32>(x + i) & 0x7fffffff;
+    lanes = magnitudes > lanes ? magnitudes : lanes;
+  }
   int32_t largest = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const int32_t magnitude = __builtin_bit_cast(int32_t, x[i]) & 0x7fffffff;
-    largest = magnitude > largest ? magnitude : largest;
+  for (size_t lane = 0; lane < Isa::kLanes; ++lane) {
+    largest = lanes[lane] > largest ? lanes[lane] : largest;
   }
   return largest;
 }
 
-inline void encode_q8_group(const float* x, size_t count, size_t cols, size_t group,
-                            std::byte* encoded) {
-  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
-  auto* values = reinterpret_cast<int8_t*>(encoded + 4 * num_groups + group * kQ8Group);
-  const int32_t largest = largest_magnitude_bits(x, count);
+template <class Isa>
+void encode_q8_group(const float* x, size_t count, size_t cols, size_t group, std::byte* encoded) {
+  using F32 = typename Vectors<Isa::kLanes>::F32;
+  float padded[kQ8Group] = {};
+  __builtin_memcpy(padded, x, 4 * count);
+  const int32_t largest = largest_magnitude_bits<Isa>(padded);
   const bool finite = largest < 0x7f800000;
   const float scale = finite ? __builtin_bit_cast(float, largest) / 127.0f : __builtin_nanf("");
   store(encoded + 4 * group, scale);
-  __builtin_memset(values, 0, kQ8Group);
-  if (!finite || scale == 0.0f) return;
-  for (size_t i = 0; i < count; ++i) {
-    const float quotient = x[i] / scale;
-    // Where the scale is subnormal the quotient may exceed 127.
-    const float low = quotient < -127.0f ? -127.0f : quotient;
-    const float bounded = low > 127.0f ? 127.0f : low;
-    // The sum's last bits are the quotient, rounded to nearest even.
-    const auto rounded = __builtin_bit_cast(int32_t, bounded + 0x1.8p23f);
-    values[i] = static_cast<int8_t>(rounded - __builtin_bit_cast(int32_t, 0x1.8p23f));
+  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
+  auto* values = reinterpret_cast<uint8_t*>(encoded + 4 * num_groups + group * kQ8Group);
+  if (!finite || scale == 0.0f) {
+    __builtin_memset(values, 0, kQ8Group);
+    return;
   }
+  const F32 limit = broadcast<F32>(127.0f);
+  uint32_t shifted[kQ8Group];
+  for (size_t i = 0; i < kQ8Group; i += Isa::kLanes) {
+    // Where the scale is subnormal the quotient may exceed 127.
+    F32 quotient = load<F32>(padded + i) / scale;
+    quotient = quotient > limit ? limit : quotient;
+    quotient = quotient < -limit ? -limit : quotient;
+    store(shifted + i, quotient + 0x1.8p23f);
+  }
+  // The last byte of such a sum is the quotient, rounded to nearest even.
+  for (size_t i = 0; i < kQ8Group; ++i) values[i] = static_cast<uint8_t>(shifted[i]);
 }
 
 template <class Isa>

@@ -13,13 +13,13 @@ namespace {
 
 template <class Isa>
 constexpr MultiplyKernel wide_bf16_kernel() {
-  return {1, Isa::kMaxRows, multiply_float_rows<Isa, WideBf16Step<Isa>>, widen_group,
+  return {1, Isa::kFloatRows, multiply_float_rows<Isa, WideBf16Step<Isa>>, widen_group,
           widened_row_bytes};
 }
 
 template <class Isa>
 constexpr MultiplyKernel q8_kernel() {
-  return {4, Isa::kMaxRows, multiply_q8_rows<Isa>, nullptr, nullptr};
+  return {4, Isa::kQ8Rows, multiply_q8_rows<Isa>, nullptr, nullptr};
 }
 
 template <class Isa>
@@ -30,9 +30,9 @@ constexpr KernelSet make_kernels(const char* name, PeakLoop bf16_peak = peak_loo
   set.name = name;
   set.panel_outputs = 2 * Isa::kLanes;
   set.multiply = {
-      MultiplyKernel{1, Isa::kMaxRows, multiply_float_rows<Isa, F32Step<Isa>>, nullptr, nullptr},
+      MultiplyKernel{1, Isa::kFloatRows, multiply_float_rows<Isa, F32Step<Isa>>, nullptr, nullptr},
       bf16, q8};
-  set.encode_group = {encode_f32_group, encode_bf16_group, encode_q8_group};
+  set.encode_group = {encode_f32_group, encode_bf16_group, encode_q8_group<Isa>};
   set.silu_multiply = silu_multiply<Isa>;
   set.attend = {attend<Isa, F32Elements<Isa>>, attend<Isa, Bf16Elements<Isa>>};
   set.f32_peak = peak_loop<F32Peak<Isa>>();

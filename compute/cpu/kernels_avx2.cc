@@ -8,12 +8,16 @@ namespace {
 
 struct Avx2 {
   static constexpr size_t kLanes = 8;
-  static constexpr size_t kMaxRows = 4;
+  static constexpr size_t kFloatRows = 6, kQ8Rows = 4;
   static constexpr bool kQ8RowSums = false;
   using F32 = Vectors<kLanes>::F32;
   using I32 = Vectors<kLanes>::I32;
 
   static F32 fma(F32 a, F32 b, F32 c) { return F32(_mm256_fmadd_ps(a, b, c)); }
+  static F32 load_bf16(const std::byte* from) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return reinterpret_cast<F32>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
 
   // The byte product wants one unsigned operand, so the sign of a weight moves to the row's value:
   // w * x = |w| * (sign(w) x). Pairs of products fit 16 bits: 2 * 127 * 127 < 2^15. Widening the

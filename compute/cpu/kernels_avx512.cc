@@ -8,12 +8,18 @@ namespace {
 
 struct Avx512 {
   static constexpr size_t kLanes = 16;
-  static constexpr size_t kMaxRows = 6;
+  static constexpr size_t kFloatRows = 6, kQ8Rows = 6;
   static constexpr bool kQ8RowSums = true;
   using F32 = Vectors<kLanes>::F32;
   using I32 = Vectors<kLanes>::I32;
 
   static F32 fma(F32 a, F32 b, F32 c) { return F32(_mm512_fmadd_ps(a, b, c)); }
+  static F32 load_bf16(const std::byte* from) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    // All lanes chosen: the form without a mask makes GCC 12 warn of its own header.
+    return reinterpret_cast<F32>(reinterpret_cast<I32>(_mm512_maskz_cvtepu16_epi32(0xffff, bits))
+                                 << 16);
+  }
 
   // vpdpbusd wants one unsigned operand: weights become w + 128, which is w with its top bit
   // turned.
@@ -88,7 +94,8 @@ void sum_group(const std::byte* encoded, size_t cols, size_t group, std::byte* p
 
 constinit const KernelSet kAvx512Kernels = make_kernels<Avx512>(
     "cpu/avx512", peak_loop<Bf16Peak>(),
-    {2, Avx512::kMaxRows, multiply_float_rows<Avx512, Bf16PairStep>, pair_group, paired_row_bytes},
-    {4, Avx512::kMaxRows, multiply_q8_rows<Avx512>, sum_group, summed_row_bytes});
+    {2, Avx512::kFloatRows, multiply_float_rows<Avx512, Bf16PairStep>, pair_group,
+     paired_row_bytes},
+    {4, Avx512::kQ8Rows, multiply_q8_rows<Avx512>, sum_group, summed_row_bytes});
 
 }  // namespace pregate::compute::cpu

@@ -6,12 +6,16 @@ namespace {
 
 struct Generic {
   static constexpr size_t kLanes = 4;
-  static constexpr size_t kMaxRows = 4;
+  static constexpr size_t kFloatRows = 4, kQ8Rows = 4;
   static constexpr bool kQ8RowSums = false;
   using F32 = Vectors<kLanes>::F32;
   using I32 = Vectors<kLanes>::I32;
 
   static F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+  static F32 load_bf16(const std::byte* from) {
+    typedef uint16_t U16 __attribute__((vector_size(2 * kLanes)));
+    return reinterpret_cast<F32>(__builtin_convertvector(load<U16>(from), I32) << 16);
+  }
 
   using Q8Weights = I32;
   static Q8Weights load_q8(const std::byte* from) { return load<I32>(from); }

@@ -1,8 +1,10 @@
 // Rows times a panel, for an instruction set given as a class `Isa`:
 //   kLanes                       f32 numbers in a vector; a panel has two vectors of outputs
-//   kMaxRows                     rows of a tile: their sums, two vectors each, should fill half of
-//                                the registers and leave room for what is multiplied
+//   kFloatRows, kQ8Rows          most rows of a tile: their sums, two vectors each, stay in
+//   registers
+//                                and leave room for what is multiplied
 //   fma(a, b, c)                 a * b + c
+//   load_bf16(from)              kLanes bf16 numbers as f32
 //   Q8Weights load_q8(from)      4 * kLanes int8: four inputs of each output
 //   dot4(sum, weights, x)        adds the four products of each output; x holds the row's four
 //                                values in every lane
@@ -23,8 +25,11 @@ namespace {
 /// them, and the processor's own prefetcher stops at each page.
 constexpr size_t kPrefetchBytes = 2048;
 
+template <size_t kBytes>
 [[gnu::always_inline]] inline void prefetch(const std::byte* address) {
-  __builtin_prefetch(address + kPrefetchBytes);
+  for (size_t line = 0; line < kBytes; line += 64) {
+    __builtin_prefetch(address + kPrefetchBytes + line);
+  }
 }
 
 /// Steps of a float product: what a vector of weights and a row's share of it are.
@@ -45,7 +50,7 @@ template <class Isa>
 struct WideBf16Step : F32Step<Isa> {
   using Operand = typename F32Step<Isa>::Operand;
   static constexpr size_t kVectorBytes = 2 * Isa::kLanes;
-  static Operand weights(const std::byte* from) { return load_bf16<Isa::kLanes>(from); }
+  static Operand weights(const std::byte* from) { return Isa::load_bf16(from); }
 };
 
 template <class Isa, class Step, size_t kRows>
@@ -57,7 +62,7 @@ void multiply_float(const Tile& tile) {
   F32 sums[kRows][2] = {};
   for (size_t r = 0; r < kRows; ++r) rows[r] = tile.rows[r];
   for (size_t step = 0; step < num_steps; ++step, panel += 2 * Step::kVectorBytes) {
-    prefetch(panel);
+    prefetch<2 * Step::kVectorBytes>(panel);
     const auto w0 = Step::weights(panel);
     const auto w1 = Step::weights(panel + Step::kVectorBytes);
 #pragma GCC unroll 8
@@ -97,7 +102,7 @@ void multiply_q8(const Tile& tile) {
       dots[r][0] = dots[r][1] = broadcast<I32>(start);
     }
     for (size_t k = 0; k < kQ8Group; k += 4, panel += 2 * kVectorBytes) {
-      prefetch(panel);
+      prefetch<2 * kVectorBytes>(panel);
       const auto w0 = Isa::load_q8(panel);
       const auto w1 = Isa::load_q8(panel + kVectorBytes);
 #pragma GCC unroll 8
@@ -123,7 +128,7 @@ void multiply_q8(const Tile& tile) {
   }
 }
 
-/// A function per number of rows, 1 ... Isa::kMaxRows.
+/// One function per number of rows.
 template <class Isa, class Step, size_t... kIndex>
 void multiply_float_rows(const Tile& tile, std::index_sequence<kIndex...>) {
   constexpr void (*kByRows[])(const Tile&) = {multiply_float<Isa, Step, kIndex + 1>...};
@@ -132,7 +137,7 @@ void multiply_float_rows(const Tile& tile, std::index_sequence<kIndex...>) {
 
 template <class Isa, class Step>
 void multiply_float_rows(const Tile& tile) {
-  multiply_float_rows<Isa, Step>(tile, std::make_index_sequence<Isa::kMaxRows>());
+  multiply_float_rows<Isa, Step>(tile, std::make_index_sequence<Isa::kFloatRows>());
 }
 
 template <class Isa, size_t... kIndex>
@@ -143,7 +148,7 @@ void multiply_q8_rows(const Tile& tile, std::index_sequence<kIndex...>) {
 
 template <class Isa>
 void multiply_q8_rows(const Tile& tile) {
-  multiply_q8_rows<Isa>(tile, std::make_index_sequence<Isa::kMaxRows>());
+  multiply_q8_rows<Isa>(tile, std::make_index_sequence<Isa::kQ8Rows>());
 }
 
 /// Prepared bf16 rows for WideBf16Step.

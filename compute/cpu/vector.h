@@ -12,8 +12,6 @@ template <size_t kLanes>
 struct Vectors {
   typedef float F32 __attribute__((vector_size(4 * kLanes)));
   typedef int32_t I32 __attribute__((vector_size(4 * kLanes)));
-  typedef uint32_t U32 __attribute__((vector_size(4 * kLanes)));
-  typedef uint16_t U16 __attribute__((vector_size(2 * kLanes)));
 };
 
 template <typename T>
@@ -32,13 +30,6 @@ template <typename T>
 template <typename Vector, typename T>
 [[gnu::always_inline]] inline Vector broadcast(T x) {
   return x - Vector{};
-}
-
-template <size_t kLanes>
-[[gnu::always_inline]] inline typename Vectors<kLanes>::F32 load_bf16(const void* from) {
-  using V = Vectors<kLanes>;
-  const auto bits = load<typename V::U16>(from);
-  return reinterpret_cast<typename V::F32>(__builtin_convertvector(bits, typename V::U32) << 16);
 }
 
 /// e^x to within 2 units in the last place for x in [-87.3, 88.3]; above as 88.3, below 0. A NaN
