@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/inspect.h"
+#include "cli/make_model.h"
 #include "cli/version.h"
 
 namespace pregate::cli {
@@ -15,6 +16,7 @@ int run_app(const std::vector<std::string>& arguments, const Environment& enviro
   app.get_formatter()->column_width(40);
   const std::vector<Command> commands = {
       add_inspect(app),
+      add_make_model(app),
       add_version(app),
   };
   return run_command(app, commands, arguments, environment);

@@ -89,8 +89,8 @@ Status Service::listen(const ExpertsHooks& experts) {
   coordinator::StatusHooks hooks{.readiness = [this, &experts] { return readiness(experts); },
                                  .scrape = [this] { return registry_.scrape(); },
                                  .version = kVersion};
-  api_ = std::make_unique<coordinator::ApiServer>(std::move(options), std::move(hooks),
-                                                  &http_probe_);
+  api_ =
+      std::make_unique<coordinator::ApiServer>(std::move(options), std::move(hooks), &http_probe_);
   PREGATE_ASSIGN(const uint16_t port, api_->start());
   spdlog::info("listening on http://{}:{}", options_.http.host, port);
   return {};
@@ -164,8 +164,7 @@ Readiness Service::readiness(const ExpertsHooks& experts) const {
     return {.ready = false, .state = state_};
   }
   const Status available = experts.available();
-  return {.ready = available.has_value(),
-          .state = available ? "ready" : available.error().message};
+  return {.ready = available.has_value(), .state = available ? "ready" : available.error().message};
 }
 
 void Service::report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes) {
