@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/inspect.h"
+#include "cli/make_model.h"
 #include "cli/run_bench.h"
 #include "cli/run_serve.h"
 #include "cli/run_worker.h"
@@ -17,9 +18,13 @@ int run_app(const std::vector<std::string>& arguments, const Environment& enviro
   app.footer("`pregate COMMAND --help` explains a command.");
   app.get_formatter()->column_width(40);
   const std::vector<Command> commands = {
-      add_serve(app, run_serve),   add_coordinator(app, run_coordinator),
-      add_worker(app, run_worker), add_inspect(app),
-      add_bench(app, run_bench),   add_version(app),
+      add_serve(app, run_serve),
+      add_coordinator(app, run_coordinator),
+      add_worker(app, run_worker),
+      add_inspect(app),
+      add_bench(app, run_bench),
+      add_make_model(app),
+      add_version(app),
   };
   return run_command(app, commands, arguments, environment);
 }

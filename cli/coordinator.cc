@@ -14,10 +14,10 @@ constexpr const char* kExamples =
 
 Command add_coordinator(CLI::App& app, std::function<Status(const CoordinatorOptions&)> run) {
   auto options = std::make_shared<CoordinatorOptions>();
-  Command command{
-      .app = app.add_subcommand(
-          "coordinator",
-          "Serve a model over HTTP with its experts in the workers of the same mpirun")};
+  Command command =
+      make_command(app, "coordinator",
+                   "Serve a model over HTTP with its experts in the workers of the same mpirun",
+                   std::string(kExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_model_flags(flags, options->model, command);
   add_http_flags(flags, options->http);
@@ -25,7 +25,6 @@ Command add_coordinator(CLI::App& app, std::function<Status(const CoordinatorOpt
   add_dispatch_flags(flags, options->dispatch);
   add_cluster_flags(flags, options->cluster);
   add_general_flags(flags, options->general);
-  command.app->footer(std::string(kExamples) + kSourcesFooter);
   command.run = [options, run = std::move(run)]() -> Status {
     PREGATE_TRY(check(options->cluster));
     return run(*options);

@@ -50,6 +50,15 @@ CLI::Option* Flags::count(const std::string& flag, size_t& value, Range range,
   return add(flag, parse, help)->type_name(kCountType)->default_str(std::to_string(value));
 }
 
+CLI::Option* Flags::count(const std::string& flag, std::optional<size_t>& value, Range range,
+                          const std::string& help) {
+  const auto parse = [&value, range](const std::string& text) -> Status {
+    PREGATE_ASSIGN(value, parse_count(text, range));
+    return {};
+  };
+  return add(flag, parse, help)->type_name(kCountType);
+}
+
 CLI::Option* Flags::bytes(const std::string& flag, uint64_t& value, const std::string& help) {
   const auto parse = [&value](const std::string& text) -> Status {
     PREGATE_ASSIGN(value, parse_bytes(text));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,9 @@ class Flags {
   void positional(const std::string& name, std::string& value, const std::string& help);
 
   CLI::Option* count(const std::string& flag, size_t& value, Range range, const std::string& help);
+  /// Without a default: stays empty unless given.
+  CLI::Option* count(const std::string& flag, std::optional<size_t>& value, Range range,
+                     const std::string& help);
   CLI::Option* bytes(const std::string& flag, uint64_t& value, const std::string& help);
   CLI::Option* duration(const std::string& flag, std::chrono::milliseconds& value,
                         const std::string& help);

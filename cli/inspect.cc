@@ -94,17 +94,16 @@ std::string describe_model(const ModelConfig& config, const ModelSummary& summar
 
 Command add_inspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
-  Command command{.app = app.add_subcommand(
-                      "inspect", "Show what a checkpoint is and how much memory it will take")};
-  command.app->add_option("DIR", options->model, "Checkpoint folder")->required();
+  Command command = make_command(
+      app, "inspect", "Show what a checkpoint is and how much memory it will take", kExamples);
   Flags flags(*command.app);
+  flags.positional("DIR", options->model, "Checkpoint folder");
   flags.count("-n,--workers", options->num_workers, {.max = 100'000},
               "Show the memory of so many workers; 0: of one process that does everything");
   flags.choice<WeightFormat>(
       "--weights", options->weights,
       {{"bf16", WeightFormat::kBf16}, {"f32", WeightFormat::kF32}, {"q8", WeightFormat::kQ8}},
       "How weights would be kept in memory");
-  command.app->footer(kExamples);
   command.run = [options] { return inspect(*options); };
   return command;
 }

@@ -21,8 +21,9 @@ double fraction_of(size_t done, size_t total) {
 
 }  // namespace
 
-Progress::Output Progress::standard_error() {
-  return {.is_terminal = ::isatty(STDERR_FILENO) == 1,
+Progress::Output Progress::standard_error(std::string verb) {
+  return {.verb = std::move(verb),
+          .is_terminal = ::isatty(STDERR_FILENO) == 1,
           .draw =
               [](std::string_view text) {
                 std::fwrite(text.data(), 1, text.size(), stderr);
@@ -56,17 +57,17 @@ void Progress::draw_bar(size_t done_bytes, size_t total_bytes, TimePoint now) {
   const double fraction = fraction_of(done_bytes, total_bytes);
   const auto filled = static_cast<size_t>(fraction * kBarColumns);
   // \033[K clears what a longer line left behind.
-  output_.draw(fmt::format("\rloading {} [{:#<{}}{:.<{}}] {:3.0f} % of {}, {:.1f} s\033[K{}",
-                           phase_, "", filled, "", kBarColumns - filled, fraction * 100,
-                           describe_bytes(total_bytes), to_seconds(now - phase_began_),
-                           phase_ended_ ? "\n" : ""));
+  output_.draw(fmt::format("\r{} {} [{:#<{}}{:.<{}}] {:3.0f} % of {}, {:.1f} s\033[K{}",
+                           output_.verb, phase_, "", filled, "", kBarColumns - filled,
+                           fraction * 100, describe_bytes(total_bytes),
+                           to_seconds(now - phase_began_), phase_ended_ ? "\n" : ""));
 }
 
 void Progress::log_tenth(size_t done_bytes, size_t total_bytes, TimePoint now) {
   const auto tenth = static_cast<size_t>(fraction_of(done_bytes, total_bytes) * 10);
   if (tenth <= last_tenth_) return;
   last_tenth_ = tenth;
-  output_.log(fmt::format("loading {}: {} % of {} after {:.1f} s", phase_, tenth * 10,
+  output_.log(fmt::format("{} {}: {} % of {} after {:.1f} s", output_.verb, phase_, tenth * 10,
                           describe_bytes(total_bytes), to_seconds(now - phase_began_)));
 }
 

@@ -13,6 +13,7 @@ namespace pregate::cli {
 class Progress {
  public:
   struct Output {
+    std::string verb = "loading";
     bool is_terminal = false;
     std::function<void(std::string_view)> draw;  ///< Raw text to the terminal.
     std::function<void(std::string_view)> log;   ///< One line.
@@ -21,7 +22,7 @@ class Progress {
   Progress(Output output, const Clock& clock) : output_(std::move(output)), clock_(clock) {}
 
   /// Standard error, and the process's log where that is no terminal.
-  static Output standard_error();
+  static Output standard_error(std::string verb = "loading");
 
   /// Thread-safe. A phase begins with the first call that names it and ends at done == total; each
   /// step of it calls this, so it must be cheap.

@@ -7,7 +7,7 @@ namespace pregate::cli {
 const char* const kVersion = PREGATE_VERSION;
 
 Command add_version(CLI::App& app) {
-  Command command{.app = app.add_subcommand("version", "Show the version and the back ends")};
+  Command command = make_command(app, "version", "Show the version and the back ends", "");
   command.run = []() -> Status {
     fmt::print("pregate {}\nback ends: {}\n", kVersion,
                fmt::join(compute::available_backends(), ", "));

@@ -15,10 +15,10 @@ constexpr const char* kExamples =
 
 Command add_worker(CLI::App& app, std::function<Status(const WorkerOptions&)> run) {
   auto options = std::make_shared<WorkerOptions>();
-  Command command{
-      .app = app.add_subcommand("worker",
-                                "Hold a share of the experts for the coordinator of the same "
-                                "mpirun")};
+  Command command = make_command(app, "worker",
+                                 "Hold a share of the experts for the coordinator of the same "
+                                 "mpirun",
+                                 std::string(kExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_model_flags(flags, options->model, command);
   add_cluster_flags(flags, options->cluster);
@@ -27,7 +27,6 @@ Command add_worker(CLI::App& app, std::function<Status(const WorkerOptions&)> ru
   flags.duration("--drain-timeout", options->drain_timeout,
                  "On SIGTERM: how long the coordinator may still send token batches");
   add_general_flags(flags, options->general);
-  command.app->footer(std::string(kExamples) + kSourcesFooter);
   command.run = [options, run = std::move(run)]() -> Status {
     PREGATE_TRY(check(options->cluster));
     return run(*options);

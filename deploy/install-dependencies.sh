@@ -2,7 +2,8 @@
 # Installs the Debian 12 packages of dependencies.txt that are missing, and says which.
 set -euo pipefail
 
-readonly here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+readonly here
 
 usage() {
   cat <<'HELP'

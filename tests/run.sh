@@ -3,7 +3,8 @@
 # a phase that fails does not stop those that can do without it.
 set -uo pipefail
 
-readonly root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly root
 export PREGATE_JOBS="${PREGATE_JOBS:-$(nproc)}"
 
 usage() {
@@ -114,7 +115,8 @@ build() {
   local preset="$1" python=""
   shift
   if [[ -x build/venv/bin/python ]]; then python="$PWD/build/venv/bin/python"; fi
-  cmake --preset "$preset" -DPREGATE_BENCH=OFF "-DPREGATE_TEST_PYTHON=$python" || return 1
+  cmake --preset "$preset" -DPREGATE_TESTS=ON -DPREGATE_BENCH=OFF \
+    "-DPREGATE_TEST_PYTHON=$python" || return 1
   cmake --build --preset "$preset" --parallel "$PREGATE_JOBS" ${1:+--target "$@"}
 }
 

@@ -19,7 +19,8 @@ int replay(const std::string& bytes) {
 
 std::vector<std::filesystem::path> files_of(const char* folder) {
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+  std::error_code missing;  // Then the list stays empty, and main() says so.
+  for (const auto& entry : std::filesystem::directory_iterator(folder, missing)) {
     if (entry.is_regular_file()) files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());

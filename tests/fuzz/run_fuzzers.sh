@@ -3,7 +3,8 @@
 # in tests/fuzz/corpus. Fails if one finds something or if none was built.
 set -uo pipefail
 
-readonly here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+readonly here
 readonly binaries="$here/../../build/fuzz/tests/fuzz"
 readonly seconds="${1:-60}"
 

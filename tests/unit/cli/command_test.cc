@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include <CLI/CLI.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -1,0 +1,209 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a streamed answer of a small cluster on this machine; see usage().
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly root
+readonly pregate="$root/build/release/pregate"
+readonly log="$root/build/quickstart.log"
+readonly name="quickstart"
+readonly question="What is a mixture of experts?"
+readonly stop_seconds=45
+
+usage() {
+  cat <<'HELP'
+Usage: deploy/quickstart.sh [--keep] [--workers N] [--wait SECONDS] [MODEL_FOLDER]
+
+Installs the Debian packages that are missing, builds Pregate, starts one coordinator and two
+workers under mpirun on this machine only (127.0.0.1), asks the model a question, streams its
+answer, shows how many tokens each worker computed, and stops everything.
+
+  MODEL_FOLDER     a Mixture-of-Experts checkpoint (config.json, *.safetensors, tokenizer.json);
+                   without it a small UNTRAINED model is made, whose answers are noise
+  --keep           leave the cluster running, and say how to use and stop it
+  --workers N      so many workers (default 2)
+  --wait SECONDS   how long loading may take (default 300)
+  --help           this text
+HELP
+}
+
+say() { echo "quickstart: $*"; }
+fail() {
+  echo "quickstart: $*" >&2
+  exit 1
+}
+
+keep=false
+workers=2
+wait_seconds=300
+model=""
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --help | -h) usage && exit 0 ;;
+    --keep) keep=true ;;
+    --workers | --wait)
+      [[ "${2:-}" =~ ^[1-9][0-9]*$ ]] || fail "$1: expected a number"
+      if [[ "$1" == --wait ]]; then wait_seconds="$2"; else workers="$2"; fi
+      shift
+      ;;
+    -*) fail "$1: unknown; see --help" ;;
+    *) model="$1" ;;
+  esac
+  shift
+done
+
+cluster=""  # Process id of mpirun, which leads a process group of its own.
+
+is_running() { [[ -n "$cluster" ]] && kill -0 "$cluster" 2>/dev/null; }
+
+# First politely, so that running requests may end; whatever is left after that by force.
+stop_cluster() {
+  is_running || return 0
+  kill -TERM "$cluster" 2>/dev/null || true
+  for ((i = 0; i < stop_seconds * 5; i++)); do
+    is_running || break
+    sleep 0.2
+  done
+  kill -KILL -- "-$cluster" 2>/dev/null || true
+  wait "$cluster" 2>/dev/null || say "the cluster ended with status $?; its log: $log"
+  cluster=""
+}
+trap stop_cluster EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+build() {
+  "$root/deploy/install-dependencies.sh" build run
+  if command -v ccache >/dev/null; then export CMAKE_CXX_COMPILER_LAUNCHER=ccache; fi
+  # A tree that is already configured may be a developer's, with tests: leave it so.
+  if [[ ! -f "$root/build/release/CMakeCache.txt" ]]; then
+    say "configuring (log: build/quickstart-build.log)"
+    (cd "$root" && cmake --preset release -DPREGATE_TESTS=OFF -DPREGATE_BENCH=OFF) \
+      >"$root/build/quickstart-build.log" 2>&1 || fail_with_log "$root/build/quickstart-build.log"
+  fi
+  say "building; the first time takes some minutes"
+  (cd "$root" && cmake --build --preset release --target pregate)
+}
+
+fail_with_log() {
+  tail -n 30 "$1" >&2
+  fail "that did not work; the whole log: $1"
+}
+
+choose_model() {
+  if [[ -n "$model" ]]; then
+    [[ -f "$model/config.json" ]] || fail "$model: no config.json there"
+    return
+  fi
+  model="$root/build/quickstart-model"
+  if [[ ! -f "$model/config.json" ]]; then
+    rm -rf "$model"
+    "$pregate" make-model --out "$model" --like tiny >/dev/null
+  fi
+  say "no model given: using a small UNTRAINED one with random weights; its answer will be noise"
+}
+
+free_port() {
+  local port
+  for port in {8000..8099}; do
+    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+      echo "$port"
+      return
+    fi
+  done
+  fail "no free port from 8000 to 8099"
+}
+
+start_cluster() {
+  # mpirun refuses root unless told twice; the rest keeps it off every network but the loopback,
+  # lets ranks share cores, and gives them time to drain before it kills them.
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  export OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_btl_tcp_if_include=lo
+  export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_odls_base_sigkill_timeout=30
+  local threads=$(($(nproc) / workers))
+  if ((threads < 1)); then threads=1; fi
+  local common=(--model "$model" --weights bf16 --threads "$threads")
+  setsid mpirun --bind-to none \
+    -n 1 "$pregate" coordinator "${common[@]}" --port "$port" --served-model-name "$name" : \
+    -n "$workers" "$pregate" worker "${common[@]}" >"$log" 2>&1 </dev/null &
+  cluster=$!
+}
+
+wait_until_ready() {
+  local began=$SECONDS
+  while ! curl --silent --fail --max-time 2 --output /dev/null "$url/health/ready"; do
+    is_running || fail_with_log "$log"
+    if ((SECONDS - began >= wait_seconds)); then
+      tail -n 30 "$log" >&2
+      fail "not ready after $wait_seconds s (--wait gives it longer); the whole log: $log"
+    fi
+    sleep 0.3
+  done
+  say "ready after $((SECONDS - began)) s: $url"
+}
+
+# Prints the text of a stream of server-sent events as it arrives.
+print_stream() {
+  local line text num_pieces=0
+  local content='"content":"(([^"\\]|\\.)*)"'
+  while IFS= read -r line; do
+    if [[ "$line" == *'"error"'* ]]; then
+      echo "$line"
+      return 1
+    fi
+    [[ "$line" =~ $content ]] || continue
+    printf -v text '%b' "${BASH_REMATCH[1]}"
+    # An untrained model may say anything, terminal commands too.
+    printf '%s' "${text//[[:cntrl:]]/ }"
+    num_pieces=$((num_pieces + 1))
+  done
+  echo
+  ((num_pieces > 0))
+}
+
+ask() {
+  local body
+  body="{\"model\":\"$name\",\"stream\":true,\"max_tokens\":48,\"messages\":[
+    {\"role\":\"user\",\"content\":\"$question\"}]}"
+  say "asking: $question"
+  curl --silent --show-error --no-buffer --max-time 300 "$url/v1/chat/completions" \
+    --header 'Content-Type: application/json' --data "$body" | print_stream ||
+    fail_with_log "$log"
+}
+
+show_workers() {
+  say "tokens computed by each worker (from $url/metrics; each layer counts a token once):"
+  curl --silent --fail --max-time 10 "$url/metrics" |
+    sed -nE 's/^pregate_worker_tokens_total\{.*worker="([^"]*)".*\} (.*)$/  worker \1: \2/p'
+}
+
+say_how_to_use() {
+  cat <<HELP
+quickstart: still running (--keep). To use it:
+  curl $url/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{"model":"$name","messages":[{"role":"user","content":"Hello"}]}'
+  OpenAI client: base_url="$url/v1", api_key="none", model="$name"
+To stop it:
+  kill $cluster
+Its log: $log
+HELP
+}
+
+mkdir -p "$root/build"
+build
+choose_model
+port="$(free_port)"
+readonly port
+readonly url="http://127.0.0.1:$port"
+say "starting one coordinator and $workers workers (log: $log)"
+start_cluster
+wait_until_ready
+ask
+show_workers
+if $keep; then
+  say_how_to_use
+  trap - EXIT
+else
+  stop_cluster
+  say "stopped. More: README.md"
+fi
