@@ -104,7 +104,7 @@ ExpertsHooks ClusterExperts::hooks() {
              compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
     PREGATE_TRY(joining_.get());
     return std::make_unique<coordinator::RemoteExperts>(
-        *cluster_, backend,
+        *cluster_,
         coordinator::DispatchOptions{.timeout = options_.dispatch.dispatch_timeout,
                                      .reproducible = options_.dispatch.reproducible},
         probe_);

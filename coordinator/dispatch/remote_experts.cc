@@ -40,9 +40,8 @@ void add_row(const float* from, std::span<float> to) {
 
 }  // namespace
 
-RemoteExperts::RemoteExperts(Cluster& cluster, compute::Backend& backend,
-                             const DispatchOptions& options, DispatchProbe& probe)
-    : cluster_(cluster), backend_(backend), options_(options), probe_(probe) {
+RemoteExperts::RemoteExperts(Cluster& cluster, const DispatchOptions& options, DispatchProbe& probe)
+    : cluster_(cluster), options_(options), probe_(probe) {
   cluster_.add_listener(*this);
 }
 
@@ -98,13 +97,10 @@ Result<WorkerId> RemoteExperts::choose_worker(LayerIdx layer, ExpertId expert) c
 }
 
 Status RemoteExperts::send_parts(Call& call, const ExpertBatch& batch) {
-  const compute::WeightFormat format = cluster_.weight_format();
-  const size_t row_bytes = compute::encoded_row_bytes(format, batch.rows.cols);
-  const auto encoded = transport::allocate_payload(batch.rows.rows * row_bytes);
-  backend_.encode(batch.rows, format, encoded.get());
+  const size_t row_bytes = compute::encoded_row_bytes(batch.rows.format, batch.rows.cols);
   for (const Part& part : call.parts) {
     const protocol::ExpertRequest request = make_request(part, batch);
-    Payload payload = make_payload(part.share, encoded.get(), row_bytes);
+    Payload payload = make_payload(part.share, batch.rows.data, row_bytes);
     const protocol::Bytes header = encode_header(request);
     const WorkerId worker = part.share.worker;
     probe_.request_sent(worker, request.num_rows, header.size() + payload.size());
@@ -120,7 +116,6 @@ Status RemoteExperts::send_parts(Call& call, const ExpertBatch& batch) {
 protocol::ExpertRequest RemoteExperts::make_request(const Part& part,
                                                     const ExpertBatch& batch) const {
   using std::chrono::duration_cast;
-  const compute::WeightFormat format = cluster_.weight_format();
   protocol::ExpertRequest request;
   request.request = part.request;
   request.step = batch.step;
@@ -132,8 +127,9 @@ protocol::ExpertRequest RemoteExperts::make_request(const Part& part,
   request.layer = batch.layer;
   request.num_rows = static_cast<uint32_t>(part.share.batch_rows.size());
   request.cols = static_cast<uint32_t>(batch.rows.cols);
-  request.row_bytes = static_cast<uint32_t>(compute::encoded_row_bytes(format, batch.rows.cols));
-  request.row_format = static_cast<uint8_t>(format);
+  request.row_bytes =
+      static_cast<uint32_t>(compute::encoded_row_bytes(batch.rows.format, batch.rows.cols));
+  request.row_format = static_cast<uint8_t>(batch.rows.format);
   request.separate = options_.reproducible;
   request.table = part.share.table;
   return request;

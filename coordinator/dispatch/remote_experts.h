@@ -35,9 +35,8 @@ Result<std::vector<WorkerShare>> split_batch(
 /// One per engine.
 class RemoteExperts final : public engine::ExpertClient, private WorkerListener {
  public:
-  /// References outlive it. `backend` encodes the rows, on the engine's thread.
-  RemoteExperts(Cluster& cluster, compute::Backend& backend, const DispatchOptions& options,
-                DispatchProbe& probe);
+  /// References outlive it.
+  RemoteExperts(Cluster& cluster, const DispatchOptions& options, DispatchProbe& probe);
   ~RemoteExperts() override;
 
   Result<engine::DispatchTicket> dispatch(const engine::ExpertBatch& batch) override;
@@ -77,7 +76,6 @@ class RemoteExperts final : public engine::ExpertClient, private WorkerListener 
   void add_in_expert_order(const Call& call, compute::Matrix<float> out) const;
 
   Cluster& cluster_;
-  compute::Backend& backend_;
   const DispatchOptions options_;
   DispatchProbe& probe_;
   engine::DispatchTicket next_ticket_ = 1;  // engine's thread

@@ -109,7 +109,7 @@ Status run_coordinator(transport::Transport& mpi, const std::string& mode) {
   Status status;
   {
     FakeBackend backend;
-    RemoteExperts experts(cluster, backend, {.reproducible = true}, probe);
+    RemoteExperts experts(cluster, {.reproducible = true}, probe);
     status = mode == "kill"   ? expect_loss(cluster, experts)
              : mode == "time" ? time_round_trips(experts)
                               : compare(experts);

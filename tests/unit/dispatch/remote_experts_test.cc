@@ -17,11 +17,11 @@ using transport::Payload;
 using transport::PeerId;
 
 TEST(SplitBatch, SendsEachWorkerOnlyItsRows) {
-  const std::vector<float> rows(3 * kHidden);
+  const compute::EncodedRows rows{compute::WeightFormat::kF32, 3, kHidden, nullptr};
   const std::vector<ExpertId> experts{ExpertId(5), ExpertId(0), ExpertId(7),
                                       ExpertId(6), ExpertId(5), ExpertId(1)};
   const std::vector<float> gates{1, 2, 3, 4, 5, 6};
-  const engine::ExpertBatch batch{1, LayerIdx(0), {rows.data(), 3, kHidden}, 2, experts, gates};
+  const engine::ExpertBatch batch{1, LayerIdx(0), rows, 2, experts, gates};
   const auto shares = split_batch(batch, [](ExpertId expert) -> Result<WorkerId> {
     return WorkerId(expert.value < 5 ? 1 : 2);
   });

@@ -97,7 +97,7 @@ class TestCluster {
         coordinator::even_placement(1, test_shape(), options.workers));
     PREGATE_TRY(cluster->start(
         placement, [](const auto&) {}, give_up));
-    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, backend, dispatch, probe);
+    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, dispatch, probe);
     return {};
   }
 
@@ -131,8 +131,10 @@ struct TestBatch {
     }
   }
 
-  engine::ExpertBatch view() const {
-    return {1, layer, {rows.data(), rows.size() / kHidden, kHidden}, top_k, expert_ids, gates};
+  engine::ExpertBatch view() const { return {1, layer, encoded(), top_k, expert_ids, gates}; }
+  compute::EncodedRows encoded() const {
+    return {compute::WeightFormat::kF32, num_rows(), kHidden,
+            reinterpret_cast<const std::byte*>(rows.data())};
   }
   size_t num_rows() const { return rows.size() / kHidden; }
 
@@ -152,9 +154,7 @@ struct TestBatch {
       tasks.push_back({experts.back().get(), rows_of[id], rows_of[id], gates_of[id]});
     }
     std::vector<float> out(rows.size());
-    backend.experts({compute::WeightFormat::kF32, num_rows(), kHidden,
-                     reinterpret_cast<const std::byte*>(rows.data())},
-                    tasks, {out.data(), num_rows(), kHidden});
+    backend.experts(encoded(), tasks, {out.data(), num_rows(), kHidden});
     return out;
   }
 
