@@ -54,8 +54,8 @@ void report_loading(const PhaseProgress& progress,
                     const std::vector<coordinator::WorkerInfo>& workers) {
   size_t num_loaded = 0, num_experts = 0;
   for (const auto& worker : workers) {
-    num_loaded += worker.loading.experts_loaded;
-    num_experts += worker.loading.experts_total;
+    num_loaded += worker.loading.loaded_experts;
+    num_experts += worker.loading.total_experts;
   }
   if (num_experts > 0) progress("experts on workers", num_loaded, num_experts);
 }
@@ -99,9 +99,8 @@ void ClusterExperts::start(PhaseProgress progress) {
 }
 
 ExpertsHooks ClusterExperts::hooks() {
-  const auto connect =
-      [this](std::shared_ptr<const model::Checkpoint>,
-             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
+  const auto connect = [this](std::shared_ptr<const model::Checkpoint>,
+                              compute::Backend&) -> Result<std::unique_ptr<engine::ExpertClient>> {
     PREGATE_TRY(joining_.get());
     return std::make_unique<coordinator::RemoteExperts>(
         *cluster_,

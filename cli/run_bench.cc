@@ -1,5 +1,6 @@
 #include "cli/run_bench.h"
 
+#include <algorithm>
 #include <map>
 
 #include "base/log.h"

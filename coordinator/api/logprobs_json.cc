@@ -57,7 +57,7 @@ void CompletionLogprobs::append(std::span<const GeneratedToken> tokens, bool unk
       continue;
     }
     json::object alternatives;
-    for (const TokenLogprob& other : token.top) {
+    for (const engine::TokenLogprob& other : token.top) {
       alternatives.emplace(names_.name(other.token), finite_logprob(other.logprob));
     }
     alternatives.emplace(text, finite_logprob(token.logprob));

@@ -14,8 +14,8 @@ uint64_t mix(uint64_t value) {
   return value ^ (value >> 29);
 }
 
-std::vector<TokenLogprob> alternatives(TokenId best, size_t count) {
-  std::vector<TokenLogprob> top;
+std::vector<engine::TokenLogprob> alternatives(TokenId best, size_t count) {
+  std::vector<engine::TokenLogprob> top;
   for (size_t i = 0; i < count; ++i) {
     const auto id = static_cast<TokenId>((static_cast<size_t>(best) + i) % 256);
     top.push_back({id, -0.5f - static_cast<float>(i)});

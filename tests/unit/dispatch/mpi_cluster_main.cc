@@ -108,7 +108,6 @@ Status run_coordinator(transport::Transport& mpi, const std::string& mode) {
       placement, [](const auto&) {}, give_up));
   Status status;
   {
-    FakeBackend backend;
     RemoteExperts experts(cluster, {.reproducible = true}, probe);
     status = mode == "kill"   ? expect_loss(cluster, experts)
              : mode == "time" ? time_round_trips(experts)
