@@ -10,6 +10,7 @@ Signals::Signals() {
   sigemptyset(&set_);
   sigaddset(&set_, SIGINT);
   sigaddset(&set_, SIGTERM);
+  sigaddset(&set_, SIGUSR1);
   pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   // A peer that closed its socket is told by the write's error.
   std::signal(SIGPIPE, SIG_IGN);

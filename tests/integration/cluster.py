@@ -21,8 +21,6 @@ MPI_ENVIRONMENT = {
     "OMPI_MCA_oob_tcp_if_include": "lo",
     "OMPI_MCA_btl_tcp_if_include": "lo",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    # mpirun would kill ranks one second after it passed SIGTERM on; draining takes longer.
-    "OMPI_MCA_odls_base_sigkill_timeout": "30",
 }
 
 
@@ -43,6 +41,7 @@ class Cluster:
     """`pregate serve` alone (ranks=1) or under mpirun; use as a context manager."""
 
     def __init__(self, model, ranks=1, options=(), mpi_options=()):
+        self.ranks = ranks
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         serve = [BINARY, "serve", "--model", model, "--host", "127.0.0.1"]
@@ -81,8 +80,11 @@ class Cluster:
         raise TimeoutError(f"not ready after {READY_SECONDS} s: {' '.join(self.command)}")
 
     def stop(self):
-        """Asks the service to end, as an operator would; returns the exit status."""
-        self.process.send_signal(signal.SIGTERM)
+        """Asks the service to end, as an operator would; returns the exit status.
+
+        mpirun passes SIGUSR1 on; to SIGTERM it answers by killing the ranks.
+        """
+        self.process.send_signal(signal.SIGUSR1 if self.ranks > 1 else signal.SIGTERM)
         return self.process.wait(timeout=STOP_SECONDS)
 
     def kill(self):
