@@ -127,7 +127,6 @@ template <class Isa, class Elements, size_t kQueries, size_t kVectors>
 void add_values(const AttentionSpan& span, const float* changes, float (*weights)[kSpanTokens],
                 size_t first_col) {
   using F32 = typename Vectors<Isa::kLanes>::F32;
-  const size_t width = padded_head_dim(span.head_dim);
   const SeenTokens seen = seen_tokens(span);
   F32 sums[kQueries][kVectors];
   for (size_t i = 0; i < kQueries; ++i) {
@@ -137,7 +136,7 @@ void add_values(const AttentionSpan& span, const float* changes, float (*weights
     }
   }
   for (size_t t = seen.first; t < seen.end; ++t) {
-    const size_t element = t % kBlockTokens * width + first_col;
+    const size_t element = t % kBlockTokens * span.value_width + first_col;
     const std::byte* values = span.values[t / kBlockTokens] + element * Elements::kBytes;
 #pragma GCC unroll 8
     for (size_t v = 0; v < kVectors; ++v) {
@@ -171,12 +170,11 @@ void attend_queries(const AttentionSpan& span) {
   for (size_t i = 0; i < kQueries; ++i) {
     changes[i] = soften<Isa>(span, span.queries[i], scores[i]);
   }
-  const size_t width = padded_head_dim(span.head_dim);
   size_t col = 0;
-  for (; col + kVectors * Isa::kLanes <= width; col += kVectors * Isa::kLanes) {
+  for (; col + kVectors * Isa::kLanes <= span.value_width; col += kVectors * Isa::kLanes) {
     add_values<Isa, Elements, kQueries, kVectors>(span, changes, scores, col);
   }
-  for (; col < width; col += Isa::kLanes) {
+  for (; col < span.value_width; col += Isa::kLanes) {
     add_values<Isa, Elements, kQueries, 1>(span, changes, scores, col);
   }
 }

@@ -12,6 +12,8 @@
 namespace pregate::compute::cpu {
 namespace {
 
+constexpr size_t padded_head_dim(size_t head_dim) { return divide_up(head_dim, 16) * 16; }
+
 static_assert(kSpanTokens == kSpanBlocks * kKvBlockTokens);
 
 /// [layer][block][KV head], each with keys and values as AttentionSpan wants them.
@@ -190,6 +192,7 @@ void AttentionCall::attend(const AttentionItem& item, size_t span_idx,
   span.queries = states.data();
   span.num_queries = states.size();
   span.head_dim = kv_.shape().head_dim;
+  span.value_width = width_;
   span.scale = options_.scale;
   span.first_position = first_position;
   span.first_block = (first - first_position) / kKvBlockTokens;

@@ -53,27 +53,27 @@ inline constexpr size_t kMaxQueries = 4;
 inline constexpr size_t kSpanBlocks = 4;
 inline constexpr size_t kSpanTokens = 16 * kSpanBlocks;
 
-constexpr size_t padded_head_dim(size_t head_dim) { return (head_dim + 15) / 16 * 16; }
-
 /// Running softmax of one query over the spans seen so far.
 struct QueryState {
   const float* q = nullptr;   ///< [head_dim]
-  float* sum = nullptr;       ///< [padded head_dim], weighted values; 64-byte aligned.
+  float* sum = nullptr;       ///< [value_width], weighted values.
   float largest = 0.0f;       ///< Largest score.
   float total = 0.0f;         ///< Sum of weights.
   size_t first = 0, end = 0;  ///< Positions it sees.
 };
 
 /// Keys of a block are [head_dim][16 tokens], so that the scores of a block are one vector; values
-/// are [16 tokens][padded head_dim], padded to 16.
+/// are [16 tokens][value_width].
 struct AttentionSpan {
   QueryState* queries = nullptr;
   size_t num_queries = 0;
   size_t head_dim = 0;
+  size_t value_width = 0;  ///< head_dim, padded to a multiple of 16.
   float scale = 1.0f;
   size_t first_position = 0;              ///< Of the span; a multiple of kSpanTokens.
   size_t first_block = 0, end_block = 0;  ///< Of the span: those that any query sees.
-  std::array<const std::byte*, kSpanBlocks> keys{}, values{};
+  const std::byte* keys[kSpanBlocks] = {};
+  const std::byte* values[kSpanBlocks] = {};
 };
 
 /// A loop of products and nothing else (limits.h).

@@ -15,15 +15,38 @@ size_t rows_per_block(size_t row_bytes) {
   return std::clamp<size_t>(kRowBlockBytes / row_bytes, 16, 256);
 }
 
-/// The columns of y a panel gives.
-struct PanelColumns {
-  size_t first, count;
-};
+struct LinearCall {
+  const KernelSet& kernels;
+  const MultiplyKernel& kernel;
+  const CpuMatrix& weights;
+  std::span<const std::byte* const> x;  // prepared rows
+  std::span<const float> bias;
+  Matrix<float> y;
 
-PanelColumns columns_of(const KernelSet& kernels, size_t panel, size_t cols) {
-  const size_t first = panel * kernels.panel_outputs;
-  return {first, std::min(kernels.panel_outputs, cols - first)};
-}
+  /// Rows [first_row, first_row + num_rows) of the columns of one panel.
+  void multiply(size_t panel, size_t first_row, size_t num_rows) const {
+    alignas(64) float tile[kMaxTileRows * kMaxPanelOutputs];
+    for_pieces(num_rows, kernel.max_rows, [&](size_t first, size_t count) {
+      kernel.multiply(
+          {x.data() + first_row + first, count, weights.cols, weights.panels.panel(panel), tile});
+      for (size_t r = 0; r < count; ++r) {
+        write_row(panel, tile + r * kernels.panel_outputs, y.row(first_row + first + r));
+      }
+    });
+  }
+
+  /// The last panel may be wider than what is left of y.
+  void write_row(size_t panel, const float* from, std::span<float> row) const {
+    const size_t first = panel * kernels.panel_outputs;
+    const size_t count = std::min(kernels.panel_outputs, row.size() - first);
+    float* to = row.data() + first;
+    if (bias.empty()) {
+      std::copy_n(from, count, to);
+    } else {
+      for (size_t c = 0; c < count; ++c) to[c] = from[c] + bias[first + c];
+    }
+  }
+};
 
 }  // namespace
 
@@ -33,32 +56,17 @@ void CpuBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
   PREGATE_CHECK(matrix != nullptr && matrix->kernels == &kernels_ && x.format == matrix->format());
   PREGATE_CHECK(x.cols == matrix->cols && y.cols == matrix->rows && y.rows == x.rows);
   PREGATE_CHECK(bias.empty() || bias.size() == y.cols);
-  if (x.rows == 0) return;
-  const MultiplyKernel& multiply = kernel(x.format);
-  const auto rows = prepare(x);
+  const LinearCall call{kernels_, kernel(x.format), *matrix, prepare(x), bias, y};
   const size_t block_rows = rows_per_block(encoded_row_bytes(x.format, x.cols));
   const size_t all_panels = num_panels(kernels_, y.cols);
   const size_t item_panels = panels_per_item(all_panels, threads_.num_threads());
   const size_t items_per_block = divide_up(all_panels, item_panels);
   threads_.parallel_for(divide_up(x.rows, block_rows) * items_per_block, [&](size_t item, size_t) {
     const size_t first_row = item / items_per_block * block_rows;
-    const size_t num_rows = std::min(block_rows, x.rows - first_row);
     const size_t first_panel = item % items_per_block * item_panels;
     const size_t end_panel = std::min(first_panel + item_panels, all_panels);
-    alignas(64) float tile[kMaxTileRows * kMaxPanelOutputs];
     for (size_t panel = first_panel; panel < end_panel; ++panel) {
-      const PanelColumns cols = columns_of(kernels_, panel, y.cols);
-      for_pieces(num_rows, multiply.max_rows, [&](size_t first, size_t count) {
-        multiply.multiply(
-            {rows.data() + first_row + first, count, x.cols, matrix->panels.panel(panel), tile});
-        for (size_t r = 0; r < count; ++r) {
-          const float* from = tile + r * kernels_.panel_outputs;
-          float* to = y.row(first_row + first + r).data() + cols.first;
-          for (size_t c = 0; c < cols.count; ++c) {
-            to[c] = bias.empty() ? from[c] : from[c] + bias[cols.first + c];
-          }
-        }
-      });
+      call.multiply(panel, first_row, std::min(block_rows, x.rows - first_row));
     }
   });
 }
