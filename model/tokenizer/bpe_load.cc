@@ -3,6 +3,7 @@
 #include <boost/json/string.hpp>
 
 #include "model/tokenizer/bpe.h"
+#include "model/tokenizer/utf8.h"
 
 namespace pregate::model {
 
@@ -27,7 +28,11 @@ Status Bpe::read_vocab(const JsonField& field) {
     vocab_.emplace(token, static_cast<TokenId>(id));
     if (id >= tokens_.size()) tokens_.resize(id + 1, nullptr);
   }
-  for (const auto& [token, id] : vocab_) tokens_[static_cast<size_t>(id)] = &token;
+  for (const auto& [token, id] : vocab_) {
+    const std::string*& slot = tokens_[static_cast<size_t>(id)];
+    if (slot != nullptr) has_joinable_ = false;  // a merge of one would apply to the other, too
+    slot = &token;
+  }
   return {};
 }
 
@@ -52,7 +57,19 @@ Status Bpe::read_options(const JsonField& field) {
   PREGATE_ASSIGN(ignores_merges_, field.bool_or("ignore_merges", false));
   PREGATE_ASSIGN(const bool falls_back_to_bytes, field.bool_or("byte_fallback", false));
   if (falls_back_to_bytes) find_byte_tokens();
+  find_frequent_symbols();
   return {};
+}
+
+void Bpe::find_frequent_symbols() {
+  constexpr char32_t kEnd = 0x800;
+  if (!continuing_subword_prefix_.empty() || !end_of_word_suffix_.empty()) return;
+  frequent_symbols_.resize(kEnd, kNoSymbol);
+  for (char32_t c = 0; c < kEnd; ++c) {
+    std::string symbol;
+    append_utf8(c, symbol);
+    frequent_symbols_[c] = token_to_id(symbol).value_or(kNoSymbol);
+  }
 }
 
 void Bpe::find_byte_tokens() {
@@ -101,7 +118,24 @@ Status Bpe::add_merge(const JsonField& field, uint32_t rank, std::string_view le
   const std::optional<TokenId> merged_id = token_to_id(merged);
   if (!merged_id) return field.fail_here("token '{}' is not in the vocabulary", merged);
   merges_.insert(*left_id, *right_id, {rank, *merged_id});
+  add_joinable(left, right);
   return {};
+}
+
+void Bpe::add_joinable(std::string_view left, std::string_view right) {
+  if (!is_plain(left) || !is_plain(right)) {
+    has_joinable_ = false;
+    return;
+  }
+  joinable_.insert(static_cast<int32_t>(code_point_before(left, left.size()).value),
+                   static_cast<int32_t>(code_point_at(right, 0).value), {});
+}
+
+/// Whether the token stands for the characters it is written with.
+bool Bpe::is_plain(std::string_view token) const {
+  const bool is_changed = !continuing_subword_prefix_.empty() || !end_of_word_suffix_.empty();
+  const bool is_byte = token.size() == 6 && token.starts_with("<0x");
+  return !is_changed && !is_byte && !token.empty() && token_to_id(token) != unknown_;
 }
 
 }  // namespace pregate::model

@@ -43,11 +43,8 @@ class Regex {
   CodePtr code_;
 };
 
-/// Characters of the reference's \w.
-inline constexpr std::string_view kWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}²³¹¼½¾)";
-
 /// Rewrites Oniguruma's Ruby syntax into PCRE2's (regex_syntax.cc); an error says which construct
-/// has no equal.
+/// has no equal. Scripts and "alphabetic" follow PCRE2's own version of Unicode.
 Result<std::string> to_pcre2_syntax(std::string_view pattern);
 
 /// `text`, or `buffer` filled with a text of the same length in which characters that PCRE2's

@@ -14,6 +14,11 @@ namespace pregate::model {
 namespace {
 
 constexpr std::string_view kHexClass = "0-9A-Fa-f";
+constexpr std::string_view kWordClass = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+/// Outside of [...], Oniguruma's \w has these too.
+constexpr std::string_view kMoreWordCharacters = "²³¹¼½¾";
+/// [:punct:], which is more than \p{Punct}.
+constexpr std::string_view kPosixPunctuation = R"(\p{P}\p{S})";
 
 using NamedClass = std::pair<std::string_view, std::string_view>;
 
@@ -25,7 +30,7 @@ constexpr std::array kNamedClasses = std::to_array<NamedClass>({
     {"cntrl", R"(\p{Cc})"},
     {"digit", R"(\p{Nd})"},
     {"lower", R"(\p{Lowercase})"},
-    {"punct", R"(\p{P}\p{S})"},
+    {"punct", R"(\p{P})"},
     {"space", R"(\s)"},
     {"upper", R"(\p{Uppercase})"},
     {"word", kWordClass},
@@ -236,7 +241,7 @@ class Translator {
   }
 
   void emit_word_boundary(bool is_negated) {
-    const std::string word = fmt::format("[{}]", kWordClass);
+    const std::string word = fmt::format("[{}{}]", kWordClass, kMoreWordCharacters);
     const std::string_view start = is_negated ? "!" : "=";
     const std::string_view end = is_negated ? "=" : "!";
     emit_atom(fmt::format("(?:(?<{1}{0})(?!{0})|(?<{2}{0})(?={0}))", word, start, end));
@@ -249,8 +254,10 @@ class Translator {
       return {};
     }
     const size_t begin = pos_;
-    PREGATE_ASSIGN(const std::optional<CharacterSet> set, read_set_escape());
+    const bool is_word = next_is("\\w") || next_is("\\W");
+    PREGATE_ASSIGN(std::optional<CharacterSet> set, read_set_escape());
     if (set) {
+      if (is_word) set->items += kMoreWordCharacters;
       emit_atom(set->as_class());
       return {};
     }
@@ -364,8 +371,13 @@ Status Translator::read_posix_class(std::string& items, std::vector<std::string>
   if (set.is_negated) name.remove_prefix(1);
   const auto* named = std::find_if(kNamedClasses.begin(), kNamedClasses.end(),
                                    [&](const NamedClass& entry) { return entry.first == name; });
-  set.items =
-      named != kNamedClasses.end() ? std::string(named->second) : fmt::format("[:{}:]", name);
+  if (name == "punct") {
+    set.items = kPosixPunctuation;
+  } else if (named != kNamedClasses.end()) {
+    set.items = named->second;
+  } else {
+    set.items = fmt::format("[:{}:]", name);
+  }
   pos_ = end + 2;
   add_set(set, items, alternatives);
   return {};

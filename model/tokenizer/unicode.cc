@@ -91,14 +91,8 @@ void append_normalized(std::string_view text, utf8proc_option_t options, std::st
   out.append(reinterpret_cast<const char*>(raw), static_cast<size_t>(length));
 }
 
-}  // namespace
-
-std::string normalize(std::string_view text, NormalForm form) {
-  const auto is_ascii = [](char c) { return static_cast<uint8_t>(c) < 0x80; };
-  if (std::all_of(text.begin(), text.end(), is_ascii)) return std::string(text);
-  const utf8proc_option_t options = options_of(form);
-  std::string out;
-  out.reserve(text.size());
+/// Cuts at the characters that the reference's normalisation does not know.
+void append_normalized_run(std::string_view text, utf8proc_option_t options, std::string& out) {
   size_t segment_begin = 0;
   for (size_t pos = 0; pos < text.size();) {
     const CodePoint c = code_point_at(text, pos);
@@ -110,6 +104,26 @@ std::string normalize(std::string_view text, NormalForm form) {
     pos += c.length_bytes;
   }
   append_normalized(text.substr(segment_begin), options, out);
+}
+
+}  // namespace
+
+std::string normalize(std::string_view text, NormalForm form) {
+  const utf8proc_option_t options = options_of(form);
+  const auto is_ascii = [&](size_t pos) { return static_cast<uint8_t>(text[pos]) < 0x80; };
+  std::string out;
+  out.reserve(text.size());
+  for (size_t begin = 0; begin < text.size();) {
+    // ASCII never changes and never combines with what is before it: only runs of other characters
+    // are normalised, together with the one ASCII character they may combine with.
+    size_t end = begin;
+    while (end < text.size() && is_ascii(end)) ++end;
+    const size_t run_begin = end == begin || end == text.size() ? end : end - 1;
+    out += text.substr(begin, run_begin - begin);
+    while (end < text.size() && !is_ascii(end)) ++end;
+    append_normalized_run(text.substr(run_begin, end - run_begin), options, out);
+    begin = end;
+  }
   return out;
 }
 

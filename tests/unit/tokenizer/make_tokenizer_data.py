@@ -270,6 +270,40 @@ def expected(tokenizer, texts):
     return {"num_strings": NUM_STRINGS, "block": BLOCK, "full": full, "hashes": hashes}
 
 
+# Expressions of public tokenizers, and constructs on which Oniguruma and PCRE2 differ.
+EXPRESSIONS = [
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    GPT4_SPLIT % "1", GPT4_SPLIT % "1,3",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s*[\r\n]|\s+(?!\S)|\s+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "[一-龥぀-ゟ゠-ヿ]+", r"\p{N}{1,3}", r"\p{N}", r"\s{2,}", r"\s", r"\S+", r"\w+", r"\W+", r"[\W\d]+", r"[^\W_]+",
+    r"\d+", r"\D", r"\h+", r"\H+", r"[\h]+", r"\b", r"\B", r"\v", r"^", r"$", r"^.", r".$", r"(?m:.+)", r".+", r"(?mi)T.",
+    r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+", r"[\p{Han}]+", r"\p{Hiragana}+", r"\p{Greek}+|\p{Hebrew}+",
+    r"\p{Arabic}+", r"\p{^L}+", r"\P{L}+", r"[\P{L}]+", r"[^\p{^L}]+", r"[[a-z][0-9]]+", r"[a-z&&[^aeiou]]+", r"[^a-z&&[^aeiou]]",
+    r"[[:punct:]]+", r"[[:digit:]]+", r"[[:^space:]]+", r"[[:word:]]+", r"\p{Letter}+", r"\p{Uppercase_Letter}", r"\p{Punct}", r"[]a]+",
+    r"a{2}", r"a{,3}", r"a{2,3}+", r"(?:ab){2}?", r"a{2}?", r"a{", r"a{x}", r"x*", r"(?<=a).", r"(?<!\s)\s", r"(?=b)", r"(?>a+)b?",
+    r"(a)(?i)b|c", r"(?i)straße|k|s", r"\u00e9|\x41", r"[\u4e00-\u9fff]+", r"(?<word>[ab])\k<word>", r"(a|b)\1", r"\R", r"\A.|.\z|.\Z",
+    r"(?#comment)e", "", r"[\-\]\^]", r"[\n\t\x20]+", r"\p{Word}+", r"\p{M}+", r"\p{S}+", r"\p{P}+", r"\p{C}+", r"\p{Z}+",
+]
+
+
+def cut_hashes(texts):
+    """For each expression a hash of the pieces that it cuts the texts into."""
+    rows = []
+    for expression in EXPRESSIONS:
+        split = pre_tokenizers.Split(Regex(expression), "isolated")
+        state = 0xCBF29CE484222325
+        for text in texts:
+            for piece, _ in split.pre_tokenize_str(text):
+                state = fnv(state, piece.encode() + b"|")
+        rows.append({"expression": expression, "hash": "%016x" % state})
+    return {"num_strings": len(texts), "rows": rows}
+
+
 def main():
     texts = list(strings())
     names = sys.argv[1:] or list(TOKENIZERS)
@@ -285,6 +319,8 @@ def main():
         (folder / "expected.json").write_text(
             json.dumps(expected(reloaded, texts), separators=(",", ":")).replace('{"text"', '\n{"text"') + "\n")
         print(name, reloaded.get_vocab_size(), "tokens")
+    (DATA / "expressions.json").write_text(
+        json.dumps(cut_hashes(texts[:500]), ensure_ascii=False).replace('{"expression"', '\n{"expression"') + "\n")
     (DATA / "versions.json").write_text(json.dumps(
         {"tokenizers": tokenizers.__version__, "python": sys.version.split()[0]}) + "\n")
 

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "model/tokenizer/regex.h"
+#include "model/tokenizer/split.h"
 #include "model/tokenizer/tokenizer.h"
 #include "tests/unit/tokenizer/string_generator.h"
 
@@ -12,28 +14,27 @@ namespace {
 
 const std::filesystem::path kFolder = PREGATE_SOURCE_DIR "/tests/unit/tokenizer";
 
-class Fnv1a {
- public:
-  void add(std::string_view bytes) {
-    for (const char byte : bytes) add_byte(static_cast<uint8_t>(byte));
-  }
-  void add(TokenId id) {
-    for (int shift = 0; shift < 32; shift += 8) add_byte(static_cast<uint8_t>(id >> shift));
-  }
-  uint64_t value() const { return state_; }
-
- private:
-  void add_byte(uint8_t byte) { state_ = (state_ ^ byte) * 0x100000001B3; }
-
-  uint64_t state_ = 0xCBF29CE484222325;
-};
-
 std::string decode_by_stream(const Tokenizer& tokenizer, const std::vector<TokenId>& ids,
                              bool skip_special_tokens) {
   StreamDecoder decoder(tokenizer, {}, skip_special_tokens);
   std::string text;
   for (const TokenId id : ids) text += decoder.push(id);
   return text + decoder.finish();
+}
+
+/// Matches and what lies between, without what is empty.
+std::vector<std::string> cut(const Regex& regex, const std::string& text) {
+  std::vector<ByteRange> matches;
+  std::vector<Span> spans;
+  regex.find_all(text, matches);
+  spans_from_matches(matches, text.size(), false, spans);
+  std::vector<std::string> pieces;
+  for (const Span& span : spans) {
+    const ByteRange range = span.range;
+    if (range.begin < range.end)
+      pieces.push_back(text.substr(range.begin, range.end - range.begin));
+  }
+  return pieces;
 }
 
 class ReferenceTest : public testing::TestWithParam<std::string> {
@@ -73,7 +74,7 @@ TEST_P(ReferenceTest, StringsGivenByTheirHash) {
       hash.add(
           fmt::format("|{}|{}\n", tokenizer_->decode(ids, false), tokenizer_->decode(ids, true)));
     }
-    EXPECT_EQ(fmt::format("{:016x}", hash.value()), hashes[i].as_string())
+    EXPECT_EQ(hash.hex(), hashes[i].as_string())
         << "one of the strings of seeds " << i * block << " to " << (i + 1) * block - 1
         << ", the first of which is: " << generate_string(tables, i * block);
   }
@@ -94,6 +95,25 @@ TEST_P(ReferenceTest, StreamOfRandomIdsGivesTheSameText) {
   std::vector<TokenId> ids;
   for (TokenId i = 0; i < 5000; ++i) ids.push_back(i * 7919 % (num_ids + 3));
   EXPECT_EQ(decode_by_stream(*tokenizer_, ids, false), tokenizer_->decode(ids, false));
+}
+
+TEST(RegexReferenceTest, CutsAsTheReferenceDoes) {
+  const StringTables tables = StringTables::read(kFolder / "string_tables.json");
+  const boost::json::value expected = read_test_json(kFolder / "data" / "expressions.json");
+  const auto num_strings = boost::json::value_to<uint64_t>(expected.at("num_strings"));
+  for (const boost::json::value& row : expected.at("rows").as_array()) {
+    const auto expression = boost::json::value_to<std::string>(row.at("expression"));
+    const Result<Regex> regex = Regex::compile(expression);
+    ASSERT_TRUE(regex) << regex.error().message;
+    Fnv1a hash;
+    for (uint64_t seed = 0; seed < num_strings; ++seed) {
+      for (const std::string& piece : cut(*regex, generate_string(tables, seed))) {
+        hash.add(piece);
+        hash.add("|");
+      }
+    }
+    EXPECT_EQ(hash.hex(), row.at("hash").as_string()) << expression;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Tokenizers, ReferenceTest,
