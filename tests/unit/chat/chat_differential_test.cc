@@ -103,8 +103,9 @@ TEST(ChatDifferential, BadTemplatesNameTheLine) {
     const auto got = ChatTemplate::parse(source, {});
     ASSERT_FALSE(got.has_value());
     EXPECT_EQ(got.error().code, ErrorCode::kInvalidArgument);
-    const auto line = std::to_string(wanted.at("line").to_number<int>());
-    EXPECT_THAT(got.error().message, HasSubstr("line " + line + ": "));
+    const auto* line = wanted.if_contains("line");
+    const std::string number = line ? std::to_string(line->to_number<int>()) + ": " : "";
+    EXPECT_THAT(got.error().message, HasSubstr("line " + number));
   }
 }
 
