@@ -93,8 +93,6 @@ Result<boost::json::object> read_config(const std::filesystem::path& path) {
   return std::move(json.get_object());
 }
 
-const std::string* const kNone = nullptr;
-
 Result<Sources> sources_of_list(const boost::json::array& list) {
   std::optional<std::string> main;
   Sources sources;

@@ -61,22 +61,24 @@ Value Evaluator::call_loop(const For& loop, const ScopePtr& scope, const Value& 
 Evaluator::Flow Evaluator::run_loop(const For& loop, const Value& iterable, int64_t level) {
   const Value items = Value::list(choose_items(loop, iterable));
   charge(items, true);
-  if (items.as_sequence()->items().empty()) {
-    const ScopeGuard scope(*this, scope_);
-    return execute(loop.otherwise);
-  }
   const auto variable =
       std::make_shared<Loop>(*this, loop, items, level, loop.is_recursive ? scope_ : nullptr);
   const auto& walked = items.as_sequence()->items();
+  bool any_finished = false;
   for (size_t i = 0; i < walked.size(); ++i) {
     const ScopeGuard scope(*this, scope_);
     charge_step();
     variable->move_to(i);
     scope_->set("loop", ObjectPtr(variable));
     assign(loop.target, walked[i]);
-    if (execute(loop.body) == Flow::kBreak) break;
+    const Flow flow = execute(loop.body);
+    if (flow == Flow::kBreak) break;
+    any_finished |= flow == Flow::kNext;
   }
-  return Flow::kNext;
+  if (any_finished) return Flow::kNext;
+  // As in jinja2, `else` also runs when every pass was cut short by break or continue.
+  const ScopeGuard scope(*this, scope_);
+  return execute(loop.otherwise);
 }
 
 std::vector<Value> Evaluator::choose_items(const For& loop, const Value& iterable) {

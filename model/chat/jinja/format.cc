@@ -19,7 +19,7 @@ constexpr int64_t kMaxPrecision = 400;  // more digits than any double has befor
 
 /// How one value is to be laid out, in either notation.
 struct Layout {
-  std::string fill = " ";
+  char32_t fill = U' ';
   char align = '\0';  // '<', '>', '^', '=' (after the sign), or by type
   char sign = '-';    // '+': always, ' ': a space for positive numbers
   bool alternate = false;
@@ -46,8 +46,10 @@ std::string pad(const std::string& text, const Layout& layout, char default_alig
       align == '=' && !text.empty() && std::string_view("+- ").find(text[0]) != std::string::npos
           ? 1
           : 0;
-  return text.substr(0, sign_size) + repeat(layout.fill, before) + text.substr(sign_size) +
-         repeat(layout.fill, missing - before);
+  std::string fill;
+  append_utf8(fill, layout.fill);
+  return text.substr(0, sign_size) + repeat(fill, before) + text.substr(sign_size) +
+         repeat(fill, missing - before);
 }
 
 std::string with_sign(bool is_negative, const std::string& digits, const Layout& layout) {
@@ -196,7 +198,7 @@ class PercentFormatter {
       const char flag = peek();
       if (flag == '-') {
         layout.align = '<';
-        layout.fill = " ";
+        layout.fill = U' ';
       } else if (flag == '+' || (flag == ' ' && layout.sign != '+')) {
         layout.sign = flag;
       } else if (flag == '0') {
@@ -211,7 +213,7 @@ class PercentFormatter {
 
   static Layout zero_padded(Layout layout) {
     layout.align = '=';
-    layout.fill = "0";
+    layout.fill = U'0';
     return layout;
   }
 
@@ -256,7 +258,7 @@ class PercentFormatter {
 
   static Layout text_layout(Layout layout) {
     layout.align = '>';
-    layout.fill = " ";
+    layout.fill = U' ';
     return layout;
   }
 
@@ -285,7 +287,7 @@ Layout parse_layout(std::string_view text) {
   size_t position = 0;
   const size_t first_size = text.empty() ? 0 : character_at(text, 0).size_bytes;
   if (is_align(first_size)) {
-    layout.fill = text.substr(0, first_size);
+    layout.fill = character_at(text, 0).code;
     position = first_size;
   }
   if (is_align(position)) layout.align = text[position++];
@@ -298,7 +300,7 @@ Layout parse_layout(std::string_view text) {
   layout.alternate = skip("#") != '\0';
   if (skip("0") != '\0' && layout.align == '\0') {
     layout.align = '=';
-    layout.fill = "0";
+    layout.fill = U'0';
   }
   layout.width = read_digits(text, position);
   layout.grouping = skip(",_");

@@ -36,6 +36,7 @@ class Lexer {
 
   std::vector<Token> run() {
     while (position_ < source_.size()) read_data();
+    if (!tokens_.empty()) line_ = tokens_.back().line;  // not that of trailing empty lines
     add(TokenKind::kEnd, "");
     return std::move(tokens_);
   }

@@ -38,14 +38,31 @@ std::string_view sign_of(BinaryKind kind) {
         type_name(right));
 }
 
-int64_t checked(bool overflows, int64_t number) {
+void check_fits(bool overflows) {
   if (overflows) raise("integer is too large");
-  return number;
+}
+
+int64_t sum(int64_t left, int64_t right) {
+  int64_t result = 0;
+  check_fits(__builtin_add_overflow(left, right, &result));
+  return result;
+}
+
+int64_t difference(int64_t left, int64_t right) {
+  int64_t result = 0;
+  check_fits(__builtin_sub_overflow(left, right, &result));
+  return result;
+}
+
+int64_t product(int64_t left, int64_t right) {
+  int64_t result = 0;
+  check_fits(__builtin_mul_overflow(left, right, &result));
+  return result;
 }
 
 int64_t floor_divide(int64_t left, int64_t right) {
   if (right == 0) raise("integer division or modulo by zero");
-  if (right == -1) return checked(left == INT64_MIN, -std::max(left, -INT64_MAX));
+  if (right == -1) return difference(0, left);
   const int64_t quotient = left / right;
   return quotient - ((left % right != 0 && (left < 0) != (right < 0)) ? 1 : 0);
 }
@@ -70,23 +87,21 @@ Value power(int64_t base, int64_t exponent) {
   }
   int64_t result = 1;
   while (exponent > 0) {
-    if ((exponent & 1) != 0)
-      result = checked(__builtin_mul_overflow(result, base, &result), result);
+    if ((exponent & 1) != 0) result = product(result, base);
     exponent >>= 1;
-    if (exponent > 0) base = checked(__builtin_mul_overflow(base, base, &base), base);
+    if (exponent > 0) base = product(base, base);
   }
   return result;
 }
 
 Value apply_whole(BinaryKind kind, int64_t left, int64_t right) {
-  int64_t result = 0;
   switch (kind) {
     case BinaryKind::kAdd:
-      return checked(__builtin_add_overflow(left, right, &result), result);
+      return sum(left, right);
     case BinaryKind::kSubtract:
-      return checked(__builtin_sub_overflow(left, right, &result), result);
+      return difference(left, right);
     case BinaryKind::kMultiply:
-      return checked(__builtin_mul_overflow(left, right, &result), result);
+      return product(left, right);
     case BinaryKind::kDivide:
       if (right == 0) raise("division by zero");
       return static_cast<double>(left) / static_cast<double>(right);

@@ -34,7 +34,8 @@ bool is_string(const Value& value) { return value.as_text() != nullptr; }
 bool is_mapping(const Value& value) { return value.as_dict() != nullptr; }
 bool is_sequence(const Value& value) {
   const auto* sequence = value.as_sequence();
-  return is_string(value) || is_mapping(value) || (sequence != nullptr && sequence->is_indexable());
+  return is_string(value) || is_mapping(value) || is_undefined(value) ||
+         (sequence != nullptr && sequence->is_indexable());
 }
 bool is_escaped(const Value&) { return false; }
 bool is_lower_case(const Value& value) { return is_lower(str(value)); }

@@ -27,7 +27,9 @@ bool is_line_end(char32_t code) {
          code == 0x2028 || code == 0x2029;
 }
 
-constexpr char32_t kSharpS = 0xdf;  // the one common letter whose upper case is two letters
+// The two common letters whose other case is two characters.
+constexpr char32_t kSharpS = 0xdf;
+constexpr char32_t kDottedI = 0x130;
 
 void append_upper(std::string& out, char32_t code, bool titled) {
   if (code == kSharpS) {
@@ -40,6 +42,10 @@ void append_upper(std::string& out, char32_t code, bool titled) {
 }
 
 void append_lower(std::string& out, char32_t code) {
+  if (code == kDottedI) {
+    out += "i\u0307";
+    return;
+  }
   append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code))));
 }
 
@@ -311,7 +317,7 @@ std::vector<std::string> split_space(std::string_view text, int64_t count) {
   const auto is_black = [](char32_t code) { return !is_space(code); };
   for (text = strip(text, true, false); !text.empty(); text = strip(text, true, false)) {
     const size_t size = count == 0 ? text.size() : matching_bytes(text, false, is_black);
-    parts.emplace_back(count == 0 ? strip(text, false, true) : text.substr(0, size));
+    parts.emplace_back(text.substr(0, size));
     text.remove_prefix(size);
     if (count > 0) --count;
   }
@@ -323,8 +329,7 @@ std::vector<std::string> split_space_from_right(std::string_view text, int64_t c
   const auto is_black = [](char32_t code) { return !is_space(code); };
   for (text = strip(text, false, true); !text.empty(); text = strip(text, false, true)) {
     const size_t size = count == 0 ? text.size() : matching_bytes(text, true, is_black);
-    const std::string_view part = text.substr(text.size() - size);
-    parts.emplace_back(count == 0 ? strip(part, true, false) : part);
+    parts.emplace_back(text.substr(text.size() - size));
     text.remove_suffix(size);
     if (count > 0) --count;
   }

@@ -43,9 +43,14 @@ void expect_outcome(const object& wanted, const Result<std::string>& got) {
   const std::string words = text_of(wanted, "error");
   ASSERT_FALSE(got.has_value()) << "expected the error: " << words << "\ngot:\n" << *got;
   const std::string kind = text_of(wanted, "kind");
-  if (kind == "raised") EXPECT_EQ(got.error().message, words);
-  if (kind == "undefined" || kind == "security") EXPECT_THAT(got.error().message, HasSubstr(words));
-  if (kind != "raised") EXPECT_THAT(got.error().message, HasSubstr("line "));
+  if (kind == "raised") {
+    EXPECT_EQ(got.error().message, words);
+    return;
+  }
+  EXPECT_THAT(got.error().message, HasSubstr("line "));
+  if (kind == "undefined" || kind == "security") {
+    EXPECT_THAT(got.error().message, HasSubstr(words));
+  }
 }
 
 Result<std::string> render(const std::string& source, const object& conversation) {
@@ -98,8 +103,9 @@ TEST(ChatDifferential, BadTemplatesNameTheLine) {
     const auto got = ChatTemplate::parse(source, {});
     ASSERT_FALSE(got.has_value());
     EXPECT_EQ(got.error().code, ErrorCode::kInvalidArgument);
-    const auto line = std::to_string(wanted.at("line").to_number<int>());
-    EXPECT_THAT(got.error().message, HasSubstr("line " + line + ": "));
+    const auto* line = wanted.if_contains("line");
+    const std::string number = line ? std::to_string(line->to_number<int>()) + ": " : "";
+    EXPECT_THAT(got.error().message, HasSubstr("line " + number));
   }
 }
 

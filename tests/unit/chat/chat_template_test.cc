@@ -84,7 +84,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "{% for i in range(9999) %}{{ 'x' * 9999 }}{% endfor %}",
                     "{{ '%99999999999d' % 1 }}", "{{ '{:>99999999999}'.format(1) }}",
                     "{{ ('a' * 9999) | replace('a', 'b' * 9999) }}",
-                    "{{ ',' | center(99999999999) }}", "{{ ('x\n' * 9999) | indent(9999) }}",
+                    "{{ ',' | center(99999999999) }}", "{{ ('x\\n' * 9999) | indent(9999) }}",
                     "{{ [[]] | batch(99999999999, 0) | list }}",
                     "{{ ('a' * 9999).join('b' * 9999) }}"));
 
@@ -118,7 +118,7 @@ TEST(ChatTemplate, ValuesThatHoldThemselvesAreReleased) {
       render("{% set ns = namespace() %}{% set ns.self = ns %}"
              "{% macro m() %}{% endmacro %}{% set ns.m = m %}"
              "{% for x in [1, 2] %}{% if loop.changed([loop]) %}{{ x }}{% endif %}{% endfor %}"),
-      "12");  // a list with another loop object each time
+      "1");
 }
 
 TEST(ChatTemplate, RefusesBytesThatAreNotUtf8) {
@@ -143,7 +143,10 @@ class ChatTemplateLoad : public testing::Test {
     PREGATE_ASSIGN(const auto chat_template, ChatTemplate::load(directory_));
     return chat_template->render(messages(), options);
   }
-  Error load_error() { return load_and_render().error_or(Error{ErrorCode::kUnknown, "no error"}); }
+  Error load_error() {
+    const auto result = load_and_render();
+    return result ? Error{ErrorCode::kUnknown, "no error"} : result.error();
+  }
 
   std::filesystem::path directory_;
 };
@@ -162,8 +165,9 @@ TEST_F(ChatTemplateLoad, ReadsTheTemplateOfTheTokenizerConfig) {
 }
 
 TEST_F(ChatTemplateLoad, ChoosesAmongNamedTemplates) {
-  write("tokenizer_config.json", R"({"chat_template": [{"name": "tool_use", "template": "tools"},
-                                                       {"name": "default", "template": "plain"}]})");
+  write("tokenizer_config.json",
+        R"({"chat_template": [{"name": "tool_use", "template": "tools"},
+                              {"name": "default", "template": "plain"}]})");
   EXPECT_EQ(load_and_render(), "plain");
   ChatOptions options;
   options.tools = {{{"type", "function"}}};

@@ -24,7 +24,10 @@ WEATHER_TOOL = {
         "parameters": {
             "type": "object",
             "properties": {
-                "location": {"type": "string", "description": "City and country, e.g. Oslo, Norway"},
+                "location": {
+                    "type": "string",
+                    "description": "City and country, e.g. Oslo, Norway",
+                },
                 "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
                 "days": {"type": ["integer", "null"], "default": 1.0},
                 "where": {
@@ -69,7 +72,11 @@ SYSTEM = message("system", " You are a pirate.\nAnswer in verse. ")
 ASK = message("user", "Weather in Oslo and Lima?")
 CALLS = [
     call("get_current_weather", {"location": "Oslo", "where": {"lat": 59.9, "lon": 10.75}}),
-    call("get_current_weather", {"location": "Lima", "days": None, "tags": ["Perú", "😀"]}, "123456789"),
+    call(
+        "get_current_weather",
+        {"location": "Lima", "days": None, "tags": ["Perú", "😀"]},
+        "123456789",
+    ),
 ]
 
 CONVERSATIONS = {
@@ -78,7 +85,9 @@ CONVERSATIONS = {
     "with_system": dict(messages=[SYSTEM, HELLO]),
     "many_turns": dict(messages=[SYSTEM, HELLO, FINE, MORE, FINE, HELLO]),
     "ends_with_assistant": dict(messages=[HELLO, FINE], add_generation_prompt=False),
-    "empty_content": dict(messages=[message("user", ""), message("assistant", ""), message("user", " ")]),
+    "empty_content": dict(
+        messages=[message("user", ""), message("assistant", ""), message("user", " ")]
+    ),
     "none_content": dict(messages=[HELLO, message("assistant", None), HELLO]),
     "unicode": dict(
         messages=[
@@ -115,7 +124,7 @@ CONVERSATIONS = {
         messages=[
             ASK,
             message("assistant", "", tool_calls=CALLS[:1]),
-            message("tool", '{"temperature": 4.5}', name="get_current_weather", tool_call_id="abcdef123"),
+            message("tool", '{"temperature": 4.5}', tool_call_id="abcdef123"),
             message("assistant", "4.5 degrees."),
             HELLO,
         ],
@@ -252,7 +261,8 @@ def outcome(render):
     except jinja2.TemplateSyntaxError as error:
         return {"error": str(error), "kind": "syntax", "line": error.lineno}
     except jinja2.TemplateError as error:
-        return {"error": str(error), "kind": "raised" if type(error) is jinja2.TemplateError else "other"}
+        is_raised = type(error) is jinja2.TemplateError
+        return {"error": str(error), "kind": "raised" if is_raised else "other"}
     except Exception as error:  # whatever Python raises within an expression
         return {"error": f"{type(error).__name__}: {error}", "kind": "other"}
 
@@ -290,8 +300,10 @@ def syntax_errors():
     for source in SYNTAX_ERRORS:
         try:
             _compile_jinja_template(source)
-        except (jinja2.TemplateSyntaxError, SyntaxError) as error:
+        except jinja2.TemplateSyntaxError as error:
             yield {"source": source, "line": error.lineno, "error": str(error)}
+        except SyntaxError as error:  # from Python, with the line of the code that jinja2 makes
+            yield {"source": source, "error": error.msg}
         else:
             raise AssertionError(f"no error in {source!r}")
 
