@@ -275,8 +275,9 @@ void encode_table(const ExpertTable& table, std::byte* out) {
   out = write_array(table.gates, out);
   const size_t num_experts = table.experts.size();
   const size_t num_entries = table.rows.size();
-  std::memset(out, 0,
-              row_data_offset(num_experts, num_entries) - table_bytes(num_experts, num_entries));
+  const size_t padding =
+      row_data_offset(num_experts, num_entries) - table_bytes(num_experts, num_entries);
+  if (padding > 0) std::memset(out, 0, padding);
 }
 
 Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload) {

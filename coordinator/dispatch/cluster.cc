@@ -272,14 +272,17 @@ void Cluster::watch(const std::stop_token& stop) {
   std::unique_lock lock(mutex);
   uint64_t sequence = 0;
   TimePoint last_beat = clock_.now();
+  bool held_up = false;
   while (!stopped.wait_for(lock, stop, options_.heartbeat_interval,
                            [&] { return stop.stop_requested(); })) {
     const protocol::Bytes header = encode_header(protocol::Heartbeat{++sequence, 0});
     for (const WorkerId worker : options_.workers) (void)send(worker, header, {});
+    // If this process itself was held up, silence says nothing about the others: they get until
+    // the next beat.
     const TimePoint now = clock_.now();
-    // If this process itself was held up, silence says nothing about the others.
-    const bool held_up = now - std::exchange(last_beat, now) > options_.max_silence / 2;
-    if (!held_up || options_.heartbeat_interval > options_.max_silence / 2) check_silence();
+    const bool late = now - std::exchange(last_beat, now) > 2 * options_.heartbeat_interval;
+    held_up = late && !held_up;
+    if (!held_up) check_silence();
   }
 }
 

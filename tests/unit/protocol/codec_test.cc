@@ -49,6 +49,13 @@ TEST(Codec, RequestsComeBackWhole) {
   EXPECT_EQ(decoded->row_data.data(), payload.data() + kRowAlignment);
 }
 
+TEST(Codec, ARequestMayBeEmpty) {
+  const ExpertRequest empty;
+  EXPECT_EQ(row_data_offset(0, 0), 0u);
+  encode_table(empty.table, nullptr);
+  EXPECT_TRUE(decode_expert_request(encode_header(empty), {}));
+}
+
 TEST(Codec, BadTablesAreRefusedByName) {
   const auto error_of = [](void (*damage)(ExpertRequest&)) {
     ExpertRequest request = sample_request();
