@@ -80,11 +80,11 @@ ApiResult<json::object> parse_body(std::string_view body) {
 }
 
 ApiResult<CompletionRequest> parse_completion(const json::object& body,
-                                              const RequestBounds& bounds) {
+                                              const RequestRules& rules) {
   FieldReader in(body);
   CompletionRequest out;
-  read_generation_fields(in, out.fields, bounds);
-  read_prompts(in, bounds.vocab_size, out.prompts);
+  read_generation_fields(in, out.fields, rules);
+  read_prompts(in, rules.vocab_size, out.prompts);
   in.read("logprobs", out.fields.generation.sampling.logprobs, {0, kMaxLogprobs});
   std::string suffix;
   in.read("suffix", suffix);
@@ -99,12 +99,12 @@ ApiResult<CompletionRequest> parse_completion(const json::object& body,
   return result_of(in, out);
 }
 
-ApiResult<ChatRequest> parse_chat(const json::object& body, const RequestBounds& bounds) {
+ApiResult<ChatRequest> parse_chat(const json::object& body, const RequestRules& rules) {
   FieldReader in(body);
   ChatRequest out;
   // A chat template writes the special tokens itself.
   out.fields.add_special_tokens = false;
-  read_generation_fields(in, out.fields, bounds);
+  read_generation_fields(in, out.fields, rules);
   out.messages = read_messages(in);
   out.options = read_chat_options(in);
   read_chat_logprobs(in, out.fields.generation.sampling);
@@ -112,7 +112,7 @@ ApiResult<ChatRequest> parse_chat(const json::object& body, const RequestBounds&
   if (out.fields.max_tokens == 0u) in.fail("max_tokens", "expected an integer of at least 1");
   if (out.fields.echo) in.fail("echo", "only supported for completions");
   check_generation_fields(in, out.fields);
-  out.fields.generation.max_tokens = out.fields.max_tokens.value_or(bounds.max_model_len);
+  out.fields.generation.max_tokens = out.fields.max_tokens.value_or(rules.max_model_len);
   return result_of(in, out);
 }
 
@@ -134,7 +134,7 @@ ApiResult<TokenizeRequest> parse_tokenize(const json::object& body) {
 }
 
 ApiResult<DetokenizeRequest> parse_detokenize(const json::object& body,
-                                              const RequestBounds& bounds) {
+                                              const RequestRules& rules) {
   FieldReader in(body);
   DetokenizeRequest out;
   in.read("model", out.model);
@@ -142,7 +142,7 @@ ApiResult<DetokenizeRequest> parse_detokenize(const json::object& body,
   if (tokens == nullptr) {
     in.fail("tokens", "required");
   } else {
-    out.tokens = read_token_ids(in, "tokens", *tokens, bounds.vocab_size);
+    out.tokens = read_token_ids(in, "tokens", *tokens, rules.vocab_size);
   }
   return result_of(in, out);
 }

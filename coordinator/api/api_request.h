@@ -19,10 +19,11 @@
 
 namespace pregate::coordinator {
 
-/// What a request is checked against.
-struct RequestBounds {
+/// What a request is checked against, and what it gets where it says nothing.
+struct RequestRules {
   size_t vocab_size = 0;
   uint32_t max_model_len = 0;
+  engine::SamplingParams default_sampling;
 };
 
 using Prompt = std::variant<std::string, std::vector<TokenId>>;
@@ -71,10 +72,10 @@ struct DetokenizeRequest {
 ApiResult<boost::json::object> parse_body(std::string_view body);
 
 ApiResult<CompletionRequest> parse_completion(const boost::json::object& body,
-                                              const RequestBounds& bounds);
-ApiResult<ChatRequest> parse_chat(const boost::json::object& body, const RequestBounds& bounds);
+                                              const RequestRules& rules);
+ApiResult<ChatRequest> parse_chat(const boost::json::object& body, const RequestRules& rules);
 ApiResult<TokenizeRequest> parse_tokenize(const boost::json::object& body);
 ApiResult<DetokenizeRequest> parse_detokenize(const boost::json::object& body,
-                                              const RequestBounds& bounds);
+                                              const RequestRules& rules);
 
 }  // namespace pregate::coordinator

@@ -143,13 +143,14 @@ std::vector<TokenId> read_token_ids(FieldReader& in, std::string_view name, cons
   return out;
 }
 
-void read_generation_fields(FieldReader& in, GenerationFields& out, const RequestBounds& bounds) {
+void read_generation_fields(FieldReader& in, GenerationFields& out, const RequestRules& rules) {
   GenerationRequest& generation = out.generation;
   in.read("model", out.model);
   refuse_unsupported(in);
+  generation.sampling = rules.default_sampling;
   read_sampling(in, generation.sampling);
-  read_logit_bias(in, generation.sampling, bounds.vocab_size);
-  read_stop(in, generation, bounds.vocab_size);
+  read_logit_bias(in, generation.sampling, rules.vocab_size);
+  read_stop(in, generation, rules.vocab_size);
   read_choices(in, generation);
   in.read("max_tokens", out.max_tokens, {0, kMaxInt});
   in.read("min_tokens", generation.min_tokens, {0, kMaxInt});

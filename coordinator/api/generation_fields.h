@@ -12,7 +12,7 @@ namespace pregate::coordinator {
 /// As vLLM's --max-logprobs.
 inline constexpr int64_t kMaxLogprobs = 20;
 
-void read_generation_fields(FieldReader& in, GenerationFields& out, const RequestBounds& bounds);
+void read_generation_fields(FieldReader& in, GenerationFields& out, const RequestRules& rules);
 /// Relations between fields; call when all are read.
 void check_generation_fields(FieldReader& in, const GenerationFields& fields);
 /// Ids in [0, vocab_size).

@@ -68,14 +68,21 @@ HttpConnection::~HttpConnection() {
   }
 }
 
+// In co_await expressions arguments are named variables: g++ 12 destroys braced temporaries twice.
 HttpConnection::Task<void> HttpConnection::run() {
   bool open = true;
   while (open && !server_.draining) {
     RequestParser parser(server_.options.request_limits);
     const ReadEnd end = co_await read_request(parser);
-    open = end == ReadEnd::kRequest && co_await answer(parser.take());
-    if (end == ReadEnd::kFault) co_await refuse(*parser.fault());
-    if (end == ReadEnd::kTimeout) co_await refuse({408, "the request did not arrive in time"});
+    open = end == ReadEnd::kRequest;
+    if (open) {
+      HttpRequest request = parser.take();
+      open = co_await answer(std::move(request));
+    } else if (end != ReadEnd::kClosed) {
+      const RequestFault timeout{408, "the request did not arrive in time"};
+      const RequestFault fault = parser.fault().value_or(timeout);
+      co_await refuse(fault);
+    }
   }
   boost::system::error_code ignored;
   socket_.shutdown(tcp::socket::shutdown_both, ignored);
@@ -205,11 +212,11 @@ HttpConnection::Task<bool> HttpConnection::write_all(std::string_view bytes) {
 
 HttpConnection::Task<void> HttpConnection::refuse(RequestFault fault) {
   const HttpResponse response = server_.options.describe_fault(fault);
-  const std::string head = serialize_head({response, BodyFraming::kLength, false});
+  const std::string bytes = serialize_head({response, BodyFraming::kLength, false}) + response.body;
   if (server_.probe != nullptr) {
     server_.probe->request_finished("none", "other", response.status, Duration::zero());
   }
-  if (co_await write_all(head + response.body)) co_await linger();
+  if (co_await write_all(bytes)) co_await linger();
 }
 
 HttpConnection::Task<void> HttpConnection::linger() {

@@ -9,8 +9,10 @@ namespace {
 
 namespace json = boost::json;
 
-RequestBounds bounds_of(const ServingModel& model) {
-  return {.vocab_size = model.vocab_size, .max_model_len = model.max_model_len};
+RequestRules rules_of(const ServingModel& model) {
+  return {.vocab_size = model.vocab_size,
+          .max_model_len = model.max_model_len,
+          .default_sampling = model.default_sampling};
 }
 
 /// The name the answer shows, or 404.
@@ -90,7 +92,7 @@ ApiResult<PreparedCall> prepare_completion(std::string_view body, const ServingM
                                            const ServedNames& names) {
   auto object = parse_body(body);
   if (!object) return tl::unexpected(object.error());
-  auto request = parse_completion(*object, bounds_of(model));
+  auto request = parse_completion(*object, rules_of(model));
   if (!request) return tl::unexpected(request.error());
   auto name = resolve_model(request->fields.model, names);
   if (!name) return tl::unexpected(name.error());
@@ -106,7 +108,7 @@ ApiResult<PreparedCall> prepare_chat(std::string_view body, const ServingModel& 
                                      const ServedNames& names) {
   auto object = parse_body(body);
   if (!object) return tl::unexpected(object.error());
-  auto request = parse_chat(*object, bounds_of(model));
+  auto request = parse_chat(*object, rules_of(model));
   if (!request) return tl::unexpected(request.error());
   auto name = resolve_model(request->fields.model, names);
   if (!name) return tl::unexpected(name.error());
@@ -147,7 +149,7 @@ ApiResult<std::string> answer_detokenize(std::string_view body, const ServingMod
                                          const ServedNames& names) {
   auto object = parse_body(body);
   if (!object) return tl::unexpected(object.error());
-  auto request = parse_detokenize(*object, bounds_of(model));
+  auto request = parse_detokenize(*object, rules_of(model));
   if (!request) return tl::unexpected(request.error());
   auto name = resolve_model(request->model, names);
   if (!name) return tl::unexpected(name.error());

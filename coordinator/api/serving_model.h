@@ -16,6 +16,8 @@ struct ServingModel {
   const model::ChatTemplate* chat_template = nullptr;  ///< Null: chat is refused.
   uint32_t max_model_len = 0;                          ///< Tokens, prompt and answer together.
   size_t vocab_size = 0;
+  /// For requests that leave a field out; the checkpoint's generation_config.json may say so.
+  engine::SamplingParams default_sampling = {};
 };
 
 }  // namespace pregate::coordinator

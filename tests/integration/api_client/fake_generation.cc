@@ -126,7 +126,7 @@ TokenId FakeGeneration::next_token(const Running& running, uint32_t choice_idx) 
     if (bias >= 100.0f) return id;
   }
   uint64_t state = running.hash + running.choices[choice_idx].num_tokens;
-  if (sampling.temperature > 0) {
+  if (sampling.temperature > 0 && sampling.top_k != 1) {
     state ^= mix(sampling.seed.value_or(running.hash * 31) + choice_idx + 1);
   }
   return kLetters[mix(state) % kLetters.size()];

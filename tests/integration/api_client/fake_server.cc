@@ -1,5 +1,5 @@
-// The real HTTP API over a service without a model, for trying clients: fake_server [PORT]. Prints
-// "listening on PORT" and runs until SIGTERM or SIGINT.
+// The real HTTP API over a service without a model, for trying clients: fake_server [PORT [KEY]].
+// Prints "listening on PORT" and runs until SIGTERM or SIGINT.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   options.http.address = "127.0.0.1";
   options.http.port = static_cast<uint16_t>(argc > 1 ? std::atoi(argv[1]) : 0);
   options.api.served_names = {"fake"};
+  if (argc > 2) options.api.api_keys = {argv[2]};
   ApiServer server(options,
                    {.readiness =
                         [] {
