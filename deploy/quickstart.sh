@@ -56,10 +56,20 @@ cluster=""  # Process id of mpirun, which leads a process group of its own.
 
 is_running() { [[ -n "$cluster" ]] && kill -0 "$cluster" 2>/dev/null; }
 
-# First politely, so that running requests may end; whatever is left after that by force.
+coordinator_pid() {
+  local pid
+  for pid in $(cat "/proc/$cluster/task/$cluster/children"); do
+    if tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q ' coordinator '; then echo "$pid"; fi
+  done
+}
+
+# First politely, so that running requests may end; whatever is left after that by force. The
+# coordinator is asked, not mpirun, which would pass the signal on late and then kill.
 stop_cluster() {
   is_running || return 0
-  kill -TERM "$cluster" 2>/dev/null || true
+  local coordinator
+  coordinator="$(coordinator_pid)"
+  kill -TERM "${coordinator:-$cluster}" 2>/dev/null || true
   for ((i = 0; i < stop_seconds * 5; i++)); do
     is_running || break
     sleep 0.2
@@ -115,11 +125,11 @@ free_port() {
 }
 
 start_cluster() {
-  # mpirun refuses root unless told twice; the rest keeps it off every network but the loopback,
-  # lets ranks share cores, and gives them time to drain before it kills them.
+  # mpirun refuses root unless told twice; the rest keeps it off every network but the loopback and
+  # lets ranks share cores.
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   export OMPI_MCA_oob_tcp_if_include=lo OMPI_MCA_btl_tcp_if_include=lo
-  export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_odls_base_sigkill_timeout=30
+  export OMPI_MCA_rmaps_base_oversubscribe=1
   local threads=$(($(nproc) / workers))
   if ((threads < 1)); then threads=1; fi
   local common=(--model "$model" --weights bf16 --threads "$threads")
@@ -172,9 +182,9 @@ ask() {
 }
 
 show_workers() {
-  say "tokens computed by each worker (from $url/metrics; each layer counts a token once):"
+  say "token rows computed by each worker (from $url/metrics; every layer counts again):"
   curl --silent --fail --max-time 10 "$url/metrics" |
-    sed -nE 's/^pregate_worker_tokens_total\{.*worker="([^"]*)".*\} (.*)$/  worker \1: \2/p'
+    sed -nE 's/^pregate_worker_tokens_total\{.*worker="([^"]*)".*\} (.*)$/  \1: \2/p' | sort
 }
 
 say_how_to_use() {
@@ -184,7 +194,7 @@ quickstart: still running (--keep). To use it:
     -d '{"model":"$name","messages":[{"role":"user","content":"Hello"}]}'
   OpenAI client: base_url="$url/v1", api_key="none", model="$name"
 To stop it:
-  kill $cluster
+  kill $(coordinator_pid)
 Its log: $log
 HELP
 }
