@@ -1,6 +1,6 @@
-// SIGINT, SIGTERM and SIGUSR1 as something main() waits for, instead of handlers. All three mean the
-// same: end in an orderly way. SIGUSR1 is there for mpirun, which passes it on to every rank at once,
-// but answers SIGTERM by killing the ranks a second or two later.
+// SIGINT, SIGTERM and SIGUSR1 as something main() waits for, instead of handlers. All three mean
+// the same: end in an orderly way. SIGUSR1 is there for mpirun, which passes it on to every rank at
+// once, but answers SIGTERM by killing the ranks a second or two later.
 #pragma once
 
 #include <chrono>

@@ -79,8 +79,7 @@ ApiResult<json::object> parse_body(std::string_view body) {
   return std::move(value.get_object());
 }
 
-ApiResult<CompletionRequest> parse_completion(const json::object& body,
-                                              const RequestRules& rules) {
+ApiResult<CompletionRequest> parse_completion(const json::object& body, const RequestRules& rules) {
   FieldReader in(body);
   CompletionRequest out;
   read_generation_fields(in, out.fields, rules);
@@ -133,8 +132,7 @@ ApiResult<TokenizeRequest> parse_tokenize(const json::object& body) {
   return result_of(in, out);
 }
 
-ApiResult<DetokenizeRequest> parse_detokenize(const json::object& body,
-                                              const RequestRules& rules) {
+ApiResult<DetokenizeRequest> parse_detokenize(const json::object& body, const RequestRules& rules) {
   FieldReader in(body);
   DetokenizeRequest out;
   in.read("model", out.model);

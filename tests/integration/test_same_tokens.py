@@ -1,4 +1,4 @@
-"""Where experts live never changes the answer: greedy tokens are equal for every number of workers."""
+"""Where experts live never changes the answer: greedy tokens are equal on any number of workers."""
 
 import random
 

@@ -153,8 +153,9 @@ TEST_F(GenerationCallTest, PromptLogprobs) {
   chunk.finish = FinishReason::kLength;
   service_.send(0, chunk);
   EXPECT_EQ(choice().at("prompt_logprobs"),
-            json::parse(R"([null, {"99": {"logprob": -0.5, "rank": 1, "decoded_token": "c"},
-                                   "98": {"logprob": -2.0, "rank": null, "decoded_token": "b"}}])"));
+            json::parse(R"([null,
+                {"99": {"logprob": -0.5, "rank": 1, "decoded_token": "c"},
+                 "98": {"logprob": -2.0, "rank": null, "decoded_token": "b"}}])"));
 }
 
 TEST_F(GenerationCallTest, ChatLogprobs) {
