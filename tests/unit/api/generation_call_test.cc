@@ -152,8 +152,7 @@ TEST_F(GenerationCallTest, PromptLogprobs) {
   chunk.prompt_tokens = {token('a', 0, {}), token('b', -2.0f, {{'c', -0.5f}})};
   chunk.finish = FinishReason::kLength;
   service_.send(0, chunk);
-  EXPECT_EQ(choice().at("prompt_logprobs"),
-            json::parse(R"([null,
+  EXPECT_EQ(choice().at("prompt_logprobs"), json::parse(R"([null,
                 {"99": {"logprob": -0.5, "rank": 1, "decoded_token": "c"},
                  "98": {"logprob": -2.0, "rank": null, "decoded_token": "b"}}])"));
 }

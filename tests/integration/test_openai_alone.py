@@ -1,0 +1,5 @@
+from openai_client import run_client_tests
+
+
+def test_one_process_serves_the_openai_client(tmp_path):
+    run_client_tests(tmp_path, ranks=1)
