@@ -138,7 +138,7 @@ TEST_P(GoldenTest, GreedyTokensAreTheReferences) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenTest, ::testing::ValuesIn(all_setups()),
-                         [](const auto& info) { return name_of(info.param); });
+                         [](const auto& test) { return name_of(test.param); });
 
 }  // namespace
 }  // namespace pregate

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "model/chat/chat_template.h"
-#include "model/tokenizer/tokenizer.h"
+#include "tests/support/plain_decoding.h"
 
 namespace pregate::coordinator::testing {
 
@@ -35,6 +35,9 @@ class FakeTokenizer : public model::Tokenizer {
       if (!skip_special_tokens || !is_special(id)) text += id_to_token(id);
     }
     return text;
+  }
+  std::unique_ptr<model::DecodeSession> start_decoding(bool skip_special_tokens) const override {
+    return std::make_unique<pregate::testing::PlainDecoding>(*this, skip_special_tokens);
   }
   size_t vocab_size() const override { return names_.size(); }
   std::optional<TokenId> token_to_id(std::string_view token) const override {

@@ -1,7 +1,7 @@
 // A tokenizer whose token t is the letter 'a' + t.
 #pragma once
 
-#include "model/tokenizer/tokenizer.h"
+#include "tests/support/plain_decoding.h"
 
 namespace pregate::coordinator {
 
@@ -17,20 +17,13 @@ class LetterTokenizer final : public model::Tokenizer {
     for (const TokenId id : ids) text += static_cast<char>('a' + id);
     return text;
   }
-  std::unique_ptr<model::DecodeSession> start_decoding(bool) const override {
-    return std::make_unique<Session>();
+  std::unique_ptr<model::DecodeSession> start_decoding(bool skip_special_tokens) const override {
+    return std::make_unique<testing::PlainDecoding>(*this, skip_special_tokens);
   }
   size_t vocab_size() const override { return 26; }
   std::optional<TokenId> token_to_id(std::string_view) const override { return std::nullopt; }
   std::string_view id_to_token(TokenId) const override { return {}; }
   bool is_special(TokenId) const override { return false; }
-
- private:
-  class Session final : public model::DecodeSession {
-   public:
-    void push(TokenId id, std::string& out) override { out += static_cast<char>('a' + id); }
-    void finish(std::string&) override {}
-  };
 };
 
 }  // namespace pregate::coordinator
