@@ -92,6 +92,7 @@ std::string class_of_property(std::string_view name) {
       key.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
     }
   }
+  if (key == "word") return fmt::format("{}{}", kWordClass, kMoreWordCharacters);
   const auto* named = std::find_if(kNamedClasses.begin(), kNamedClasses.end(),
                                    [&](const NamedClass& entry) { return entry.first == key; });
   if (named != kNamedClasses.end()) return std::string(named->second);

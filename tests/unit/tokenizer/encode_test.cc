@@ -22,7 +22,7 @@ TEST(BpeTest, MergesByRankFromTheLeft) {
 }
 
 TEST(BpeTest, UnknownCharacters) {
-  EXPECT_THAT(encode("", "", "axb"), ElementsAre(1, 2));  // no unk_token: dropped
+  EXPECT_THAT(encode("", "", "axb"), ElementsAre(6));  // no unk_token: as if it were not there
   EXPECT_THAT(encode(R"(, "unk_token": "<unk>")", "", "axyb"), ElementsAre(1, 0, 0, 2));
   EXPECT_THAT(encode(R"(, "unk_token": "<unk>", "fuse_unk": true)", "", "axyb"),
               ElementsAre(1, 0, 2));
