@@ -123,7 +123,7 @@ TEST_F(GenerationCallTest, ChoicesArePromptByPrompt) {
   EXPECT_EQ(usage.at("prompt_tokens_details").at("cached_tokens").as_int64(), 2);
 }
 
-GeneratedToken token(TokenId id, float logprob, std::vector<TokenLogprob> top) {
+GeneratedToken token(TokenId id, float logprob, std::vector<engine::TokenLogprob> top) {
   return {id, logprob, std::move(top), std::string(1, static_cast<char>(id))};
 }
 
