@@ -3,7 +3,7 @@
 
 #include "model/tokenizer/tokenizer.h"
 
-namespace pregate::testing {
+namespace pregate::test_support {
 
 class PlainDecoding final : public model::DecodeSession {
  public:
@@ -19,4 +19,4 @@ class PlainDecoding final : public model::DecodeSession {
   const bool skip_special_tokens_;
 };
 
-}  // namespace pregate::testing
+}  // namespace pregate::test_support

@@ -9,7 +9,7 @@
 #include "cli/model_runtime.h"
 #include "model/synthetic/make_model.h"
 
-namespace pregate::testing {
+namespace pregate::test_support {
 
 /// Removes itself.
 class TemporaryDirectory {
@@ -46,4 +46,4 @@ inline void write_tiny_model(const std::filesystem::path& directory, const std::
   ASSERT_TRUE(written.has_value()) << written.error().message;
 }
 
-}  // namespace pregate::testing
+}  // namespace pregate::test_support

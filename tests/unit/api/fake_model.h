@@ -37,7 +37,7 @@ class FakeTokenizer : public model::Tokenizer {
     return text;
   }
   std::unique_ptr<model::DecodeSession> start_decoding(bool skip_special_tokens) const override {
-    return std::make_unique<pregate::testing::PlainDecoding>(*this, skip_special_tokens);
+    return std::make_unique<test_support::PlainDecoding>(*this, skip_special_tokens);
   }
   size_t vocab_size() const override { return names_.size(); }
   std::optional<TokenId> token_to_id(std::string_view token) const override {

@@ -21,8 +21,9 @@ class FakeCheckpoint final : public Checkpoint {
   bool has_tensor(const std::string& name) const override { return tensors.contains(name); }
   Result<TensorView> tensor(const std::string& name) const override {
     const auto& bytes = tensors.at(name);
-    return TensorView{bytes.data(), dtype, {bytes.size() / 4, 2}, bytes.size()};
+    return TensorView{bytes.data(), dtype, {bytes.size() / 4, 2}, bytes.size(), "a file"};
   }
+  void drop(const TensorView&) const override {}
   std::vector<std::string> tensor_names() const override {
     std::vector<std::string> names;
     for (const auto& [name, bytes] : tensors) names.push_back(name);

@@ -47,7 +47,7 @@ struct Answer {
 class SchedulerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    testing::write_tiny_model(directory_.path() / "model", "qwen3_moe");
+    test_support::write_tiny_model(directory_.path() / "model", "qwen3_moe");
     tokenizer_ = *model::Tokenizer::load(directory_.path() / "model");
   }
 
@@ -120,7 +120,7 @@ class SchedulerTest : public ::testing::Test {
     return request;
   }
 
-  testing::TemporaryDirectory directory_;
+  test_support::TemporaryDirectory directory_;
   std::atomic<bool> broken_{false}, available_{true};
   monitoring::Registry registry_;
   monitoring::ServingProbe probe_{registry_, "tiny"};
