@@ -1,3 +1,4 @@
+// What the evaluator puts back when a block ends, also when it ends by a failure.
 #pragma once
 
 #include <utility>

@@ -1,8 +1,10 @@
 #include "model/chat/jinja/numbers.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 
 #include "model/chat/jinja/failure.h"
 #include "model/chat/jinja/text.h"

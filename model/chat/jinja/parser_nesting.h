@@ -1,3 +1,4 @@
+// Bounds the recursion of the parser.
 #pragma once
 
 #include "model/chat/jinja/failure.h"
