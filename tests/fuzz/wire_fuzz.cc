@@ -52,7 +52,8 @@ void try_first_bytes(ByteView bytes) {
     (void)decode_hello_info(hello->info);
   }
   (void)decode_hello_info(bytes);
-  const auto frame = transport::decode_frame(transport::Payload::copy_of(bytes));
+  const auto frame_bytes = transport::Payload::copy_of(bytes);
+  const auto frame = transport::decode_frame(frame_bytes);
   if (frame) try_messages(frame->header, frame->payload.bytes());
 }
 

@@ -41,7 +41,7 @@ Payload encode_frame(FrameKind kind, std::span<const std::byte> header,
 
 struct Frame {
   FrameKind kind = FrameKind::kMessage;
-  std::span<const std::byte> header;  ///< In the frame's bytes.
+  std::span<const std::byte> header;  ///< In the bytes that were decoded, which must outlive it.
   uint64_t payload_bytes = 0;
   Payload payload;  ///< Empty if it follows.
 };
