@@ -48,11 +48,6 @@ constexpr int kPeerLeft = 499;
 
 }  // namespace
 
-HttpResponse plain_fault(const RequestFault& fault) {
-  return {
-      .status = fault.status, .content_type = "text/plain", .headers = {}, .body = fault.message};
-}
-
 HttpConnection::HttpConnection(tcp::socket socket, HttpServerState& server)
     : socket_(std::move(socket)),
       server_(server),

@@ -6,6 +6,11 @@
 
 namespace pregate::coordinator {
 
+HttpResponse plain_fault(const RequestFault& fault) {
+  return {
+      .status = fault.status, .content_type = "text/plain", .headers = {}, .body = fault.message};
+}
+
 ConnectionExchange::ConnectionExchange(HttpRequest request, const HttpServerOptions& options,
                                        std::function<void()> wake)
     : request_(std::move(request)),
