@@ -12,7 +12,8 @@ namespace pregate::cli {
 namespace {
 
 int usage_error(const CLI::App& app, const std::string& message) {
-  fmt::print(stderr, "pregate: {}\nSee {} --help\n", message, app.get_display_name());
+  const std::string command = app.get_parent() == nullptr ? "" : " " + app.get_name();
+  fmt::print(stderr, "pregate: {}\nSee pregate{} --help\n", message, command);
   return kExitUsage;
 }
 

@@ -27,7 +27,7 @@ CLI::Option* find(CLI::App& command, const std::string& key) {
 std::vector<CLI::App*> commands_of(CLI::App& app) { return app.get_subcommands({}); }
 
 std::vector<ConfigType> types_for(const CLI::Option& option) {
-  if (option.get_type_size() == 0) return {ConfigType::kBoolean};
+  if (option.get_expected_max() == 0) return {ConfigType::kBoolean};
   const std::string type = option.get_type_name();
   if (type == kCountType) return {ConfigType::kInteger};
   if (type == kBytesType) return {ConfigType::kInteger, ConfigType::kText};

@@ -127,7 +127,8 @@ TEST_F(CommandTest, ConfigAndModelCanComeFromTheEnvironment) {
 TEST_F(CommandTest, UnknownKeySuggestsTheNearOne) {
   EXPECT_EQ(run_with_config("\nmax_modl_len = 4\n"), kExitUsage);
   EXPECT_THAT(errors_, StartsWith("pregate: serve: " + config_path_ +
-                                  ":2: max-modl-len: unknown key; did you mean max-model-len?\n"));
+                                  ":2: max-modl-len: unknown key; did you mean max-model-len?\n"
+                                  "See pregate serve --help\n"));
 }
 
 TEST_F(CommandTest, MistakesInOtherSectionsAreReportedToo) {
