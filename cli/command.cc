@@ -96,7 +96,7 @@ int run_command(CLI::App& app, const std::vector<Command>& commands,
     // CLI11 takes arguments from the end.
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {
-    fmt::print("{}", chosen().help());
+    fmt::print("{}", app.help());  // Of the command named, if one is.
     return kExitOk;
   } catch (const CLI::ExtrasError&) {
     return unexpected_argument(app, chosen());

@@ -70,7 +70,7 @@ std::string describe_memory(const ModelSummary& summary, size_t num_workers) {
       fmt::format("coordinator   {} {}\n", describe_bytes(summary.backbone_loaded_bytes), cache);
   const auto shares = model::experts_per_worker(summary.num_routed_experts, num_workers);
   for (size_t i = 0; i < shares.size(); ++i) {
-    page += fmt::format("worker {:<7}{} for {} of {} experts\n", i,
+    page += fmt::format("worker {:<7}{} for {} of {} experts\n", i + 1,
                         describe_bytes(shares[i] * summary.expert_loaded_bytes), shares[i],
                         summary.num_routed_experts);
   }

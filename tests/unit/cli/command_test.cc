@@ -178,6 +178,7 @@ TEST_F(CommandTest, HelpIsOnStandardOutput) {
   EXPECT_EQ(run({"--help"}), kExitOk);
   EXPECT_THAT(output_, HasSubstr("serve"));
   EXPECT_EQ(run({"serve", "--help"}), kExitOk);
+  EXPECT_THAT(output_, HasSubstr("Usage: pregate serve [OPTIONS]"));
   EXPECT_THAT(output_, HasSubstr("--max-num-batched-tokens"));
   EXPECT_THAT(output_, HasSubstr("Examples:"));
   EXPECT_EQ(errors_, "");

@@ -52,8 +52,8 @@ TEST(Inspect, OneProcessHoldsEverything) {
 TEST(Inspect, WorkersShareTheExperts) {
   const std::string page = describe_model(small_config(), small_summary(), {.num_workers = 5});
   EXPECT_THAT(page, HasSubstr("coordinator   3.0 MiB and 1.5 KiB of KV cache per token\n"
-                              "worker 0      3.0 MiB for 3 of 12 experts\n"));
-  EXPECT_THAT(page, HasSubstr("worker 4      2.0 MiB for 2 of 12 experts\n"));
+                              "worker 1      3.0 MiB for 3 of 12 experts\n"));
+  EXPECT_THAT(page, HasSubstr("worker 5      2.0 MiB for 2 of 12 experts\n"));
 }
 
 }  // namespace
