@@ -49,15 +49,18 @@ Result<coordinator::ClusterOptions> make_cluster_options(const ClusterExpertsOpt
                                      .load_timeout = options.model.load_timeout};
 }
 
-// In experts: workers count what they have loaded so.
+// Experts are of one size, so that the bytes to come follow from those that came.
 void report_loading(const PhaseProgress& progress,
                     const std::vector<coordinator::WorkerInfo>& workers) {
-  size_t num_loaded = 0, num_experts = 0;
+  size_t num_loaded = 0, num_experts = 0, loaded_bytes = 0;
   for (const auto& worker : workers) {
     num_loaded += worker.loading.loaded_experts;
     num_experts += worker.loading.total_experts;
+    loaded_bytes += worker.loading.loaded_bytes;
   }
-  if (num_experts > 0) progress("experts on workers", num_loaded, num_experts);
+  if (num_loaded > 0) {
+    progress("experts on workers", loaded_bytes, loaded_bytes / num_loaded * num_experts);
+  }
 }
 
 }  // namespace
