@@ -14,16 +14,16 @@ namespace {
 
 using compute::WeightFormat;
 
-/// Of the range of the reference's logits. f32: rounding only. bf16 and q8 round weights and rows
-/// (2^-8, and 1/254 of a group's largest value); the random models have large weights and few
-/// dimensions, so errors average out little, and a near tie in the router sends a row to another
-/// expert: the largest difference is then unbounded in theory, so the mean is held instead.
+/// Of the range of the reference's logits. f32: rounding only (seen: 4e-7). bf16 and q8 round
+/// weights and rows (2^-8, and 1/254 of a group's largest value); these random models have large
+/// weights and few dimensions, so errors average out little, and where a router is near a tie a row
+/// goes to another expert. Seen: largest 0.07 and 0.26, mean 0.013 and 0.013.
 struct Tolerance {
   double largest, mean;
 };
-const std::map<WeightFormat, Tolerance> kTolerances = {{WeightFormat::kF32, {1e-4, 1e-5}},
-                                                       {WeightFormat::kBf16, {1.0, 0.02}},
-                                                       {WeightFormat::kQ8, {1.0, 0.03}}};
+const std::map<WeightFormat, Tolerance> kTolerances = {{WeightFormat::kF32, {1e-5, 1e-6}},
+                                                       {WeightFormat::kBf16, {0.15, 0.02}},
+                                                       {WeightFormat::kQ8, {0.4, 0.02}}};
 
 struct Setup {
   golden::GoldenCase golden;
