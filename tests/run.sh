@@ -9,32 +9,40 @@ export PREGATE_JOBS="${PREGATE_JOBS:-$(nproc)}"
 
 usage() {
   cat <<'HELP'
-Usage: tests/run.sh [--all] [--no-install] [-- CTEST_ARGUMENT...]
+Usage: tests/run.sh [--asan] [--tsan] [--fuzz] [--all] [--no-install] [-- CTEST_ARGUMENT...]
 
 Installs the Debian packages that are missing, builds the release preset and runs its tests.
 
-  --all          also: the tests under the address and undefined-behaviour sanitizers, the tests
-                 under the thread sanitizer, and every fuzz target for 60 seconds
+  --asan         also the tests under the address and undefined-behaviour sanitizers
+  --tsan         also the tests under the thread sanitizer
+  --fuzz         also every fuzz target for 60 seconds
+  --all          all of these
   --no-install   install no Debian packages; a missing one fails the build
   --help         this text
   -- ...         passed on to ctest, for example: tests/run.sh -- -R Tokenizer
 
 Environment: PREGATE_JOBS        compilers and tests at once (default: the cores)
              PREGATE_FUZZ_SECONDS  per fuzz target (default 60)
-             PREGATE_TIME_LIMIT  seconds for the whole run (default 2400, with --all 5100)
+             PREGATE_TIME_LIMIT  seconds for the whole run (default 2400, and 900 for each extra)
              CI=true             a test dependency that cannot be installed is a failure; otherwise
                                  the tests that need it are left out and the reason is printed
 Logs of the phases: build/log/.
 HELP
 }
 
-all=false
+sanitizers=()
+fuzz=false
 install=true
 ctest_arguments=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --help | -h) usage && exit 0 ;;
-    --all) all=true ;;
+    --asan | --tsan) sanitizers+=("${1#--}") ;;
+    --fuzz) fuzz=true ;;
+    --all)
+      sanitizers=(asan tsan)
+      fuzz=true
+      ;;
     --no-install) install=false ;;
     --)
       shift
@@ -49,7 +57,8 @@ while [[ $# -gt 0 ]]; do
   shift
 done
 
-time_limit="${PREGATE_TIME_LIMIT:-$($all && echo 5100 || echo 2400)}"
+extras=$((${#sanitizers[@]} + $($fuzz && echo 1 || echo 0)))
+time_limit="${PREGATE_TIME_LIMIT:-$((2400 + 900 * extras))}"
 summary=()
 closing_line=""
 failed=false
@@ -152,11 +161,11 @@ python_packages
 
 phase "build release" 1800 build release &&
   phase "test release" 1200 run_tests release "${ctest_arguments[@]}"
-if $all; then
-  for preset in asan tsan; do
-    phase "build $preset" 1800 build "$preset" &&
-      phase "test $preset" 1200 run_sanitized_tests "$preset" "${ctest_arguments[@]}"
-  done
+for preset in "${sanitizers[@]}"; do
+  phase "build $preset" 1800 build "$preset" &&
+    phase "test $preset" 1200 run_sanitized_tests "$preset" "${ctest_arguments[@]}"
+done
+if $fuzz; then
   phase "build fuzz" 900 build fuzz fuzzers &&
     phase "fuzz" 900 tests/fuzz/run_fuzzers.sh "${PREGATE_FUZZ_SECONDS:-60}"
 fi
