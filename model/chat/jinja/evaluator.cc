@@ -142,8 +142,14 @@ void Evaluator::bind_rest(const MacroDefinition& macro, const Arguments& argumen
   if (macro.uses_varargs) scope_->set("varargs", Value::tuple(std::move(varargs)));
 }
 
+void Evaluator::set_variable(const std::string& name, Value value) {
+  input_units_ += value.units();
+  scope_->set(name, std::move(value));
+}
+
 void Evaluator::charge_step() {
-  if (++steps_ > kMaxSteps) raise_exhausted("the template runs for more than {} steps", kMaxSteps);
+  const uint64_t limit = kMaxSteps + kStepsPerInputUnit * input_units_;
+  if (++steps_ > limit) raise_exhausted("the template runs for more than {} steps", limit);
 }
 
 void Evaluator::charge(const Value& value, bool is_made) {
@@ -151,8 +157,9 @@ void Evaluator::charge(const Value& value, bool is_made) {
   steps_ += units / kUnitsPerStep;
   charge_step();
   if (is_made) made_bytes_ += units * kBytesPerUnit;
-  if (made_bytes_ > kMaxMadeBytes) {
-    raise_exhausted("the template makes more than {} bytes of values", kMaxMadeBytes);
+  const uint64_t limit = kMaxMadeBytes + kMadeBytesPerInputUnit * input_units_;
+  if (made_bytes_ > limit) {
+    raise_exhausted("the template makes more than {} bytes of values", limit);
   }
 }
 

@@ -20,7 +20,8 @@ class Evaluator {
   Evaluator(const Evaluator&) = delete;
   Evaluator& operator=(const Evaluator&) = delete;
 
-  void set_variable(const std::string& name, Value value) { scope_->set(name, std::move(value)); }
+  /// Larger inputs allow for more steps and more values made.
+  void set_variable(const std::string& name, Value value);
   std::string run(const Body& body);
   int line() const { return line_; }
 
@@ -92,6 +93,7 @@ class Evaluator {
   Value block_text_;  // input of a block's first filter
   int line_ = 1;
   int depth_ = 0;
+  uint64_t input_units_ = 0;
   uint64_t steps_ = 0;
   uint64_t made_bytes_ = 0;
   std::vector<ObjectPtr> kept_objects_;

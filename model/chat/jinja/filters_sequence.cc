@@ -261,8 +261,11 @@ Value map(const Value& input, const Arguments& arguments) {
   if (arguments.positional.empty()) raise("map requires a filter argument");
   const auto& given = arguments.positional;
   const Arguments rest{{given.begin() + 1, given.end()}, arguments.keywords};
+  uint64_t units = 0;
   for (const Value& item : iterate(input)) {
     out.push_back(apply_filter(str(given[0]), item, rest));
+    units += out.back().units();
+    if (units > kMaxUnits) raise_exhausted("map makes more than {} elements", kMaxUnits);
   }
   return Value::iterator(std::move(out));
 }

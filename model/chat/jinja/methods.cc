@@ -156,7 +156,12 @@ Value count_method_of_text(const Value& self, const Arguments& arguments) {
   if (part.begin < 0) return 0;
   const std::string needle = bound.text(0);
   if (needle.empty()) return length(part.text) + 1;
-  return std::ssize(split(part.text, needle, -1)) - 1;
+  int64_t count = 0;
+  for (size_t at = find_bytes(part.text, needle); at != std::string::npos;
+       at = find_bytes(part.text, needle, at + needle.size())) {
+    ++count;
+  }
+  return count;
 }
 
 Value replace_method(const Value& self, const Arguments& arguments) {

@@ -127,7 +127,10 @@ int64_t length(std::string_view text) {
 
 std::vector<std::string> characters(std::string_view text) {
   std::vector<std::string> out;
-  for_each_character(text, [&](char32_t, std::string_view bytes) { out.emplace_back(bytes); });
+  for_each_character(text, [&](char32_t, std::string_view bytes) {
+    out.emplace_back(bytes);
+    check_count(out.size());
+  });
   return out;
 }
 
@@ -246,6 +249,7 @@ std::string strip_of(std::string_view text, std::string_view chars, bool left, b
 size_t find_bytes(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (needle.empty()) return from;
+  if (needle.size() == 1) return text.find(needle[0], from);
   const void* found =
       ::memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
   if (found == nullptr) return std::string_view::npos;
@@ -298,6 +302,7 @@ std::vector<std::string> split(std::string_view text, std::string_view separator
     const size_t found = find_bytes(text, separator, begin);
     if (found == std::string_view::npos) break;
     parts.emplace_back(text.substr(begin, found - begin));
+    check_count(parts.size());
     begin = found + separator.size();
   }
   parts.emplace_back(text.substr(begin));
@@ -318,6 +323,7 @@ std::vector<std::string> split_space(std::string_view text, int64_t count) {
   for (text = strip(text, true, false); !text.empty(); text = strip(text, true, false)) {
     const size_t size = count == 0 ? text.size() : matching_bytes(text, false, is_black);
     parts.emplace_back(text.substr(0, size));
+    check_count(parts.size());
     text.remove_prefix(size);
     if (count > 0) --count;
   }
@@ -330,6 +336,7 @@ std::vector<std::string> split_space_from_right(std::string_view text, int64_t c
   for (text = strip(text, false, true); !text.empty(); text = strip(text, false, true)) {
     const size_t size = count == 0 ? text.size() : matching_bytes(text, true, is_black);
     parts.emplace_back(text.substr(text.size() - size));
+    check_count(parts.size());
     text.remove_suffix(size);
     if (count > 0) --count;
   }
@@ -346,6 +353,7 @@ std::vector<std::string> split_lines(std::string_view text, bool keep_ends) {
     if (is_line_end(character.code)) {
       if (character.code == '\r' && next < text.size() && text[next] == '\n') ++next;
       lines.emplace_back(text.substr(begin, (keep_ends ? next : position) - begin));
+      check_count(lines.size());
       begin = next;
     }
     position = next;
@@ -359,9 +367,14 @@ std::string repeat(std::string_view text, int64_t count) {
   if (count <= 0 || text.empty()) return out;
   if (static_cast<uint64_t>(count) > kMaxTextBytes) check_text_size(kMaxTextBytes + 1);
   check_text_size(text.size() * static_cast<uint64_t>(count));
+  if (text.size() == 1) return std::string(static_cast<size_t>(count), text[0]);
   out.reserve(text.size() * static_cast<size_t>(count));
   for (; count > 0; --count) out += text;
   return out;
+}
+
+void check_count(size_t count) {
+  if (count > kMaxElements) raise_exhausted("makes a list of more than {} elements", kMaxElements);
 }
 
 void check_text_size(uint64_t size_bytes) {

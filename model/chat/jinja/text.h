@@ -62,5 +62,7 @@ std::string repeat(std::string_view text, int64_t count);
 
 /// Raises when a text of that size would be over the limit; call it before making a long one.
 void check_text_size(uint64_t size_bytes);
+/// The same for the number of pieces of a text.
+void check_count(size_t count);
 
 }  // namespace pregate::model::jinja

@@ -86,7 +86,9 @@ INSTANTIATE_TEST_SUITE_P(
                     "{{ ('a' * 9999) | replace('a', 'b' * 9999) }}",
                     "{{ ',' | center(99999999999) }}", "{{ ('x\\n' * 9999) | indent(9999) }}",
                     "{{ [[]] | batch(99999999999, 0) | list }}",
-                    "{{ ('a' * 9999).join('b' * 9999) }}"));
+                    "{{ ('a' * 9999).join('b' * 9999) }}", "{{ ('a' * 9999999) | list }}",
+                    "{{ ('a' * 9999999).split('a') }}",
+                    "{{ range(9999) | map('center', 999999) | list }}"));
 
 TEST(ChatTemplate, RefusesSourceNestedTooDeeply) {
   for (const auto& [begin, middle, end] :
@@ -103,14 +105,30 @@ TEST(ChatTemplate, RefusesSourceNestedTooDeeply) {
                                                {"{1: ", "1", "}"},
                                                {"", "x", "[0]"}}) {
     std::string source = middle;
-    for (int i = 0; i < 5000; ++i) source = begin + source + end;
+    for (int i = 0; i < 2000; ++i) source = begin + source + end;
     const Error error = error_of("{{ " + source + " }}");
     EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(error.message, HasSubstr("too deeply")) << begin << middle << end;
   }
   std::string blocks;
-  for (int i = 0; i < 5000; ++i) blocks += "{% if 1 %}";
+  for (int i = 0; i < 2000; ++i) blocks += "{% if 1 %}";
   EXPECT_THAT(error_of(blocks).message, HasSubstr("too deeply"));
+}
+
+TEST(ChatTemplate, LongConversationsAreNoExhaustion) {
+  boost::json::array conversation;
+  for (int i = 0; i < 200; ++i) {
+    conversation.push_back({{"role", "user"}, {"content", std::string(4096, 'x')}});
+  }
+  const auto chat_template = ChatTemplate::parse(
+      "{% for m in messages %}{{ messages[loop.index0 - 1].content }}"
+      "{% set users = messages | selectattr('role', 'equalto', 'user') | list %}"
+      "{% if messages | length - 1 == loop.index0 or m == users[-1] %}!{% endif %}{% endfor %}",
+      {});
+  ASSERT_TRUE(chat_template.has_value());
+  const auto text = (*chat_template)->render(conversation, {});
+  ASSERT_TRUE(text.has_value()) << text.error().message;
+  EXPECT_EQ(text->size(), 200u * 4097);
 }
 
 TEST(ChatTemplate, ValuesThatHoldThemselvesAreReleased) {
