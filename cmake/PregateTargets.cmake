@@ -24,7 +24,9 @@ target_compile_options(pregate_options INTERFACE
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 target_include_directories(pregate_options INTERFACE ${PROJECT_SOURCE_DIR})
 if(PREGATE_SANITIZE)
+  # g++ 12 loses track of what is initialized in the code the sanitizers add.
   target_compile_options(pregate_options INTERFACE
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
     -fsanitize=${PREGATE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(pregate_options INTERFACE -fsanitize=${PREGATE_SANITIZE})
 endif()
