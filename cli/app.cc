@@ -3,11 +3,13 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/command.h"
+#include "cli/eval.h"
 #include "cli/inspect.h"
 #include "cli/make_model.h"
 #include "cli/run_bench.h"
 #include "cli/run_serve.h"
 #include "cli/run_worker.h"
+#include "cli/trace.h"
 #include "cli/version.h"
 
 namespace pregate::cli {
@@ -23,6 +25,9 @@ int run_app(const std::vector<std::string>& arguments, const Environment& enviro
       add_worker(app, run_worker),
       add_inspect(app),
       add_bench(app, run_bench),
+      add_eval(app),
+      add_trace(app),
+      add_trace_summary(app),
       add_make_model(app),
       add_version(app),
   };

@@ -51,9 +51,7 @@ Command add_bench(CLI::App& app, std::function<Status(const BenchOptions&)> run)
   flags.count("--repeats", options->num_repeats, {.min = 1, .max = 1000},
               "Runs of each kind, in turn; the median is shown");
   flags.bytes("--kv-cache-bytes", options->kv_cache_bytes, "Room for keys and values");
-  add_dispatch_flags(flags, options->dispatch);
-  add_cluster_flags(flags, options->cluster);
-  add_general_flags(flags, options->general);
+  add_experts_flags(flags, *options);
   command.run = [options, run = std::move(run)]() -> Status {
     PREGATE_TRY(check(options->cluster));
     PREGATE_TRY(parse_batches(options->batches));

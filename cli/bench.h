@@ -5,15 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "cli/options.h"
+#include "cli/run_with_experts.h"
 
 namespace pregate::cli {
 
-struct BenchOptions {
-  ModelOptions model;
-  ClusterOptions cluster;
-  DispatchOptions dispatch;
-  GeneralOptions general;
+struct BenchOptions : ExpertsOptions {
   uint64_t kv_cache_bytes = uint64_t{2} << 30;
   size_t num_prompt_tokens = 512;
   size_t num_chunk_tokens = 512;   ///< Of prefill, per step.

@@ -12,6 +12,20 @@ constexpr const char* kExamples =
 
 }  // namespace
 
+void add_coordinator_flags(Flags& flags, CoordinatorOptions& options, Command& command) {
+  add_model_flags(flags, options.model, command);
+  add_http_flags(flags, options.http);
+  add_batching_flags(flags, options.batching);
+  add_dispatch_flags(flags, options.dispatch);
+  add_cluster_flags(flags, options.cluster);
+  add_general_flags(flags, options.general);
+}
+
+Status check(const CoordinatorOptions& options) {
+  PREGATE_TRY(check(options.http));
+  return check(options.cluster);
+}
+
 Command add_coordinator(CLI::App& app, std::function<Status(const CoordinatorOptions&)> run) {
   auto options = std::make_shared<CoordinatorOptions>();
   Command command =
@@ -19,14 +33,9 @@ Command add_coordinator(CLI::App& app, std::function<Status(const CoordinatorOpt
                    "Serve a model over HTTP with its experts in the workers of the same mpirun",
                    std::string(kExamples) + kSourcesFooter);
   Flags flags(*command.app);
-  add_model_flags(flags, options->model, command);
-  add_http_flags(flags, options->http);
-  add_batching_flags(flags, options->batching);
-  add_dispatch_flags(flags, options->dispatch);
-  add_cluster_flags(flags, options->cluster);
-  add_general_flags(flags, options->general);
+  add_coordinator_flags(flags, *options, command);
   command.run = [options, run = std::move(run)]() -> Status {
-    PREGATE_TRY(check(options->cluster));
+    PREGATE_TRY(check(*options));
     return run(*options);
   };
   return command;

@@ -16,6 +16,10 @@ struct CoordinatorOptions {
   GeneralOptions general;
 };
 
+void add_coordinator_flags(Flags& flags, CoordinatorOptions& options, Command& command);
+/// Errors of settings that only make sense together.
+Status check(const CoordinatorOptions& options);
+
 Command add_coordinator(CLI::App& app, std::function<Status(const CoordinatorOptions&)> run);
 
 }  // namespace pregate::cli

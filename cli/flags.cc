@@ -41,6 +41,11 @@ void Flags::positional(const std::string& name, std::string& value, const std::s
   command_.add_option(name, value, help)->type_name("")->required();
 }
 
+void Flags::positionals(const std::string& name, std::vector<std::filesystem::path>& values,
+                        const std::string& help) {
+  command_.add_option(name, values, help)->type_name("")->required();
+}
+
 CLI::Option* Flags::count(const std::string& flag, size_t& value, Range range,
                           const std::string& help) {
   const auto parse = [&value, range](const std::string& text) -> Status {

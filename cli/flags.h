@@ -43,6 +43,9 @@ class Flags {
 
   /// An argument without a flag; the command cannot do without it.
   void positional(const std::string& name, std::string& value, const std::string& help);
+  /// One or more of them.
+  void positionals(const std::string& name, std::vector<std::filesystem::path>& values,
+                   const std::string& help);
 
   CLI::Option* count(const std::string& flag, size_t& value, Range range, const std::string& help);
   /// Without a default: stays empty unless given.

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <thread>
 
-#include "base/mapped_file.h"
-
 namespace pregate::cli {
 namespace {
 
@@ -14,7 +12,6 @@ using compute::WeightFormat;
 constexpr Range kAtLeastOne{.min = 1};
 constexpr Range kPorts{.min = 0, .max = 65535};
 constexpr Range kThreads{.min = 0, .max = 1024};
-constexpr size_t kMaxKeyFileBytes = 4096;
 
 }  // namespace
 
@@ -65,7 +62,7 @@ void add_http_flags(Flags& flags, HttpOptions& options) {
              "Name of the model in the API; default: the folder's name");
   flags.text("--api-key", options.api_key,
              "Key that clients must send. Visible in process lists: prefer --api-key-file");
-  flags.path("--api-key-file", options.api_key_file, "File whose first line is the key");
+  flags.path("--api-key-file", options.api_key_file, "Keys that clients may send, one a line");
   flags.duration("--drain-timeout", options.drain_timeout,
                  "On SIGTERM: how long running requests may go on");
 }
@@ -115,20 +112,6 @@ size_t thread_count(size_t num_threads) {
   return num_threads > 0 ? num_threads : std::max(1U, std::thread::hardware_concurrency());
 }
 
-Result<std::string> api_key_of(const HttpOptions& options) {
-  if (options.api_key_file.empty()) return options.api_key;
-  if (!options.api_key.empty()) {
-    return fail(ErrorCode::kInvalidArgument, "--api-key and --api-key-file: expected only one");
-  }
-  PREGATE_ASSIGN(std::string key, read_file(options.api_key_file, kMaxKeyFileBytes));
-  key.erase(std::min(key.find_first_of("\r\n"), key.size()));
-  if (key.empty()) {
-    return fail(ErrorCode::kInvalidArgument, "--api-key-file {}: its first line is empty",
-                options.api_key_file.string());
-  }
-  return key;
-}
-
 Status check(const ClusterOptions& options) {
   if (options.heartbeat_interval.count() > 0 &&
       options.heartbeat_deadline >= 2 * options.heartbeat_interval) {
@@ -138,6 +121,11 @@ Status check(const ClusterOptions& options) {
               "--heartbeat-deadline {} ms: expected at least twice --heartbeat-interval ({} ms), "
               "so that one lost message is no death",
               options.heartbeat_deadline.count(), options.heartbeat_interval.count());
+}
+
+Status check(const HttpOptions& options) {
+  if (options.api_key.empty() || options.api_key_file.empty()) return {};
+  return fail(ErrorCode::kInvalidArgument, "--api-key and --api-key-file: expected only one");
 }
 
 }  // namespace pregate::cli

@@ -79,10 +79,8 @@ extern const char* const kSourcesFooter;
 /// `num_threads`, or for 0 one for each core this process may run on.
 size_t thread_count(size_t num_threads);
 
-/// The key clients must send, from --api-key or the first line of --api-key-file; empty: none.
-Result<std::string> api_key_of(const HttpOptions& options);
-
 /// Errors of settings that only make sense together.
 Status check(const ClusterOptions& options);
+Status check(const HttpOptions& options);
 
 }  // namespace pregate::cli

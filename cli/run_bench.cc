@@ -3,29 +3,15 @@
 #include <algorithm>
 #include <map>
 
-#include "base/log.h"
 #include "cli/bench_cost.h"
-#include "cli/cluster_experts.h"
 #include "cli/engine_bench.h"
-#include "cli/local_experts.h"
-#include "cli/mpi_process.h"
-#include "cli/progress.h"
-#include "cli/run_worker.h"
 #include "compute/limits.h"
-#include "transport/mpi/mpi.h"
 
 namespace pregate::cli {
 namespace {
 
 /// The runs of one line of the table; 0 streams: prefill.
 using Runs = std::map<size_t, std::vector<BenchRun>>;
-
-PhaseProgress show_progress() {
-  auto progress = std::make_shared<Progress>(Progress::standard_error(), system_clock());
-  return [progress](const std::string& phase, size_t done, size_t total) {
-    progress->update(phase, done, total);
-  };
-}
 
 RuntimeOptions runtime_options(const BenchOptions& options, size_t max_batch) {
   return {.model = options.model.model,
@@ -127,36 +113,13 @@ Status run(const BenchOptions& options, const ExpertsHooks& experts,
   return {};
 }
 
-Status run_on_cluster(const BenchOptions& options, transport::Transport& transport,
-                      Signals& signals) {
-  if (transport.self() != transport::PeerId(0)) {
-    return work_for_coordinator(
-        {.model = options.model, .cluster = options.cluster, .general = options.general}, transport,
-        signals);
-  }
-  monitoring::Registry registry;
-  PREGATE_ASSIGN(const auto experts, ClusterExperts::create({.model = options.model,
-                                                             .cluster = options.cluster,
-                                                             .dispatch = options.dispatch},
-                                                            transport, registry));
-  const PhaseProgress progress = show_progress();
-  experts->start(progress);
-  return run(options, experts->hooks(), progress);
-}
-
 }  // namespace
 
 Status run_bench(const BenchOptions& options) {
-  if (transport::launched_by_mpi()) {
-    return run_in_mpi(options.general.log_level, "pregate bench",
-                      [&](transport::Transport& transport, Signals& signals) {
-                        return run_on_cluster(options, transport, signals);
-                      });
-  }
-  PREGATE_TRY(init_log(options.general.log_level, "bench"));
-  const PhaseProgress progress = show_progress();
-  const ExpertsHooks hooks{.connect = ModelRuntime::local_experts(options.model.weights, progress)};
-  return run(options, hooks, progress);
+  return run_with_experts("bench", options,
+                          [&](const ExpertsHooks& experts, const PhaseProgress& progress) {
+                            return run(options, experts, progress);
+                          });
 }
 
 }  // namespace pregate::cli

@@ -18,15 +18,6 @@ ServiceOptions service_of(const CoordinatorOptions& options, const char* workers
           .workers_as = workers_as};
 }
 
-CoordinatorOptions coordinator_of(const ServeOptions& options) {
-  return {.model = options.model,
-          .batching = options.batching,
-          .http = options.http,
-          .cluster = options.cluster,
-          .dispatch = options.dispatch,
-          .general = options.general};
-}
-
 WorkerOptions worker_of(const ServeOptions& options) {
   return {.model = options.model,
           .cluster = options.cluster,
@@ -66,14 +57,14 @@ Status run_serve(const ServeOptions& options) {
   if (!transport::launched_by_mpi()) {
     Signals signals;
     PREGATE_TRY(init_log(options.general.log_level, "serve"));
-    return serve_alone(coordinator_of(options), signals);
+    return serve_alone(options, signals);
   }
   return run_in_mpi(options.general.log_level, "pregate serve",
                     [&](transport::Transport& transport, Signals& signals) {
                       if (!is_coordinator(transport)) {
                         return work_for_coordinator(worker_of(options), transport, signals);
                       }
-                      return coordinate(coordinator_of(options), transport, signals);
+                      return coordinate(options, transport, signals);
                     });
 }
 

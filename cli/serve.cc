@@ -20,15 +20,10 @@ Command add_serve(CLI::App& app, std::function<Status(const ServeOptions&)> run)
                    "other ranks are its workers",
                    std::string(kExamples) + kSourcesFooter);
   Flags flags(*command.app);
-  add_model_flags(flags, options->model, command);
-  add_http_flags(flags, options->http);
-  add_batching_flags(flags, options->batching);
-  add_dispatch_flags(flags, options->dispatch);
-  add_cluster_flags(flags, options->cluster);
+  add_coordinator_flags(flags, *options, command);
   add_worker_metrics_flags(flags, options->metrics);
-  add_general_flags(flags, options->general);
   command.run = [options, run = std::move(run)]() -> Status {
-    PREGATE_TRY(check(options->cluster));
+    PREGATE_TRY(check(*options));
     return run(*options);
   };
   return command;

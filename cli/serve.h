@@ -3,18 +3,12 @@
 
 #include <functional>
 
-#include "cli/options.h"
+#include "cli/coordinator.h"
 
 namespace pregate::cli {
 
-struct ServeOptions {
-  ModelOptions model;
-  BatchingOptions batching;
-  HttpOptions http;
-  ClusterOptions cluster;
-  DispatchOptions dispatch;
+struct ServeOptions : CoordinatorOptions {
   WorkerMetricsOptions metrics;
-  GeneralOptions general;
 };
 
 Command add_serve(CLI::App& app, std::function<Status(const ServeOptions&)> run);

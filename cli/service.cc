@@ -23,6 +23,19 @@ std::string name_of(const ServiceOptions& options) {
   return directory.filename().string();
 }
 
+engine::SamplingParams default_sampling(const model::SamplingDefaults& defaults) {
+  engine::SamplingParams params;
+  const auto take = [](const std::optional<double>& value, float& field) {
+    if (value) field = static_cast<float>(*value);
+  };
+  take(defaults.temperature, params.temperature);
+  take(defaults.top_p, params.top_p);
+  take(defaults.min_p, params.min_p);
+  take(defaults.repetition_penalty, params.repetition_penalty);
+  if (defaults.top_k) params.top_k = static_cast<int32_t>(*defaults.top_k);
+  return params;
+}
+
 [[noreturn]] void leave_now(const char* reason, int code) {
   spdlog::warn("{}", reason);
   spdlog::shutdown();
@@ -67,7 +80,8 @@ Status Service::run(Signals& signals, const ExpertsHooks& experts) {
                .tokenizer = *tokenizer_,
                .chat_template = chat_template_.get(),
                .max_model_len = static_cast<uint32_t>(runtime_->max_model_len()),
-               .vocab_size = runtime_->config().vocab_size});
+               .vocab_size = runtime_->config().vocab_size,
+               .default_sampling = default_sampling(runtime_->config().sampling)});
   loaded_ = true;
   spdlog::info("ready: serving {}", model_name());
   while (!signals.wait(std::chrono::seconds(1))) {

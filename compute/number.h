@@ -29,4 +29,14 @@ constexpr float f16_to_f32(uint16_t value) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
 
+/// For values that f16 holds as normal numbers or as zero; others become zero. Rounds to nearest.
+constexpr uint16_t f32_to_f16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = uint16_t(bits >> 16 & 0x8000u);
+  const uint32_t magnitude = (bits & 0x7FFFFFFFu) + 0x0FFFu + (bits >> 13 & 1u);
+  constexpr uint32_t kRebias = (127 - 15) << 23, kSmallestNormal = kRebias + (1u << 23);
+  if (magnitude < kSmallestNormal) return sign;
+  return uint16_t(sign | (magnitude - kRebias) >> 13);
+}
+
 }  // namespace pregate::compute

@@ -38,6 +38,12 @@ struct LayerConfig {
   size_t window = 0;             ///< Sliding attention window in tokens; 0: full attention.
 };
 
+/// What generation_config.json asks of requests that do not say; names as there.
+struct SamplingDefaults {
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<size_t> top_k;  ///< 0: all.
+};
+
 struct ModelConfig {
   std::string architecture;  ///< For example "OlmoeForCausalLM".
   size_t vocab_size = 0;     ///< Rows of the embedding; may exceed the tokenizer's.
@@ -64,6 +70,7 @@ struct ModelConfig {
 
   TokenId bos_token = -1;           ///< -1: none.
   std::vector<TokenId> eos_tokens;  ///< From generation_config.json, else config.json.
+  SamplingDefaults sampling;
 
   size_t num_layers() const { return layers.size(); }
 };

@@ -49,7 +49,9 @@ Result<RequestId> Scheduler::submit(GenerationRequest request, GenerationListene
   PREGATE_TRY(check(request));
   PREGATE_TRY(available_());
   std::lock_guard lock(mutex_);
-  if (draining_) return fail(ErrorCode::kUnavailable, "the server is shutting down");
+  if (thread_.get_stop_token().stop_requested()) {
+    return fail(ErrorCode::kUnavailable, "the server is shutting down");
+  }
   if (num_queued_ + request.num_choices > options_.max_queue) {
     return fail(ErrorCode::kResourceExhausted, "the queue is full ({} of {} places taken)",
                 num_queued_, options_.max_queue);
@@ -72,12 +74,6 @@ void Scheduler::cancel(RequestId id) {
   changed_.notify_one();
 }
 
-bool Scheduler::drain(Duration timeout) {
-  std::unique_lock lock(mutex_);
-  draining_ = true;
-  return changed_.wait_for(lock, timeout, [this] { return num_unfinished_.load() == 0; });
-}
-
 void Scheduler::stop() {
   thread_.request_stop();
   changed_.notify_all();
@@ -97,12 +93,14 @@ void Scheduler::run(const std::stop_token& stop) {
 // Waits for something to do; false when it is time to end.
 bool Scheduler::take_inbox(const std::stop_token& stop) {
   std::vector<std::shared_ptr<ActiveRequest>> submitted;
+  bool stopping = false;
   {
     std::unique_lock lock(mutex_);
     while (!stop.stop_requested() && submitted_.empty() && cancelled_.empty() &&
            planner_.num_running() + planner_.num_waiting() == 0) {
       changed_.wait_for(lock, kIdleWait);
     }
+    stopping = stop.stop_requested();  // under the lock: what is submitted later was refused
     submitted.swap(submitted_);
     to_cancel_.swap(cancelled_);
     num_queued_ = planner_.num_waiting();
@@ -110,7 +108,7 @@ bool Scheduler::take_inbox(const std::stop_token& stop) {
   }
   for (auto& request : submitted) start_request(std::move(request));
   drop_cancelled();
-  return !stop.stop_requested();
+  return !stopping;
 }
 
 void Scheduler::start_request(std::shared_ptr<ActiveRequest> request) {

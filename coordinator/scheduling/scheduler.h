@@ -35,10 +35,7 @@ class Scheduler final : public GenerationService {
   Result<RequestId> submit(GenerationRequest request, GenerationListener listener) override;
   void cancel(RequestId id) override;
 
-  /// Refuses new requests from now on and waits until the others have ended, at most `timeout`.
-  /// True if all have.
-  bool drain(Duration timeout);
-  /// Ends what still runs (kAborted) and the thread.
+  /// Ends what still runs (kAborted) and the thread; later requests are refused.
   void stop();
 
   size_t num_unfinished() const { return num_unfinished_.load(); }
@@ -70,7 +67,6 @@ class Scheduler final : public GenerationService {
   std::condition_variable changed_;
   std::vector<std::shared_ptr<ActiveRequest>> submitted_;  // guarded by mutex_
   std::vector<RequestId> cancelled_;                       // guarded by mutex_
-  bool draining_ = false;                                  // guarded by mutex_
   uint64_t last_id_ = 0;                                   // guarded by mutex_
   size_t num_queued_ = 0;  // guarded by mutex_: choices submitted or waiting, not yet in a step
   std::atomic<size_t> num_unfinished_{0};  // requests

@@ -27,6 +27,10 @@ uint64_t mix(uint64_t seed, uint32_t stream) { return seed + stream * 0x9e3779b9
 
 }  // namespace
 
+float log_probability(std::span<const float> logits, TokenId token) {
+  return logits[static_cast<size_t>(token)] - log_sum_exp(logits);
+}
+
 SampledToken report_logprobs(std::span<const float> logits, TokenId token, uint32_t num_top) {
   const float normalizer = log_sum_exp(logits);
   SampledToken report{token, logits[token] - normalizer, {}};

@@ -17,6 +17,9 @@ struct SampledToken {
   std::vector<TokenLogprob> top;  ///< Best first; only with SamplingParams::logprobs > 0.
 };
 
+/// Of `token` after a row, as the model gave it: ln softmax(logits)[token].
+float log_probability(std::span<const float> logits, TokenId token);
+
 /// Log-probabilities of a row as the model gave it (no penalty, no temperature): that of `token`,
 /// and the `num_top` best.
 SampledToken report_logprobs(std::span<const float> logits, TokenId token, uint32_t num_top);

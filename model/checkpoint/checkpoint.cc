@@ -27,6 +27,23 @@ Result<const Family*> choose_family(FieldReader fields) {
               fmt::join(known, ", "));
 }
 
+SamplingDefaults read_sampling_defaults(FieldReader& fields) {
+  const auto number = [&](std::string_view key, double max, bool above_zero) {
+    const std::optional<double> value = fields.optional_number(key);
+    if (value && (*value < 0.0 || *value > max || (above_zero && *value == 0.0))) {
+      fields.reject(
+          key, fmt::format("a number {} {}", above_zero ? "above 0, at most" : "from 0 to", max));
+    }
+    return value;
+  };
+  SamplingDefaults defaults{.temperature = number("temperature", 2.0, false),
+                            .top_p = number("top_p", 1.0, true),
+                            .min_p = number("min_p", 1.0, false),
+                            .repetition_penalty = number("repetition_penalty", 1e6, true)};
+  if (fields.has("top_k")) defaults.top_k = fields.size("top_k", 0, {.min = 0});
+  return defaults;
+}
+
 /// bos and eos of config.json are what a family falls back to; generation_config.json, if there is
 /// one, has the last word. Ids beyond the vocabulary can never be generated and are left out.
 Status read_generation_config(const fs::path& path, ModelConfig& config) {
@@ -35,6 +52,7 @@ Status read_generation_config(const fs::path& path, ModelConfig& config) {
     FieldReader fields(std::move(object), path.string());
     const std::vector<TokenId> eos = fields.token_ids("eos_token_id");
     const std::vector<TokenId> bos = fields.token_ids("bos_token_id");
+    config.sampling = read_sampling_defaults(fields);
     PREGATE_TRY(fields.status());
     if (!eos.empty()) config.eos_tokens = eos;
     if (!bos.empty()) config.bos_token = bos.front();

@@ -19,16 +19,6 @@ uint64_t spread(uint64_t& seed) {
   return (z ^ z >> 31) | 1;
 }
 
-/// For values that f16 holds as normal numbers or as zero; others become zero. Rounds to nearest.
-uint16_t f32_to_f16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const auto sign = uint16_t(bits >> 16 & 0x8000u);
-  const uint32_t magnitude = (bits & 0x7FFFFFFFu) + 0x0FFFu + (bits >> 13 & 1u);
-  constexpr uint32_t kRebias = (127 - 15) << 23, kSmallestNormal = kRebias + (1u << 23);
-  if (magnitude < kSmallestNormal) return sign;
-  return uint16_t(sign | (magnitude - kRebias) >> 13);
-}
-
 // A uniform int16 has standard deviation 65536 / sqrt(12).
 constexpr float kInt16Deviation = 65536.0f / 3.4641016f;
 
@@ -71,7 +61,7 @@ void RandomValues::fill(std::span<std::byte> out) {
     case compute::DType::kBf16:
       return fill_as<uint16_t>(out, compute::f32_to_bf16);
     case compute::DType::kF16:
-      return fill_as<uint16_t>(out, f32_to_f16);
+      return fill_as<uint16_t>(out, compute::f32_to_f16);
   }
 }
 

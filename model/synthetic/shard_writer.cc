@@ -5,32 +5,21 @@
 #include <cstring>
 #include <fstream>
 
-#include <boost/json.hpp>
-
 #include "model/checkpoint/safetensors.h"
+#include "model/checkpoint/safetensors_writer.h"
 
 namespace pregate::model {
 namespace {
 
 // Large enough for a disk, small enough to stay in a core's cache.
 constexpr size_t kPieceBytes = size_t{1} << 20;
-constexpr size_t kAlignment = 8;  // of the data section, as the format recommends
 
-std::string header_bytes(std::span<const RandomTensor> tensors) {
-  boost::json::object header{{"__metadata__", {{"format", "pt"}}}};
-  size_t offset = 0;
+std::string header_of(std::span<const RandomTensor> tensors) {
+  std::vector<SafetensorsOutline> outlines;
   for (const RandomTensor& tensor : tensors) {
-    const std::string_view dtype = safetensors_name(tensor.dtype);
-    header[tensor.name] = {{"dtype", boost::json::string_view(dtype.data(), dtype.size())},
-                           {"shape", boost::json::value_from(tensor.shape)},
-                           {"data_offsets", {offset, offset + tensor.bytes()}}};
-    offset += tensor.bytes();
+    outlines.push_back({tensor.name, safetensors_name(tensor.dtype), tensor.shape, tensor.bytes()});
   }
-  std::string text = boost::json::serialize(header);
-  text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
-  std::string bytes(kAlignment, '\0');
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(text.size() >> (8 * i) & 0xFF);
-  return bytes + text;
+  return safetensors_header(outlines, {{"format", "pt"}});
 }
 
 }  // namespace
@@ -44,7 +33,7 @@ size_t RandomTensor::bytes() const {
 Status write_shard(const std::filesystem::path& path, std::span<const RandomTensor> tensors,
                    const std::function<void(size_t bytes)>& written) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << header_bytes(tensors);
+  file << header_of(tensors);
   std::vector<std::byte> piece(kPieceBytes);
   for (const RandomTensor& tensor : tensors) {
     RandomValues values(tensor.seed, tensor.distribution, tensor.dtype);

@@ -97,3 +97,17 @@ def test_a_missing_model_ends_with_a_clear_error(tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert ended.returncode != 0
     assert str(tmp_path / "nothing") in ended.stderr
+
+
+def test_generation_config_gives_what_requests_leave_out(tmp_path):
+    model = make_model(tmp_path / "model")
+    (model / "generation_config.json").write_text('{"temperature": 0.0, "eos_token_id": 0}')
+    body = {"prompt": "once upon a time", "max_tokens": 40, "ignore_eos": True}
+
+    def text_of(cluster, **fields):
+        return cluster.post("/v1/completions", body | fields)[1]["choices"][0]["text"]
+
+    with Cluster(model) as cluster:
+        greedy = text_of(cluster, temperature=0)
+        assert text_of(cluster) == greedy
+        assert text_of(cluster, temperature=1.5, seed=1) != greedy

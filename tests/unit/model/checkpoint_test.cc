@@ -155,6 +155,28 @@ TEST(Checkpoint, BadGenerationConfig) {
   directory.write("generation_config.json", R"({"eos_token_id":"</s>"})");
   EXPECT_THAT(open_error(directory, ErrorCode::kInvalidArgument),
               HasSubstr("generation_config.json: eos_token_id: expected a list"));
+  directory.write("generation_config.json", R"({"top_p":1.5})");
+  EXPECT_THAT(open_error(directory, ErrorCode::kInvalidArgument),
+              HasSubstr("generation_config.json: top_p: expected a number above 0, at most 1"));
+  directory.write("generation_config.json", R"({"top_k":-1})");
+  EXPECT_THAT(open_error(directory, ErrorCode::kInvalidArgument),
+              HasSubstr("generation_config.json: top_k: expected an integer"));
+}
+
+TEST(Checkpoint, GenerationConfigGivesSamplingDefaults) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("model.safetensors", kTwoFloats);
+  directory.write("generation_config.json",
+                  R"({"temperature":0.6,"top_p":0.95,"top_k":20,"min_p":null})");
+  const auto opened = Checkpoint::open(directory.path());
+  ASSERT_TRUE(opened) << opened.error().message;
+  const SamplingDefaults& sampling = (*opened)->config().sampling;
+  EXPECT_EQ(sampling.temperature, 0.6);
+  EXPECT_EQ(sampling.top_p, 0.95);
+  EXPECT_EQ(sampling.top_k, 20u);
+  EXPECT_FALSE(sampling.min_p);
+  EXPECT_FALSE(sampling.repetition_penalty);
 }
 
 }  // namespace

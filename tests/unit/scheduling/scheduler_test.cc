@@ -233,7 +233,6 @@ TEST_F(SchedulerTest, CancelledRequestsEndAndFreeTheirPlace) {
   scheduler_->cancel(id);
   scheduler_->cancel(RequestId(12345));  // unknown: ignored
   EXPECT_EQ(wait(next).tokens[0].size(), 5u);
-  EXPECT_TRUE(scheduler_->drain(kPatience));
   // Its listener was dropped without another word.
   EXPECT_THROW(cancelled.get(), std::future_error);
 }
@@ -250,21 +249,14 @@ TEST_F(SchedulerTest, AFailedStepEndsItsRequestsAndNoOthers) {
   EXPECT_EQ(wait(next).tokens[0].size(), 5u);
 }
 
-TEST_F(SchedulerTest, DrainLetsRunningRequestsEndAndRefusesNewOnes) {
-  start(kRoomy);
-  auto running = ask(greedy(20, 30));
-  EXPECT_TRUE(scheduler_->drain(kPatience));
-  EXPECT_EQ(wait(running).tokens[0].size(), 30u);
-  auto late = ask(greedy(3, 1));
-  EXPECT_EQ(wait(late).error->code, ErrorCode::kUnavailable);
-}
-
 TEST_F(SchedulerTest, StopEndsWhatRuns) {
   start(kRoomy);
   auto running = ask(greedy(20, 350));
   scheduler_->stop();
   const Answer answer = wait(running);
   EXPECT_TRUE(answer.error.has_value() || answer.num_finished == 1);
+  auto late = ask(greedy(3, 1));
+  EXPECT_EQ(wait(late).error->code, ErrorCode::kUnavailable);
 }
 
 }  // namespace

@@ -1,0 +1,183 @@
+#include "cli/trace.h"
+
+#include <memory>
+
+#include "base/log.h"
+#include "router/trace_statistics.h"
+
+namespace pregate::cli {
+namespace {
+
+using router::RoutingTrace;
+
+constexpr const char* kExamples =
+    "Writes OUT/NAME.safetensors for each text; router/trace.h describes the format.\n\n"
+    "Example:\n"
+    "  pregate trace --model models/pregate-tiny --out bench/traces heldout/*.txt\n\n";
+constexpr const char* kSummaryExamples =
+    "Example:\n"
+    "  pregate trace-summary bench/traces/*.safetensors";
+
+std::vector<uint32_t> moe_layers(const model::ModelConfig& config) {
+  std::vector<uint32_t> layers;
+  for (uint32_t layer = 0; layer < config.num_layers(); ++layer) {
+    if (config.layers[layer].is_moe) layers.push_back(layer);
+  }
+  return layers;
+}
+
+Result<RoutingTrace> record(TextModel& model, const Text& text, const std::string& model_name,
+                            const PhaseProgress& progress) {
+  engine::Engine& engine = model.runtime->engine();
+  const model::ModelConfig& config = engine.config();
+  router::TraceRecorder recorder(moe_layers(config), config.num_experts, config.top_k);
+  engine.set_routing_observer([&](LayerIdx layer, const router::Decisions& decisions) {
+    recorder.record(layer, decisions);
+  });
+  size_t num_done = 0;
+  Status status;
+  for (const auto& window : text.windows) {
+    recorder.begin_window(window);
+    status = compute_window(engine, window, engine::LogitRows::kNone,
+                            [](size_t, size_t, std::span<const float>) {});
+    if (!status) break;
+    num_done += window.size() - 1;
+    progress(text.name, num_done, text.num_tokens);
+  }
+  engine.set_routing_observer({});
+  PREGATE_TRY(status);
+  recorder.trace().model = model_name;
+  recorder.trace().text = text.name;
+  return std::move(recorder.trace());
+}
+
+Status trace(const TraceOptions& options, const ExpertsHooks& experts,
+             const PhaseProgress& progress) {
+  PREGATE_ASSIGN(auto model, load_text_model(options, options.text, experts, progress));
+  const std::string name = std::filesystem::weakly_canonical(options.model.model).filename();
+  std::error_code failed;
+  std::filesystem::create_directories(options.out, failed);
+  if (failed) {
+    return fail(ErrorCode::kInvalidArgument, "--out {}: {}", options.out.string(),
+                failed.message());
+  }
+  std::vector<RoutingTrace> traces;
+  for (const auto& file : options.text.files) {
+    PREGATE_ASSIGN(const Text text, model.read(file, options.text));
+    PREGATE_ASSIGN(traces.emplace_back(), record(model, text, name, progress));
+    const auto path = options.out / (text.name + ".safetensors");
+    PREGATE_TRY(router::write_trace(path, traces.back()));
+    spdlog::info("{}: {} tokens", path.string(), traces.back().num_tokens());
+  }
+  fmt::print("{}", describe_traces(traces));
+  return {};
+}
+
+Status summarize(const std::vector<std::filesystem::path>& files) {
+  std::vector<RoutingTrace> traces;
+  for (const auto& file : files) {
+    PREGATE_ASSIGN(traces.emplace_back(), router::read_trace(file));
+    const RoutingTrace& first = traces.front();
+    const RoutingTrace& last = traces.back();
+    if (last.num_experts != first.num_experts || last.layers != first.layers) {
+      return fail(ErrorCode::kInvalidArgument, "{}: not of the same model as {}", file.string(),
+                  files.front().string());
+    }
+  }
+  fmt::print("{}", describe_traces(traces));
+  return {};
+}
+
+std::string row(const std::string& name, size_t num_columns,
+                const std::function<std::string(size_t)>& cell) {
+  std::string line = fmt::format("{:<20}", name);
+  for (size_t i = 0; i < num_columns; ++i) line += fmt::format("{:>9}", cell(i));
+  return line + "\n";
+}
+
+std::string describe_layers(std::span<const RoutingTrace> traces, const std::string& title,
+                            double (*measure)(const RoutingTrace&, size_t layer)) {
+  const size_t num_layers = traces.front().num_layers();
+  std::string page = fmt::format("\n{}\n", title);
+  page +=
+      row("layer", num_layers, [&](size_t i) { return std::to_string(traces.front().layers[i]); });
+  for (const RoutingTrace& trace : traces) {
+    page += row(trace.text, num_layers,
+                [&](size_t i) { return fmt::format("{:.3f}", measure(trace, i)); });
+  }
+  return page;
+}
+
+double divergence(const RoutingTrace& a, const RoutingTrace& b) {
+  double sum = 0.0;
+  for (size_t layer = 0; layer < a.num_layers(); ++layer) {
+    sum += router::jensen_shannon_divergence(router::expert_shares(a, layer),
+                                             router::expert_shares(b, layer));
+  }
+  return sum / static_cast<double>(a.num_layers());
+}
+
+std::string describe_divergence(std::span<const RoutingTrace> traces) {
+  std::string page =
+      "\nJensen-Shannon divergence of two texts' expert shares, mean over the layers, in bits\n";
+  page += row("", traces.size(), [&](size_t i) { return traces[i].text.substr(0, 8); });
+  for (const RoutingTrace& trace : traces) {
+    page += row(trace.text, traces.size(),
+                [&](size_t i) { return fmt::format("{:.3f}", divergence(trace, traces[i])); });
+  }
+  return page;
+}
+
+}  // namespace
+
+std::string describe_traces(std::span<const RoutingTrace> traces) {
+  const RoutingTrace& first = traces.front();
+  size_t num_tokens = 0;
+  for (const RoutingTrace& trace : traces) num_tokens += trace.num_tokens();
+  std::string page =
+      fmt::format("{} texts, {} tokens; {} layers of {} experts, {} per token\n", traces.size(),
+                  num_tokens, first.num_layers(), first.num_experts, first.top_k);
+  page += describe_layers(traces, "Load of the busiest expert, as a multiple of the mean",
+                          [](const RoutingTrace& trace, size_t layer) {
+                            return router::imbalance(router::expert_shares(trace, layer));
+                          });
+  page += describe_layers(
+      traces,
+      fmt::format(
+          "Experts that the token before used too, as a part (independent and even: {:.3f})",
+          static_cast<double>(first.top_k) / static_cast<double>(first.num_experts)),
+      router::repeat_rate);
+  return traces.size() > 1 ? page + describe_divergence(traces) : page;
+}
+
+Command add_trace(CLI::App& app) {
+  auto options = std::make_shared<TraceOptions>();
+  Command command =
+      make_command(app, "trace", "Record which experts a model uses for each token of texts",
+                   std::string(kExamples) + kSourcesFooter);
+  Flags flags(*command.app);
+  add_model_flags(flags, options->model, command);
+  add_text_flags(flags, options->text);
+  command.needed.push_back(flags.path("--out", options->out, "Folder for the traces"));
+  add_experts_flags(flags, *options);
+  command.run = [options]() -> Status {
+    PREGATE_TRY(check(options->cluster));
+    const auto run = [&](const ExpertsHooks& experts, const PhaseProgress& progress) {
+      return trace(*options, experts, progress);
+    };
+    return run_with_experts("trace", *options, run);
+  };
+  return command;
+}
+
+Command add_trace_summary(CLI::App& app) {
+  auto files = std::make_shared<std::vector<std::filesystem::path>>();
+  Command command = make_command(app, "trace-summary",
+                                 "Show balance and locality of recorded routing", kSummaryExamples);
+  Flags flags(*command.app);
+  flags.positionals("FILE", *files, "Traces, as `pregate trace` writes them");
+  command.run = [files] { return summarize(*files); };
+  return command;
+}
+
+}  // namespace pregate::cli
