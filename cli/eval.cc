@@ -46,7 +46,7 @@ boost::json::object to_json(const Score& score) {
           {"bits_per_byte", score.bits_per_byte()}};
 }
 
-Result<Score> evaluate(engine::Engine& engine, const Text& text, const PhaseProgress& progress) {
+Result<Score> evaluate(engine::Engine& engine, const Text& text, Progress& progress) {
   Score score{.name = text.name,
               .num_documents = text.num_documents,
               .num_bytes = text.num_bytes,
@@ -59,7 +59,7 @@ Result<Score> evaluate(engine::Engine& engine, const Text& text, const PhaseProg
     };
     PREGATE_TRY(compute_window(engine, window, engine::LogitRows::kAll, add_bits));
     num_done += window.size() - 1;
-    progress(text.name, num_done, text.num_tokens);
+    progress.update(text.name, num_done, text.num_tokens);
   }
   return score;
 }
@@ -75,9 +75,9 @@ Score sum(const std::vector<Score>& scores) {
   return all;
 }
 
-Status eval(const EvalOptions& options, const ExpertsHooks& experts,
-            const PhaseProgress& progress) {
-  PREGATE_ASSIGN(const auto model, load_text_model(options, options.text, experts, progress));
+Status eval(const EvalOptions& options, const ExpertsHooks& experts, const PhaseProgress& loading) {
+  PREGATE_ASSIGN(const auto model, load_text_model(options, options.text, experts, loading));
+  Progress progress(text_progress("evaluating"), system_clock());
   std::vector<Score> scores;
   if (!options.json) print_header();
   for (const auto& file : options.text.files) {

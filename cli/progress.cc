@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "cli/quantity.h"
 
 namespace pregate::cli {
 namespace {
@@ -32,7 +31,7 @@ Progress::Output Progress::standard_error(std::string verb) {
           .log = [](std::string_view line) { spdlog::info("{}", line); }};
 }
 
-void Progress::update(const std::string& phase, size_t done_bytes, size_t total_bytes) {
+void Progress::update(const std::string& phase, size_t done, size_t total) {
   const TimePoint now = clock_.now();
   std::lock_guard lock(mutex_);
   if (phase != phase_) {
@@ -43,32 +42,32 @@ void Progress::update(const std::string& phase, size_t done_bytes, size_t total_
     phase_ended_ = false;
   }
   if (phase_ended_) return;
-  phase_ended_ = done_bytes >= total_bytes;
+  phase_ended_ = done >= total;
   if (output_.is_terminal) {
-    draw_bar(done_bytes, total_bytes, now);
+    draw_bar(done, total, now);
   } else {
-    log_tenth(done_bytes, total_bytes, now);
+    log_tenth(done, total, now);
   }
 }
 
-void Progress::draw_bar(size_t done_bytes, size_t total_bytes, TimePoint now) {
+void Progress::draw_bar(size_t done, size_t total, TimePoint now) {
   if (!phase_ended_ && last_drawn_ != TimePoint{} && now - last_drawn_ < kRedraw) return;
   last_drawn_ = now;
-  const double fraction = fraction_of(done_bytes, total_bytes);
+  const double fraction = fraction_of(done, total);
   const auto filled = static_cast<size_t>(fraction * kBarColumns);
   // \033[K clears what a longer line left behind.
   output_.draw(fmt::format("\r{} {} [{:#<{}}{:.<{}}] {:3.0f} % of {}, {:.1f} s\033[K{}",
                            output_.verb, phase_, "", filled, "", kBarColumns - filled,
-                           fraction * 100, describe_bytes(total_bytes),
+                           fraction * 100, output_.describe_total(total),
                            to_seconds(now - phase_began_), phase_ended_ ? "\n" : ""));
 }
 
-void Progress::log_tenth(size_t done_bytes, size_t total_bytes, TimePoint now) {
-  const auto tenth = static_cast<size_t>(fraction_of(done_bytes, total_bytes) * 10);
+void Progress::log_tenth(size_t done, size_t total, TimePoint now) {
+  const auto tenth = static_cast<size_t>(fraction_of(done, total) * 10);
   if (tenth <= last_tenth_) return;
   last_tenth_ = tenth;
   output_.log(fmt::format("{} {}: {} % of {} after {:.1f} s", output_.verb, phase_, tenth * 10,
-                          describe_bytes(total_bytes), to_seconds(now - phase_began_)));
+                          output_.describe_total(total), to_seconds(now - phase_began_)));
 }
 
 }  // namespace pregate::cli

@@ -1,4 +1,4 @@
-// Progress of a long load, for people: a bar on a terminal, a line at each tenth in a log.
+// Progress of long work, for people: a bar on a terminal, a line at each tenth in a log.
 #pragma once
 
 #include <functional>
@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "cli/quantity.h"
 
 namespace pregate::cli {
 
@@ -14,6 +15,7 @@ class Progress {
  public:
   struct Output {
     std::string verb = "loading";
+    std::string (*describe_total)(size_t) = describe_bytes;
     bool is_terminal = false;
     std::function<void(std::string_view)> draw;  ///< Raw text to the terminal.
     std::function<void(std::string_view)> log;   ///< One line.
@@ -26,11 +28,11 @@ class Progress {
 
   /// Thread-safe. A phase begins with the first call that names it and ends at done == total; each
   /// step of it calls this, so it must be cheap.
-  void update(const std::string& phase, size_t done_bytes, size_t total_bytes);
+  void update(const std::string& phase, size_t done, size_t total);
 
  private:
-  void draw_bar(size_t done_bytes, size_t total_bytes, TimePoint now);
-  void log_tenth(size_t done_bytes, size_t total_bytes, TimePoint now);
+  void draw_bar(size_t done, size_t total, TimePoint now);
+  void log_tenth(size_t done, size_t total, TimePoint now);
 
   const Output output_;
   const Clock& clock_;

@@ -84,6 +84,12 @@ Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions
   return loaded;
 }
 
+Progress::Output text_progress(const std::string& verb) {
+  Progress::Output output = Progress::standard_error(verb);
+  output.describe_total = [](size_t num_tokens) { return fmt::format("{} tokens", num_tokens); };
+  return output;
+}
+
 Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window,
                       engine::LogitRows logits, const engine::LogitsVisitor& visit) {
   std::vector<uint32_t> blocks((window.size() + compute::kKvBlockTokens - 1) /

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/progress.h"
 #include "cli/run_with_experts.h"
 #include "model/tokenizer/tokenizer.h"
 
@@ -48,6 +49,9 @@ struct TextModel {
 /// The KV cache has room for one window.
 Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions& text,
                                   const ExpertsHooks& experts, const PhaseProgress& progress);
+
+/// Counts tokens of texts, for people; `verb` says what is done with them.
+Progress::Output text_progress(const std::string& verb);
 
 /// Computes one window from an empty context, using the engine's KV cache from its first block.
 Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window,

@@ -27,7 +27,7 @@ std::vector<uint32_t> moe_layers(const model::ModelConfig& config) {
 }
 
 Result<RoutingTrace> record(TextModel& model, const Text& text, const std::string& model_name,
-                            const PhaseProgress& progress) {
+                            Progress& progress) {
   engine::Engine& engine = model.runtime->engine();
   const model::ModelConfig& config = engine.config();
   router::TraceRecorder recorder(moe_layers(config), config.num_experts, config.top_k);
@@ -42,7 +42,7 @@ Result<RoutingTrace> record(TextModel& model, const Text& text, const std::strin
                             [](size_t, size_t, std::span<const float>) {});
     if (!status) break;
     num_done += window.size() - 1;
-    progress(text.name, num_done, text.num_tokens);
+    progress.update(text.name, num_done, text.num_tokens);
   }
   engine.set_routing_observer({});
   PREGATE_TRY(status);
@@ -52,8 +52,9 @@ Result<RoutingTrace> record(TextModel& model, const Text& text, const std::strin
 }
 
 Status trace(const TraceOptions& options, const ExpertsHooks& experts,
-             const PhaseProgress& progress) {
-  PREGATE_ASSIGN(auto model, load_text_model(options, options.text, experts, progress));
+             const PhaseProgress& loading) {
+  PREGATE_ASSIGN(auto model, load_text_model(options, options.text, experts, loading));
+  Progress progress(text_progress("tracing"), system_clock());
   const std::string name = std::filesystem::weakly_canonical(options.model.model).filename();
   std::error_code failed;
   std::filesystem::create_directories(options.out, failed);
