@@ -10,6 +10,7 @@ struct Generic {
   static constexpr bool kQ8RowSums = false;
   using F32 = Vectors<kLanes>::F32;
   using I32 = Vectors<kLanes>::I32;
+  using U32 = Vectors<kLanes>::U32;
 
   static F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
   static F32 load_bf16(const std::byte* from) {
@@ -25,8 +26,10 @@ struct Generic {
     return (x << (24 - 8 * n)) >> 24;
   }
   static I32 dot4(I32 sum, I32 w, I32 x) {
-    return sum + byte<0>(w) * byte<0>(x) + byte<1>(w) * byte<1>(x) + byte<2>(w) * byte<2>(x) +
-           byte<3>(w) * byte<3>(x);
+    const I32 products = byte<0>(w) * byte<0>(x) + byte<1>(w) * byte<1>(x) +
+                         byte<2>(w) * byte<2>(x) + byte<3>(w) * byte<3>(x);
+    // Unsigned, so that the sum wraps as it does in the other kernels' instructions.
+    return reinterpret_cast<I32>(reinterpret_cast<U32>(sum) + reinterpret_cast<U32>(products));
   }
 
   struct Int8Peak {

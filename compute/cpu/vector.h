@@ -12,6 +12,7 @@ template <size_t kLanes>
 struct Vectors {
   typedef float F32 __attribute__((vector_size(4 * kLanes)));
   typedef int32_t I32 __attribute__((vector_size(4 * kLanes)));
+  typedef uint32_t U32 __attribute__((vector_size(4 * kLanes)));
 };
 
 template <typename T>
@@ -38,6 +39,7 @@ template <size_t kLanes>
 [[gnu::always_inline]] inline typename Vectors<kLanes>::F32 exp(typename Vectors<kLanes>::F32 x) {
   using F32 = typename Vectors<kLanes>::F32;
   using I32 = typename Vectors<kLanes>::I32;
+  using U32 = typename Vectors<kLanes>::U32;
   // x = n ln2 + r. Adding 1.5 * 2^23 leaves n, rounded, in the low bits of the sum. ln2 is split so
   // that n * kLn2High is exact.
   constexpr float kRound = 0x1.8p23f;
@@ -55,7 +57,8 @@ template <size_t kLanes>
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  const I32 exponent = (reinterpret_cast<I32>(shifted) << 23) + (127 << 23);
+  // Unsigned: of an x that underflows the bits wrap, and are masked below.
+  const U32 exponent = (reinterpret_cast<U32>(shifted) << 23) + (127u << 23);
   const F32 result = p * reinterpret_cast<F32>(exponent);
   const I32 underflow = x < broadcast<F32>(-87.3f);
   return reinterpret_cast<F32>(reinterpret_cast<I32>(result) & ~underflow);
