@@ -54,7 +54,6 @@ Result<Score> evaluate(engine::Engine& engine, const Text& text, Progress& progr
   size_t num_done = 0;
   for (const auto& window : text.windows) {
     const auto add_bits = [&](size_t, size_t row, std::span<const float> logits) {
-      if (row + 1 == window.size()) return;  // what follows the window is not asked
       score.bits -= engine::log_probability(logits, window[row + 1]) / std::numbers::ln2;
     };
     PREGATE_TRY(compute_window(engine, window, engine::LogitRows::kAll, add_bits));

@@ -26,8 +26,8 @@ std::vector<std::string_view> split_documents(std::string_view text) {
 void add_text_flags(Flags& flags, TextOptions& options) {
   flags.group("Text");
   flags.positionals("FILE", options.files, "Texts; a form feed ends a document");
-  flags.count("--window-tokens", options.window_tokens, {.min = 2, .max = size_t{1} << 20},
-              "Documents are cut into pieces of so many tokens, the start token included");
+  flags.count("--window-tokens", options.window_tokens, {.min = 1, .max = size_t{1} << 20},
+              "Documents are cut into pieces of so many tokens");
   flags.count("--max-tokens", options.max_tokens, {}, "Read so many tokens of each text; 0: all");
 }
 
@@ -43,8 +43,8 @@ Result<Text> read_text(const std::filesystem::path& path, const model::Tokenizer
   for (const std::string_view document : split_documents(content)) {
     if (options.max_tokens > 0 && text.num_tokens >= options.max_tokens) break;
     const std::vector<TokenId> tokens = tokenizer.encode(document, /*add_special_tokens=*/false);
-    for (size_t begin = 0; begin < tokens.size(); begin += options.window_tokens - 1) {
-      const size_t end = std::min(begin + options.window_tokens - 1, tokens.size());
+    for (size_t begin = 0; begin < tokens.size(); begin += options.window_tokens) {
+      const size_t end = std::min(begin + options.window_tokens, tokens.size());
       std::vector<TokenId> window{start};
       window.insert(window.end(), tokens.begin() + begin, tokens.begin() + end);
       text.windows.push_back(std::move(window));
@@ -92,11 +92,12 @@ Progress::Output text_progress(const std::string& verb) {
 
 Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window,
                       engine::LogitRows logits, const engine::LogitsVisitor& visit) {
-  std::vector<uint32_t> blocks((window.size() + compute::kKvBlockTokens - 1) /
-                               compute::kKvBlockTokens);
+  const auto tokens = std::span(window).first(window.size() - 1);
+  constexpr size_t kBlock = compute::kKvBlockTokens;
+  std::vector<uint32_t> blocks((tokens.size() + kBlock - 1) / kBlock);
   std::iota(blocks.begin(), blocks.end(), 0u);
   const engine::StepSequence sequence{
-      .tokens = window, .length_tokens = window.size(), .blocks = blocks, .logits = logits};
+      .tokens = tokens, .length_tokens = tokens.size(), .blocks = blocks, .logits = logits};
   return engine.step({&sequence, 1}, visit);
 }
 

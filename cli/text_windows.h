@@ -14,7 +14,7 @@ namespace pregate::cli {
 
 struct TextOptions {
   std::vector<std::filesystem::path> files;
-  size_t window_tokens = 512;
+  size_t window_tokens = 1024;
   size_t max_tokens = 0;  ///< Of a file; 0: all.
 };
 
@@ -22,9 +22,9 @@ struct Text {
   std::string name;          ///< The file's, without its ending.
   size_t num_documents = 0;  ///< A form feed ends a document.
   size_t num_bytes = 0;      ///< Of what the windows hold, without form feeds.
-  size_t num_tokens = 0;     ///< Without the windows' first ones.
-  /// Consecutive pieces of documents. Each begins with the start token, so that a window of n
-  /// tokens gives a probability to n - 1.
+  size_t num_tokens = 0;     ///< Without start tokens.
+  /// Consecutive pieces of documents, with the start token before each, so that all of a piece's
+  /// tokens are predicted.
   std::vector<std::vector<TokenId>> windows;
 };
 
@@ -53,7 +53,8 @@ Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions
 /// Counts tokens of texts, for people; `verb` says what is done with them.
 Progress::Output text_progress(const std::string& verb);
 
-/// Computes one window from an empty context, using the engine's KV cache from its first block.
+/// Computes one window, but for its last token, from an empty context, using the engine's KV cache
+/// from its first block.
 Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window,
                       engine::LogitRows logits, const engine::LogitsVisitor& visit);
 

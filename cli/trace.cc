@@ -37,7 +37,7 @@ Result<RoutingTrace> record(TextModel& model, const Text& text, const std::strin
   size_t num_done = 0;
   Status status;
   for (const auto& window : text.windows) {
-    recorder.begin_window(window);
+    recorder.begin_window(std::span(window).first(window.size() - 1));
     status = compute_window(engine, window, engine::LogitRows::kNone,
                             [](size_t, size_t, std::span<const float>) {});
     if (!status) break;

@@ -54,8 +54,9 @@ endfunction()
 # pregate_mpi_test(<name> <target> <mode> <survivors>): three ranks of a program under mpirun, of
 # which <survivors> must print "ok <mode> rank R". Skipped where there is no mpirun.
 function(pregate_mpi_test name target mode survivors)
-  set(folder ${PROJECT_SOURCE_DIR}/tests/conformance/transport)
-  add_test(NAME ${name} COMMAND ${folder}/run_mpi.sh $<TARGET_FILE:${target}> ${mode} ${survivors})
+  set(tests ${PROJECT_SOURCE_DIR}/tests)
+  add_test(NAME ${name} COMMAND
+    ${tests}/conformance/transport/run_mpi.sh $<TARGET_FILE:${target}> ${mode} ${survivors})
   set_tests_properties(${name} PROPERTIES LABELS "mpi" SKIP_RETURN_CODE 77 TIMEOUT 130 PROCESSORS 2
-    ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;TSAN_OPTIONS=suppressions=${folder}/mpi_tsan.supp")
+    ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;TSAN_OPTIONS=suppressions=${tests}/sanitizers/tsan.supp")
 endfunction()

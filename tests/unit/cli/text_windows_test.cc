@@ -35,7 +35,7 @@ class TextWindowsTest : public testing::Test {
 };
 
 TEST_F(TextWindowsTest, DocumentsAreCutIntoWindowsThatBeginWithTheStartToken) {
-  const auto text = read("abcde\fab\f", {.files = {}, .window_tokens = 4});
+  const auto text = read("abcde\fab\f", {.files = {}, .window_tokens = 3});
   ASSERT_TRUE(text) << text.error().message;
   EXPECT_EQ(text->name, "sample");
   EXPECT_EQ(text->num_documents, 2u);
