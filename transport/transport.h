@@ -76,8 +76,8 @@ class Transport {
   virtual std::vector<PeerId> launched_peers() const = 0;
 
   virtual void start(Hello hello, Events events) = 0;
-  /// Sends the hello (UCX: dials first); peer_up follows when the answer is here, or peer_down. One side's connect() is enough, and
-  /// a started transport accepts any peer of the right version.
+  /// Sends the hello (UCX: dials first); peer_up follows when the answer is here, or peer_down. One
+  /// side's connect() is enough, and a started transport accepts any peer of the right version.
   virtual void connect(PeerId peer) = 0;
   /// kUnavailable: no such peer, or not up. kResourceExhausted: too many bytes in flight.
   /// kInvalidArgument: larger than the limits above. After an error `done` is not called.
