@@ -13,11 +13,17 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 
-# MPI is optional: without it transport/no_mpi.cc answers "not built".
+# MPI is optional: without it transport/mpi/no_mpi.cc answers "not built".
 option(PREGATE_MPI "Build the MPI transport when MPI is found" ON)
 if(PREGATE_MPI)
   set(MPI_CXX_SKIP_MPICXX ON)
   find_package(MPI COMPONENTS CXX)
+endif()
+
+# UCX too: without it transport/ucx/no_ucx.cc answers.
+option(PREGATE_UCX "Build the UCX transport when UCX is found" ON)
+if(PREGATE_UCX)
+  find_package(ucx CONFIG)
 endif()
 
 if(PREGATE_TESTS)

@@ -90,6 +90,13 @@ std::vector<Completion> PeerTable::mark_down(PeerId id) {
   return mark_down_locked(id);
 }
 
+std::vector<Completion> PeerTable::forget(PeerId id) {
+  std::lock_guard lock(mutex_);
+  auto failed = mark_down_locked(id);
+  peers_.erase(id);
+  return failed;
+}
+
 std::vector<Completion> PeerTable::mark_down_locked(PeerId id) {
   Peer& peer = peers_[id];
   peer.up = false;

@@ -38,6 +38,9 @@ class PeerTable {
   std::optional<Completion> complete(uint64_t send_id);
   /// The peer is gone: its sends end. Its incarnation is not accepted again.
   std::vector<Completion> mark_down(PeerId peer);
+  /// As mark_down(), and nothing is remembered: for transports where a connection has a beginning
+  /// and an end, so that the same incarnation may come back on another one.
+  std::vector<Completion> forget(PeerId peer);
   /// Every send still in flight, when the transport stops.
   std::vector<Completion> take_all();
   size_t num_in_flight() const;

@@ -76,15 +76,15 @@ class Transport {
   virtual std::vector<PeerId> launched_peers() const = 0;
 
   virtual void start(Hello hello, Events events) = 0;
-  /// Sends the hello; peer_up follows when the answer is here. One side's connect() is enough, and
-  /// a started transport accepts any peer of the right version.
+  /// Sends the hello (UCX: dials first); peer_up follows when the answer is here, or peer_down. One
+  /// side's connect() is enough, and a started transport accepts any peer of the right version.
   virtual void connect(PeerId peer) = 0;
   /// kUnavailable: no such peer, or not up. kResourceExhausted: too many bytes in flight.
   /// kInvalidArgument: larger than the limits above. After an error `done` is not called.
   virtual Status send(PeerId to, std::span<const std::byte> header, Payload payload,
                       Completion done) = 0;
   /// Gives a peer up: its pending sends end with kUnavailable and nothing of it arrives any more,
-  /// until another incarnation says hello.
+  /// until another incarnation says hello or, where connections have an end (UCX), on a new one.
   virtual void disconnect(PeerId peer) = 0;
   /// After it returns no callback runs.
   virtual void stop(const StopOptions& options) = 0;
