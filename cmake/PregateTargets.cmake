@@ -57,6 +57,7 @@ function(pregate_mpi_test name target mode survivors)
   set(tests ${PROJECT_SOURCE_DIR}/tests)
   add_test(NAME ${name} COMMAND
     ${tests}/conformance/transport/run_mpi.sh $<TARGET_FILE:${target}> ${mode} ${survivors})
+  set(suppressions ${tests}/sanitizers/tsan.supp)
   set_tests_properties(${name} PROPERTIES LABELS "mpi" SKIP_RETURN_CODE 77 TIMEOUT 130 PROCESSORS 2
-    ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;TSAN_OPTIONS=suppressions=${tests}/sanitizers/tsan.supp")
+    ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;TSAN_OPTIONS=suppressions=${suppressions}")
 endfunction()
