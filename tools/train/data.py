@@ -22,9 +22,7 @@ class Batches:
         self._shuffle()
 
     def _shuffle(self):
-        self.order = numpy.random.default_rng((self.seed, self.epoch)).permutation(
-            len(self.blocks)
-        )
+        self.order = numpy.random.default_rng((self.seed, self.epoch)).permutation(len(self.blocks))
 
     def state(self):
         return dict(epoch=self.epoch, cursor=self.cursor, part=self.part, length=self.length)

@@ -69,7 +69,9 @@ def evaluate_domain(net, tokenizer, unigram, texts, progress):
 
 def overall(results, corpus):
     """The sums over the domains; xz also of all in one."""
-    total = {key: sum(each[key] for each in results.values()) for key in next(iter(results.values()))}
+    total = {
+        key: sum(each[key] for each in results.values()) for key in next(iter(results.values()))
+    }
     raw = b"".join((corpus / f"heldout/{domain}.txt").read_bytes() for domain in results)
     total["xz_one_file_bits"] = 8 * len(lzma.compress(raw, **XZ))
     total["byte_unigram_bits"] = byte_entropy_bits(raw)

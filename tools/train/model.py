@@ -18,7 +18,7 @@ class Shape(NamedTuple):
 
     vocabulary: int = 4096
     hidden: int = 256
-    layers: int = 6
+    layers: int = 4
     heads: int = 4
     intermediate: int = 64
     experts: int = 32
@@ -150,7 +150,7 @@ class SparseMlp(nn.Module):
         return mixed.view_as(x), self._routing(logits, probabilities, counts)
 
     def _routing(self, logits, probabilities, counts):
-        """Balance loss (1 when even), router z-loss, and the busiest expert's load over the mean."""
+        """Balance loss (1 when even), router z-loss, load of the busiest expert over the mean."""
         load = counts.float() / counts.sum()
         balance = self.count * (load * probabilities.mean(dim=0)).sum()
         z_loss = logits.logsumexp(dim=-1).square().mean()

@@ -57,8 +57,10 @@ class Muon(torch.optim.Optimizer):
 
     @staticmethod
     def _split(stacked, entries):
-        sizes = [parameter.numel() // parameter[..., :, :].shape[-1] // parameter.shape[-2]
-                 for parameter, _ in entries]
+        sizes = [
+            parameter.numel() // parameter[..., :, :].shape[-1] // parameter.shape[-2]
+            for parameter, _ in entries
+        ]
         return stacked.split(sizes)
 
 
@@ -76,7 +78,7 @@ def build(model, rates):
             kinds["matrices"].append(parameter)
     matrices = dict(params=kinds.pop("matrices"), lr=rates["matrices"])
     groups = [dict(params=found, lr=rates[kind]) for kind, found in kinds.items()]
-    adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-10, weight_decay=0.0)
     optimizers = [Muon([matrices], lr=rates["matrices"]), adam]
     for optimizer in optimizers:
         for group in optimizer.param_groups:

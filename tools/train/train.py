@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Trains the MoE model or its dense sibling from tokens.npy and bigram.pt; writes checkpoint.pt, log.jsonl.
+"""Trains the MoE model or its dense sibling from tokens.npy and bigram.pt.
+
+Writes checkpoint.pt and log.jsonl.
 
 The learning rate warms up, stays, and falls to nearly nothing; the rows grow from 256 to 1024
 tokens. Both follow the share of the budget that is spent: --tokens for a run that can be repeated
@@ -21,13 +23,13 @@ import model
 import optimizer
 from tokenizer import END_OF_TEXT, documents, domains
 
-RATES = dict(matrices=0.02, embedding=0.005, output=0.002, rest=0.003)
+RATES = dict(matrices=0.003, embedding=0.001, output=0.0005, rest=0.001)
 WARM_UP_STEPS = 40
 DECAY_FROM = 0.45
 LAST_RATE = 0.02
 # From this share of the budget on, rows of so many tokens.
 LENGTHS = ((0.0, 256), (0.3, 512), (0.7, 1024))
-BALANCE, Z_LOSS = 0.01, 1e-4
+BALANCE, Z_LOSS = 0.02, 1e-4
 SECONDS_BETWEEN_CHECKPOINTS = 600
 PROBE_STEPS, PROBE_WINDOWS = 100, 2
 
@@ -125,7 +127,7 @@ class Run:
         loss, routing = self.net(inputs.to(self.device), targets.to(self.device))
         total = loss
         if routing is not None:
-            total = loss + BALANCE * routing[:, 0].mean() + Z_LOSS * routing[:, 1].mean()
+            total = loss + BALANCE * routing[:, 0].sum() + Z_LOSS * routing[:, 1].sum()
         total.backward()
         for each in self.optimizers:
             each.step()
@@ -168,6 +170,7 @@ class Run:
                 saved = time.time()
             self.seconds += time.time() - start
         self.save()
+        (self.folder / "done").touch()
         print(f"done: {self.step} steps, {self.tokens} tokens, {self.seconds:.0f} s", flush=True)
 
 
