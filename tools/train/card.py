@@ -14,8 +14,8 @@ DOMAIN_NOTES = {
     "notices": "licences and changelogs",
     "python": "Python source: standard library, Django, NetworkX, SymPy",
 }
-LICENCES = """The text comes from Debian 12's `main`, free software all of it, under its packages' own
-licences, among them: Linux GPL-2; Python and its manual PSF-2; Django, SymPy and NetworkX
+LICENCES = """The text comes from Debian 12's `main`, free software all of it, under its packages'
+own licences, among them: Linux GPL-2; Python and its manual PSF-2; Django, SymPy and NetworkX
 BSD-3-Clause; PostgreSQL's manual the PostgreSQL licence; Vim's manual the Vim licence and OPL; Perl
 GPL-1+ or Artistic; Node.js MIT; Git GPL-2; Debian policy GPL-2+; GCIDE GPL-3+; WordNet and MyThes
 the WordNet licence; FOLDOC GFDL; King James Bible, Jane Austen, the Jargon File and the Devil's
@@ -69,10 +69,12 @@ def training(log, tokenizer):
         f"{last['step']} steps of 4096 tokens ({last['tokens'] / 1e6:.2f} million tokens of the "
         f"{tokenizer['tokens'] / 1e6:.1f} million in the corpus, "
         f"{tokenizer['bytes_per_token']:.2f} bytes each) in {last['seconds'] / 60:.0f} minutes, in "
-        "f32. Embedding and output begin as a bigram model fitted to the whole training text. Muon for the matrices, Adam for the rest; the rate falls from 45 % "
+        "f32. Embedding and output begin as a bigram model fitted to the whole training text. Muon "
+        "for the matrices, Adam for the rest; the rate falls from 45 % "
         "of the budget on; rows of 256, 512, then 1024 tokens.",
         "",
-        "| step | million tokens | training loss (nats per token) | held-out probe (bits per byte) |",
+        "| step | million tokens | training loss (nats per token) "
+        "| held-out probe (bits per byte) |",
         "| ---: | ---: | ---: | ---: |",
     ]
     for each in probes:
@@ -153,7 +155,8 @@ of its paragraphs. Dictionaries, changelogs, novels and stories are cut into doc
 ## Prompts and continuations, as they come
 
 The first eight words of the first held-out documents of each domain, 48 new tokens; greedy, and one
-sample at temperature {report['sampling']['temperature']}, top-p {report['sampling']['top_p']}, seed 1.
+sample at temperature {report['sampling']['temperature']}, top-p {report['sampling']['top_p']},
+seed 1.
 
 {continuations(report)}"""
 
