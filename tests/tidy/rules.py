@@ -54,7 +54,7 @@ HEADERS = (".h", ".cuh")
 SOURCES = (".cc", ".cu")
 TEXTS = HEADERS + SOURCES + (".py", ".sh", ".cmake", ".txt", ".md", ".toml", ".yml", ".yaml")
 LONG_LINES_ALLOWED = (".md", ".yml", ".yaml", ".txt")  # Tables, expressions, data; not build files.
-DATA_FOLDERS = ("corpus", "data", "testdata")
+DATA_FOLDERS = ("corpus", "data", "testdata", "models")
 
 # Put together so that this file does not find itself.
 MARKERS = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")

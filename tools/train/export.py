@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Writes a trained checkpoint as a Hugging Face model folder, in bf16."""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+import model
+from tokenizer import END_OF_TEXT
+
+HERE = pathlib.Path(__file__).parent
+
+
+def tensors(state):
+    """{published name: bf16 tensor}; the stacked experts come apart."""
+    out = {}
+    for name, value in state.items():
+        value = value.detach().cpu().to(torch.bfloat16)
+        name = name if name.startswith("lm_head") else f"model.{name}"
+        if ".experts." in name:
+            stem, projection = name.rsplit(".", 1)
+            for expert, weights in enumerate(value):
+                out[f"{stem}.{expert}.{projection}.weight"] = weights.contiguous()
+        else:
+            out[name] = value.contiguous()
+    return out
+
+
+def config(shape, tokenizer):
+    """config.json's fields."""
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    fields = dict(
+        architectures=["OlmoeForCausalLM" if shape.experts else "LlamaForCausalLM"],
+        model_type="olmoe" if shape.experts else "llama",
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        rope_theta=shape.rope_theta,
+        rope_scaling=None,
+        rms_norm_eps=model.EPSILON,
+        hidden_act="silu",
+        attention_bias=False,
+        attention_dropout=0.0,
+        tie_word_embeddings=False,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=tokenizer.token_to_id("<|pad|>"),
+        use_cache=True,
+        torch_dtype="bfloat16",
+    )
+    if shape.experts:
+        fields.update(
+            num_experts=shape.experts,
+            num_experts_per_tok=shape.chosen,
+            norm_topk_prob=True,
+            clip_qkv=None,
+            output_router_logits=False,
+            router_aux_loss_coef=0.01,
+        )
+    return fields
+
+
+def _write(path, fields):
+    path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def export(checkpoint, tokenizer_path, out):
+    """The whole folder; returns the number of bytes of the weights."""
+    state = torch.load(checkpoint, map_location="cpu")
+    shape = model.Shape(**state["shape"])
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors(state["model"]), out / "model.safetensors", metadata={"format": "pt"})
+    _write(out / "config.json", config(shape, tokenizer))
+    generation = dict(bos_token_id=end, eos_token_id=end, pad_token_id=end + 1)
+    generation.update(do_sample=True, temperature=0.8, top_p=0.95)
+    _write(out / "generation_config.json", generation)
+    names = dict(
+        tokenizer_class="PreTrainedTokenizerFast",
+        bos_token=None,
+        eos_token=END_OF_TEXT,
+        pad_token="<|pad|>",
+        unk_token=None,
+        add_bos_token=False,
+        clean_up_tokenization_spaces=False,
+        model_max_length=shape.context,
+    )
+    _write(out / "tokenizer_config.json", names)
+    shutil.copyfile(tokenizer_path, out / "tokenizer.json")
+    shutil.copyfile(HERE / "chat_template.jinja", out / "chat_template.jinja")
+    return (out / "model.safetensors").stat().st_size
+
+
+def largest_difference(checkpoint, out):
+    """Of logits: the training code with rounded weights, against transformers, both in f32."""
+    import transformers  # Takes seconds to load.
+
+    state = torch.load(checkpoint, map_location="cpu")
+    ours = model.Model(model.Shape(**state["shape"]), seed=0)
+    ours.load_state_dict({k: v.bfloat16().float() for k, v in state["model"].items()})
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    random = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, ours.shape.vocabulary, (2, 300), generator=random)
+    with torch.no_grad():
+        return float((ours(ids) - theirs(ids).logits).abs().max())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
+    parser.add_argument("--tokenizer", type=pathlib.Path, required=True, help="tokenizer.json")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="the model folder")
+    arguments = parser.parse_args()
+    size = export(arguments.checkpoint, arguments.tokenizer, arguments.out)
+    difference = largest_difference(arguments.checkpoint, arguments.out)
+    print(f"{arguments.out}: {size} bytes; largest difference of logits {difference:.2e}")
+    if difference > 1e-3:
+        raise SystemExit("transformers computes something else from these files")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Muon for the matrices, Adam for embeddings, output, norms and router.
+
+Muon's step is the momentum's nearest orthogonal matrix. torch.optim.Muon finds it in bf16, which
+a CPU without bf16 units cannot do fast, and one matrix at a time; here it is f32 and batched.
+"""
+
+import torch
+
+# Polar Express (Amsel et al. 2025), the optimal quintics for four steps from 1e-3 up; each is for
+# what the one before leaves.
+QUINTICS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+)
+
+
+def orthogonal(matrices):
+    """Of [n, rows, columns]: all singular values to about one."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.transpose(1, 2) if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.01 + 1e-7)
+    for a, b, c in QUINTICS:
+        gram = torch.bmm(x, x.transpose(1, 2))
+        x = a * x + torch.bmm(b * gram + c * torch.bmm(gram, gram), x)
+    return x.transpose(1, 2) if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised; the step's size follows the matrix's shape."""
+
+    def __init__(self, parameters, lr, momentum=0.95, weight_decay=0.02):
+        super().__init__(parameters, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            by_shape = {}
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum, rate = state["momentum"], group["momentum"]
+                momentum.lerp_(parameter.grad, 1 - rate)
+                update = parameter.grad.lerp(momentum, rate)
+                by_shape.setdefault(parameter.shape[-2:], []).append((parameter, update))
+            for shape, entries in by_shape.items():
+                stacked = torch.cat([update.view(-1, *shape) for _, update in entries])
+                scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                start = 0
+                for step in self._split(orthogonal(stacked), entries):
+                    parameter = entries[start][0]
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.sub_(step.reshape(parameter.shape), alpha=scale)
+                    start += 1
+
+    @staticmethod
+    def _split(stacked, entries):
+        sizes = [
+            parameter.numel() // parameter[..., :, :].shape[-1] // parameter.shape[-2]
+            for parameter, _ in entries
+        ]
+        return stacked.split(sizes)
+
+
+def build(model, rates):
+    """Both optimizers; `rates` has matrices, embedding, output and rest. `peak` keeps them."""
+    kinds = dict(matrices=[], embedding=[], output=[], rest=[])
+    for name, parameter in model.named_parameters():
+        if "embed_tokens" in name:
+            kinds["embedding"].append(parameter)
+        elif "lm_head" in name:
+            kinds["output"].append(parameter)
+        elif parameter.dim() < 2 or name.endswith("mlp.gate.weight"):
+            kinds["rest"].append(parameter)
+        else:
+            kinds["matrices"].append(parameter)
+    matrices = dict(params=kinds.pop("matrices"), lr=rates["matrices"])
+    groups = [dict(params=found, lr=rates[kind]) for kind, found in kinds.items()]
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-10, weight_decay=0.0)
+    optimizers = [Muon([matrices], lr=rates["matrices"]), adam]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Trains the MoE model or its dense sibling from tokens.npy and bigram.pt.
+
+Writes checkpoint.pt and log.jsonl.
+
+The learning rate warms up, stays, and falls to nearly nothing; the rows grow from 256 to 1024
+tokens. Both follow the share of the budget that is spent: --tokens for a run that can be repeated
+exactly, or --minutes for one that ends on time on a machine that is busy.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import time
+
+import numpy
+import torch
+from tokenizers import Tokenizer
+
+import data
+import model
+import optimizer
+from tokenizer import END_OF_TEXT, documents, domains
+
+RATES = dict(matrices=0.003, embedding=0.001, output=0.0005, rest=0.001)
+WARM_UP_STEPS = 40
+DECAY_FROM = 0.45
+LAST_RATE = 0.02
+# From this share of the budget on, rows of so many tokens.
+LENGTHS = ((0.0, 256), (0.3, 512), (0.7, 1024))
+BALANCE, Z_LOSS = 0.02, 1e-4
+SECONDS_BETWEEN_CHECKPOINTS = 600
+PROBE_STEPS, PROBE_WINDOWS = 100, 2
+
+
+def rate_at(step, spent):
+    """The learning rate over its peak."""
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    fall = min(1.0, (1.0 - spent) / (1.0 - DECAY_FROM))
+    return warm * (LAST_RATE + (1.0 - LAST_RATE) * max(0.0, fall))
+
+
+def length_at(spent):
+    """The tokens of a row."""
+    return [length for start, length in LENGTHS if spent >= start][-1]
+
+
+class Probe:
+    """A glance at the held-out text: bits per byte of a few windows of each domain."""
+
+    def __init__(self, corpus, device):
+        tokenizer = Tokenizer.from_file(str(corpus / "tokenizer.json"))
+        end, rows, self.size = tokenizer.token_to_id(END_OF_TEXT), [], 0
+        for domain in domains(corpus):
+            ids = tokenizer.encode("".join(documents(corpus / f"heldout/{domain}.txt")[:9])).ids
+            for window in data.windows(ids, data.BLOCK)[:PROBE_WINDOWS]:
+                rows.append(window)
+                self.size += len(tokenizer.decode(window).encode())
+        self.targets = torch.tensor(rows, device=device)
+        self.inputs = data.shifted(self.targets, end)
+
+    @torch.no_grad()
+    def __call__(self, net):
+        pairs = zip(self.inputs.split(2), self.targets.split(2))
+        nats = sum(float(net(x, y)[0]) * y.numel() for x, y in pairs)
+        return nats / math.log(2) / self.size
+
+
+class Run:
+    """The state of a training, from its start or from a checkpoint."""
+
+    def __init__(self, arguments):
+        self.arguments, self.folder = arguments, arguments.out
+        self.device = torch.device(arguments.device)
+        shape = model.MOE if arguments.model == "moe" else model.DENSE
+        self.net = model.Model(shape, arguments.seed).to(self.device)
+        tables = torch.load(arguments.corpus / "bigram.pt", map_location=self.device)
+        self.net.load_state_dict(tables, strict=False)
+        self.optimizers = optimizer.build(self.net, RATES)
+        tokenizer = Tokenizer.from_file(str(arguments.corpus / "tokenizer.json"))
+        tokens = numpy.load(arguments.corpus / "tokens.npy")
+        end = tokenizer.token_to_id(END_OF_TEXT)
+        self.batches = data.Batches(tokens, end, arguments.seed)
+        self.probe = Probe(arguments.corpus, self.device)
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        if arguments.resume and (self.folder / "checkpoint.pt").exists():
+            self.restore()
+
+    def save(self):
+        state = dict(
+            model=self.net.state_dict(),
+            optimizers=[each.state_dict() for each in self.optimizers],
+            batches=self.batches.state(),
+            counters=dict(step=self.step, tokens=self.tokens, seconds=self.seconds),
+            shape=self.net.shape._asdict(),
+            rates=RATES,
+            seed=self.arguments.seed,
+        )
+        torch.save(state, self.folder / "checkpoint.new")
+        (self.folder / "checkpoint.new").replace(self.folder / "checkpoint.pt")
+
+    def restore(self):
+        state = torch.load(self.folder / "checkpoint.pt", map_location=self.device)
+        self.net.load_state_dict(state["model"])
+        for each, saved in zip(self.optimizers, state["optimizers"]):
+            each.load_state_dict(saved)
+        self.batches.restore(state["batches"])
+        self.__dict__.update(state["counters"])
+        print(f"resuming at step {self.step}", flush=True)
+
+    def spent(self):
+        """The share of the budget that is gone. A deadline counts from what was spent before."""
+        arguments = self.arguments
+        if arguments.tokens:
+            return self.tokens / arguments.tokens
+        left = arguments.deadline - time.time()
+        return self.seconds / max(1e-9, self.seconds + max(0.0, left))
+
+    def train_step(self, spent):
+        """One batch; returns the loss and what the router did."""
+        factor = rate_at(self.step, spent)
+        for each in self.optimizers:
+            for group in each.param_groups:
+                group["lr"] = group["peak"] * factor
+        inputs, targets = self.batches.next(length_at(spent))
+        loss, routing = self.net(inputs.to(self.device), targets.to(self.device))
+        total = loss
+        if routing is not None:
+            total = loss + BALANCE * routing[:, 0].sum() + Z_LOSS * routing[:, 1].sum()
+        total.backward()
+        for each in self.optimizers:
+            each.step()
+            each.zero_grad()
+        self.step += 1
+        self.tokens += targets.numel()
+        facts = [] if routing is None else routing.detach().mean(dim=0).tolist()
+        return float(loss.detach()), facts
+
+    def note(self, spent, rate, loss, facts):
+        """One line to watch, one to keep."""
+        left = self.seconds / max(spent, 1e-9) * (1 - spent)
+        entry = dict(step=self.step, tokens=self.tokens, seconds=round(self.seconds), loss=loss)
+        entry.update(spent=spent, rate=rate, length=length_at(spent), routing=facts)
+        if self.step % PROBE_STEPS == 0:
+            entry["heldout_bits_per_byte"] = self.probe(self.net)
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+        probe = entry.get("heldout_bits_per_byte")
+        print(
+            f"{self.arguments.model} step {self.step} {self.tokens / 1e6:.2f}M tokens "
+            f"{rate:.0f}/s loss {loss:.3f} {100 * spent:.1f} % {left / 60:.0f} min left"
+            + (f" busiest expert {facts[2]:.1f}x" if facts else "")
+            + (f" held-out {probe:.3f} bits/byte" if probe else ""),
+            flush=True,
+        )
+
+    def loop(self):
+        saved, noted, losses, before = time.time(), time.time(), [], self.tokens
+        while (spent := self.spent()) < 1.0:
+            start = time.time()
+            loss, facts = self.train_step(spent)
+            losses.append(loss)
+            if self.step % 20 == 0 or self.step <= 5:
+                rate = (self.tokens - before) / (time.time() - noted)
+                self.note(spent, rate, sum(losses) / len(losses), facts)
+                noted, before, losses = time.time(), self.tokens, []
+            if time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                self.save()
+                saved = time.time()
+            self.seconds += time.time() - start
+        self.save()
+        (self.folder / "done").touch()
+        print(f"done: {self.step} steps, {self.tokens} tokens, {self.seconds:.0f} s", flush=True)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=("moe", "dense"))
+    parser.add_argument("--corpus", type=pathlib.Path, required=True, help="made by tokenizer.py")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="checkpoint and log")
+    parser.add_argument("--minutes", type=float, default=120, help="the budget (default 120)")
+    parser.add_argument("--tokens", type=float, help="the budget, instead of --minutes")
+    parser.add_argument("--until", type=float, help="the budget ends at this Unix time")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU (default 1)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--resume", action="store_true", help="from OUT/checkpoint.pt, if any")
+    arguments = parser.parse_args()
+    if arguments.device == "auto":
+        arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
+    arguments.deadline = arguments.until or time.time() + 60 * arguments.minutes
+    return arguments
+
+
+def main():
+    arguments = parse()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
+    Run(arguments).loop()
+
+
+if __name__ == "__main__":
+    main()
