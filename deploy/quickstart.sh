@@ -19,7 +19,8 @@ workers under mpirun on this machine only (127.0.0.1), asks the model a question
 answer, shows how many tokens each worker computed, and stops everything.
 
   MODEL_FOLDER     a Mixture-of-Experts checkpoint (config.json, *.safetensors, tokenizer.json);
-                   without it a small UNTRAINED model is made, whose answers are noise
+                   without it the small one of models/pregate-tiny, which can continue
+                   texts of its kind but knows nothing
   --keep           leave the cluster running, and say how to use and stop it
   --workers N      so many workers (default 2)
   --wait SECONDS   how long loading may take (default 300)
@@ -105,12 +106,8 @@ choose_model() {
     [[ -f "$model/config.json" ]] || fail "$model: no config.json there"
     return
   fi
-  model="$root/build/quickstart-model"
-  if [[ ! -f "$model/config.json" ]]; then
-    rm -rf "$model"
-    "$pregate" make-model --out "$model" --like tiny >/dev/null
-  fi
-  say "no model given: using a small UNTRAINED one with random weights; its answer will be noise"
+  model="$root/models/pregate-tiny"
+  say "no model given: using $model, a small one trained on Debian's documents; see its README.md"
 }
 
 free_port() {
@@ -163,7 +160,7 @@ print_stream() {
     fi
     [[ "$line" =~ $content ]] || continue
     printf -v text '%b' "${BASH_REMATCH[1]}"
-    # An untrained model may say anything, terminal commands too.
+    # A model may say anything, terminal commands too.
     printf '%s' "${text//[[:cntrl:]]/ }"
     num_pieces=$((num_pieces + 1))
   done
