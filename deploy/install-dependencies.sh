@@ -83,5 +83,14 @@ command -v apt-get >/dev/null || fail "no apt-get here; install the above by oth
 readonly options=(-o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
 as_root apt-get "${options[@]}" -qq update
 check_removals "${missing[@]}"
-as_root apt-get "${options[@]}" -qq -y --no-install-recommends install "${missing[@]}"
+# dpkg speaks several lines of each package: shown only if it fails.
+say "installing; the first time takes a minute or two"
+log="$(mktemp)"
+readonly log
+trap 'rm -f "$log"' EXIT
+as_root apt-get "${options[@]}" -qq -y --no-install-recommends install "${missing[@]}" \
+  >"$log" 2>&1 || {
+  tail -n 40 "$log" >&2
+  fail "apt-get failed; the end of what it said is above"
+}
 say "done"

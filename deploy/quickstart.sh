@@ -8,6 +8,8 @@ readonly pregate="$root/build/release/pregate"
 readonly log="$root/build/quickstart.log"
 readonly name="quickstart"
 readonly question="What is a mixture of experts?"
+# The model that ships cannot answer questions: it continues texts.
+readonly beginning="And the LORD said"
 readonly stop_seconds=45
 
 usage() {
@@ -19,8 +21,8 @@ workers under mpirun on this machine only (127.0.0.1), asks the model a question
 answer, shows how many tokens each worker computed, and stops everything.
 
   MODEL_FOLDER     a Mixture-of-Experts checkpoint (config.json, *.safetensors, tokenizer.json);
-                   without it the small one of models/pregate-tiny, which can continue
-                   texts of its kind but knows nothing
+                   without it the small one of models/pregate-tiny, which knows nothing, and is
+                   asked to continue a text
   --keep           leave the cluster running, and say how to use and stop it
   --workers N      so many workers (default 2)
   --wait SECONDS   how long loading may take (default 300)
@@ -38,6 +40,7 @@ keep=false
 workers=2
 wait_seconds=300
 model=""
+can_chat=true
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --help | -h) usage && exit 0 ;;
@@ -107,6 +110,7 @@ choose_model() {
     return
   fi
   model="$root/models/pregate-tiny"
+  can_chat=false
   say "no model given: using $model, a small one trained on Debian's documents; see its README.md"
 }
 
@@ -152,14 +156,14 @@ wait_until_ready() {
 # Prints the text of a stream of server-sent events as it arrives.
 print_stream() {
   local line text num_pieces=0
-  local content='"content":"(([^"\\]|\\.)*)"'
+  local content='"(content|text)":"(([^"\\]|\\.)*)"'
   while IFS= read -r line; do
     if [[ "$line" == *'"error"'* ]]; then
       echo "$line"
       return 1
     fi
     [[ "$line" =~ $content ]] || continue
-    printf -v text '%b' "${BASH_REMATCH[1]}"
+    printf -v text '%b' "${BASH_REMATCH[2]}"
     # A model may say anything, terminal commands too.
     printf '%s' "${text//[[:cntrl:]]/ }"
     num_pieces=$((num_pieces + 1))
@@ -169,12 +173,18 @@ print_stream() {
 }
 
 ask() {
-  local body
-  body="{\"model\":\"$name\",\"stream\":true,\"max_tokens\":48,\"messages\":[
-    {\"role\":\"user\",\"content\":\"$question\"}]}"
-  say "asking: $question"
-  curl --silent --show-error --no-buffer --max-time 300 "$url/v1/chat/completions" \
-    --header 'Content-Type: application/json' --data "$body" | print_stream ||
+  local path body="\"model\":\"$name\",\"stream\":true,\"max_tokens\":64"
+  if $can_chat; then
+    say "asking: $question"
+    path=chat/completions
+    body+=",\"messages\":[{\"role\":\"user\",\"content\":\"$question\"}]"
+  else
+    say "asking it to continue: $beginning"
+    path=completions
+    body+=",\"prompt\":\"$beginning\",\"temperature\":0.6"
+  fi
+  curl --silent --show-error --no-buffer --max-time 300 "$url/v1/$path" \
+    --header 'Content-Type: application/json' --data "{$body}" | print_stream ||
     fail_with_log "$log"
 }
 
