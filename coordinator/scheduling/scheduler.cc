@@ -125,12 +125,13 @@ void Scheduler::run_step() {
   report_state();
   if (step.empty()) return;
   const TimePoint started = system_clock().now();
-  if (const Status status = compute(step); !status) {
+  if (const Status status = compute(step); status) {
+    deliver(step, started);
+    remove_finished();
+  } else {
     fail_step(step, status.error());
-    return;
   }
-  deliver(step, started);
-  remove_finished();
+  report_state();  // No step may follow for a long time.
 }
 
 Status Scheduler::compute(const std::vector<Slice>& step) {
