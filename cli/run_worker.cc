@@ -9,6 +9,8 @@
 #include "model/checkpoint/checkpoint.h"
 #include "model/fingerprint.h"
 #include "model/weights.h"
+#include "monitoring/metrics/http_probe.h"
+#include "monitoring/metrics/start_probe.h"
 #include "monitoring/metrics/worker_probe.h"
 #include "worker/worker.h"
 
@@ -20,20 +22,25 @@ constexpr auto kSignalPoll = std::chrono::milliseconds(50);
 /// Binds what a worker tells about itself to the metrics.
 class WorkerMetrics final : public worker::Probe {
  public:
-  explicit WorkerMetrics(monitoring::Registry& registry) : metrics_(registry) {}
+  explicit WorkerMetrics(monitoring::Registry& registry)
+      : metrics_(registry), http_(registry), start_(registry, kVersion) {}
 
   void batch_computed(size_t, size_t rows, Duration compute) override {
     metrics_.computed(rows, compute);
   }
   void queue_depth(size_t requests) override { metrics_.set_queue_depth(requests); }
-  void loaded(size_t, size_t bytes, Duration) override {
+  void loaded(size_t, size_t bytes, Duration took) override {
     metrics_.set_expert_bytes(bytes);
+    start_.phase_finished("experts", took);
     loaded_ = true;
   }
   bool has_loaded() const { return loaded_; }
+  monitoring::HttpProbe* http() const { return &http_; }
 
  private:
   monitoring::WorkerProbe metrics_;
+  mutable monitoring::HttpProbe http_;  // thread-safe
+  monitoring::StartProbe start_;
   std::atomic<bool> loaded_{false};
 };
 
@@ -53,7 +60,7 @@ coordinator::StatusServer make_status_server(const WorkerOptions& options, uint3
                },
            .scrape = [&registry] { return registry.scrape(); },
            .version = kVersion},
-          nullptr};
+          metrics.http()};
 }
 
 // Runs the worker until the coordinator dismisses it. After a first signal it goes on for as long
