@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from cluster import BINARY, Cluster, make_model
@@ -90,6 +91,21 @@ def test_a_disconnected_client_frees_its_place_at_once(model):
         text = cluster.get("/metrics")[1]
         assert metric(text, "vllm:num_requests_waiting") == 0
         assert re.search(r'vllm:request_success_total\{.*finished_reason="abort".*\} 1\n', text)
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user and system
+
+
+def test_waiting_ranks_leave_the_cores_to_others(model):
+    with Cluster(model, ranks=3) as cluster:
+        assert cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})[0] == 200
+        time.sleep(0.5)
+        before = {pid: cpu_seconds(pid) for pid in cluster.pids()}
+        time.sleep(2)
+        assert len(before) == 3
+        assert all(cpu_seconds(pid) - before[pid] < 0.2 for pid in before)
 
 
 def test_a_missing_model_ends_with_a_clear_error(tmp_path):
