@@ -1,5 +1,6 @@
 """Where experts live never changes the answer: greedy tokens are equal on any number of workers."""
 
+import json
 import random
 
 import pytest
@@ -7,6 +8,13 @@ from cluster import Cluster, make_model
 
 NUM_PROMPTS = 50
 NUM_TOKENS = 16
+UNEVEN = {
+    "format": 1,
+    "layers": [
+        {"layers": [0], "experts": {"1": ["0-6"], "2": [7]}},
+        {"layers": [1], "experts": {"2": ["0-7"]}},
+    ],
+}
 
 
 def prompts(vocab_size=250):
@@ -45,3 +53,7 @@ def test_greedy_tokens_do_not_depend_on_the_number_of_workers(tmp_path, weights)
     for ranks in (2, 3, 5):
         with Cluster(model, ranks=ranks, options=options) as cluster:
             assert greedy_tokens(cluster) == expected, f"{ranks} ranks"
+    placement = tmp_path / "placement.json"
+    placement.write_text(json.dumps(UNEVEN))
+    with Cluster(model, ranks=3, options=[*options, "--placement", placement]) as cluster:
+        assert greedy_tokens(cluster) == expected, "uneven placement"
