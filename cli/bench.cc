@@ -7,7 +7,7 @@
 namespace pregate::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kBenchExamples =
     "Examples:\n"
     "  pregate bench --model models/olmoe --weights q8 --threads 2\n"
     "  mpirun -n 3 pregate bench --model models/olmoe --weights q8 --threads 1\n\n";
@@ -36,7 +36,7 @@ Command add_bench(CLI::App& app, std::function<Status(const BenchOptions&)> run)
       app, "bench",
       "Measure prefill and decode, beside the limits of the machine measured in the same run. "
       "Under mpirun the experts are on the other ranks",
-      std::string(kExamples) + kSourcesFooter);
+      std::string(kBenchExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_model_flags(flags, options->model, command);
   flags.group("Load");

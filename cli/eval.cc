@@ -10,7 +10,7 @@
 namespace pregate::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kEvalExamples =
     "Bits per byte is -log2 of the probability the model gives to a text, over the text's bytes:\n"
     "what compressing the text with the model would take.\n\n"
     "Examples:\n"
@@ -104,7 +104,7 @@ Command add_eval(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
   Command command = make_command(
       app, "eval", "Measure how well a model predicts texts, in bits per byte of each text",
-      std::string(kExamples) + kSourcesFooter);
+      std::string(kEvalExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_model_flags(flags, options->model, command);
   add_text_flags(flags, options->text);

@@ -13,7 +13,7 @@ using compute::WeightFormat;
 using model::ModelConfig;
 using model::ModelSummary;
 
-constexpr const char* kExamples =
+constexpr const char* kInspectExamples =
     "Examples:\n"
     "  pregate inspect models/olmoe\n"
     "  pregate inspect models/olmoe -n 4 --weights q8     memory of each of four workers";
@@ -94,8 +94,9 @@ std::string describe_model(const ModelConfig& config, const ModelSummary& summar
 
 Command add_inspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
-  Command command = make_command(
-      app, "inspect", "Show what a checkpoint is and how much memory it will take", kExamples);
+  Command command =
+      make_command(app, "inspect", "Show what a checkpoint is and how much memory it will take",
+                   kInspectExamples);
   Flags flags(*command.app);
   flags.positional("DIR", options->model, "Checkpoint folder");
   flags.count("-n,--workers", options->num_workers, {.max = 100'000},

@@ -12,7 +12,7 @@ namespace {
 
 using compute::DType;
 
-constexpr const char* kExamples =
+constexpr const char* kMakeModelExamples =
     "Examples:\n"
     "  pregate make-model --out build/tiny\n"
     "  pregate make-model --out build/big --like olmoe-1b-7b      13 GiB, for benchmarks\n"
@@ -62,7 +62,7 @@ Command add_make_model(CLI::App& app) {
   auto options = std::make_shared<MakeModelOptions>();
   Command command = make_command(
       app, "make-model", "Write an untrained checkpoint with random weights, to try things out",
-      kExamples);
+      kMakeModelExamples);
   Flags flags(*command.app);
   command.needed.push_back(flags.path("--out", options->directory, "Folder to create"));
   std::vector<std::pair<std::string, std::string>> presets;

@@ -15,7 +15,7 @@ namespace {
 using coordinator::ApiOptions;
 using coordinator::Readiness;
 
-constexpr auto kSignalPoll = std::chrono::milliseconds(50);
+constexpr auto kStopPoll = std::chrono::milliseconds(50);
 
 std::string name_of(const ServiceOptions& options) {
   if (!options.http.served_model_name.empty()) return options.http.served_model_name;
@@ -73,7 +73,7 @@ Status Service::run(Signals& signals, const ExpertsHooks& experts) {
   PREGATE_TRY(listen(experts));
   auto loading = std::async(std::launch::async, [&] { return load(experts); });
   while (loading.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
-    if (signals.wait(kSignalPoll)) leave_now("stopped while loading", kExitOk);
+    if (signals.wait(kStopPoll)) leave_now("stopped while loading", kExitOk);
   }
   PREGATE_TRY(loading.get());
   api_->serve({.generation = *scheduler_,
@@ -162,7 +162,7 @@ void Service::drain(Signals& signals) {
                to_seconds(timeout));
   auto stopping = std::async(std::launch::async, [&] { return api_->stop(timeout); });
   while (stopping.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
-    if (signals.wait(kSignalPoll)) leave_now("stopped at once by a second signal", kExitFailed);
+    if (signals.wait(kStopPoll)) leave_now("stopped at once by a second signal", kExitFailed);
   }
   if (!stopping.get()) spdlog::warn("requests were cut short: --drain-timeout was over");
   scheduler_->stop();

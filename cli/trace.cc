@@ -10,7 +10,7 @@ namespace {
 
 using router::RoutingTrace;
 
-constexpr const char* kExamples =
+constexpr const char* kTraceExamples =
     "Writes OUT/NAME.safetensors for each text; router/trace.h describes the format.\n\n"
     "Example:\n"
     "  pregate trace --model models/pregate-tiny --out bench/traces heldout/*.txt\n\n";
@@ -155,7 +155,7 @@ Command add_trace(CLI::App& app) {
   auto options = std::make_shared<TraceOptions>();
   Command command =
       make_command(app, "trace", "Record which experts a model uses for each token of texts",
-                   std::string(kExamples) + kSourcesFooter);
+                   std::string(kTraceExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_model_flags(flags, options->model, command);
   add_text_flags(flags, options->text);

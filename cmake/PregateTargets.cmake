@@ -23,6 +23,9 @@ target_compile_options(pregate_options INTERFACE
   # g++ 12 sees overlaps in std::string that are none (GCC bug 105651).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 target_include_directories(pregate_options INTERFACE ${PROJECT_SOURCE_DIR})
+# The presets with sanitizers compile several sources as one (CMAKE_UNITY_BUILD), which halves their
+# time. Where two sources of a target then share a name, rename one, or give the target
+# UNITY_BUILD OFF. The release preset compiles each source alone: that shows a missing include.
 if(PREGATE_SANITIZE)
   # g++ 12 loses track of what is initialized in the code the sanitizers add, and warns that the
   # thread sanitizer does not see Asio's fences.

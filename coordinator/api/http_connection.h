@@ -4,9 +4,11 @@
 #include <memory>
 #include <unordered_set>
 
+#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "coordinator/api/http_exchange.h"
 #include "coordinator/api/http_server.h"
@@ -14,6 +16,9 @@
 namespace pregate::coordinator {
 
 class HttpConnection;
+
+/// Faults come as an error code, not as an exception.
+inline constexpr auto kAwait = boost::asio::as_tuple(boost::asio::use_awaitable);
 
 /// What the connections of a server share. I/O thread only.
 struct HttpServerState {

@@ -4,13 +4,11 @@
 #include <mutex>
 #include <thread>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <sys/resource.h>
 
@@ -23,7 +21,6 @@ namespace {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 /// After a failed accept (no file descriptor free, say) until the next try.
 constexpr std::chrono::milliseconds kAcceptPause{50};
 /// How long cut connections get to end by themselves.

@@ -146,7 +146,7 @@ class NormalizerSequence : public Normalizer {
 
 using NormalizerPtr = std::unique_ptr<Normalizer>;
 
-Result<NormalizerPtr> make_sequence(const JsonField& field) {
+Result<NormalizerPtr> make_normalizer_sequence(const JsonField& field) {
   PREGATE_ASSIGN(const JsonField list, field.at("normalizers"));
   PREGATE_ASSIGN(const std::vector<JsonField> elements, list.elements());
   std::vector<NormalizerPtr> steps;
@@ -185,7 +185,7 @@ Result<std::unique_ptr<Normalizer>> make_normalizer(const JsonField& field) {
   if (type == "ByteLevel") return std::make_unique<ByteLevelNormalizer>();
   if (type == "Strip") return make_strip(field);
   if (type == "Replace") return make_replace(field);
-  if (type == "Sequence") return make_sequence(field);
+  if (type == "Sequence") return make_normalizer_sequence(field);
   if (type == "Prepend") {
     PREGATE_ASSIGN(const std::string_view prefix, field.string_at("prepend"));
     return std::make_unique<Prepend>(std::string(prefix));

@@ -226,7 +226,7 @@ Result<PreTokenizerPtr> make_digits(const JsonField& field) {
       &is_numeric, individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
 }
 
-Result<PreTokenizerPtr> make_sequence(const JsonField& field) {
+Result<PreTokenizerPtr> make_pre_tokenizer_sequence(const JsonField& field) {
   PREGATE_ASSIGN(const JsonField list, field.at("pretokenizers"));
   PREGATE_ASSIGN(const std::vector<JsonField> elements, list.elements());
   std::vector<PreTokenizerPtr> steps;
@@ -247,7 +247,7 @@ Result<std::unique_ptr<PreTokenizer>> make_pre_tokenizer(const JsonField& field)
   if (type == "Metaspace") return make_metaspace(field);
   if (type == "Digits") return make_digits(field);
   if (type == "Punctuation") return make_punctuation(field);
-  if (type == "Sequence") return make_sequence(field);
+  if (type == "Sequence") return make_pre_tokenizer_sequence(field);
   if (type == "Whitespace") {
     return std::make_unique<Split>(words_and_signs(), SplitBehavior::kRemoved, true);
   }

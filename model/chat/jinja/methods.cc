@@ -25,7 +25,7 @@ Value list_of(std::vector<std::string> texts) {
 void require_none(std::string_view name, const Arguments& arguments) { Bound(name, arguments, {}); }
 
 template <std::string (*Function)(std::string_view)>
-Value change(const Value& self, const Arguments& arguments) {
+Value change_self(const Value& self, const Arguments& arguments) {
   require_none("method", arguments);
   return Function(*self.as_text());
 }
@@ -220,8 +220,8 @@ Value zero_fill_method(const Value& self, const Arguments& arguments) {
 
 const MethodTable& text_methods() {
   static const MethodTable table = {
-      {"capitalize", change<capitalize>},
-      {"casefold", change<lower>},
+      {"capitalize", change_self<capitalize>},
+      {"casefold", change_self<lower>},
       {"center", justify_method<1>},
       {"count", count_method_of_text},
       {"endswith", affix_method<true>},
@@ -241,7 +241,7 @@ const MethodTable& text_methods() {
       {"isupper", examine<is_upper>},
       {"join", join_method},
       {"ljust", justify_method<0>},
-      {"lower", change<lower>},
+      {"lower", change_self<lower>},
       {"lstrip", strip_method<true, false>},
       {"partition", partition_method<false>},
       {"removeprefix", remove_affix_method<false>},
@@ -257,9 +257,9 @@ const MethodTable& text_methods() {
       {"splitlines", split_lines_method},
       {"startswith", affix_method<false>},
       {"strip", strip_method<true, true>},
-      {"swapcase", change<swap_case>},
-      {"title", change<title>},
-      {"upper", change<upper>},
+      {"swapcase", change_self<swap_case>},
+      {"title", change_self<title>},
+      {"upper", change_self<upper>},
       {"zfill", zero_fill_method},
   };
   return table;

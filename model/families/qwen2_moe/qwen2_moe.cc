@@ -5,7 +5,7 @@
 namespace pregate::model {
 namespace {
 
-constexpr size_t kDefaultIntermediateSize = 5632;
+constexpr size_t kQwen2IntermediateSize = 5632;
 
 /// layer_types, where given, decides; else every other layer below max_window_layers slides.
 void read_windows(FieldReader& fields, ModelConfig& config) {
@@ -46,7 +46,7 @@ class Qwen2MoeFamily final : public Family {
     config.shared_intermediate_size =
         fields.size("shared_expert_intermediate_size", 5632, {.min = 0});
     config.norm_topk_prob = fields.flag("norm_topk_prob", false);
-    read_sparse_layers(fields, fields.size("intermediate_size", kDefaultIntermediateSize), config);
+    read_sparse_layers(fields, fields.size("intermediate_size", kQwen2IntermediateSize), config);
     read_windows(fields, config);
     PREGATE_TRY(fields.status());
     return config;
@@ -60,7 +60,7 @@ class Qwen2MoeFamily final : public Family {
     json["num_experts"] = config.num_experts;
     json["qkv_bias"] = config.qkv_bias;
     json["shared_expert_intermediate_size"] = config.shared_intermediate_size;
-    write_sparse_layers(config, kDefaultIntermediateSize, json);
+    write_sparse_layers(config, kQwen2IntermediateSize, json);
     write_windows(config, json);
     return json;
   }

@@ -5,7 +5,7 @@
 namespace pregate::model {
 namespace {
 
-constexpr size_t kDefaultIntermediateSize = 6144;
+constexpr size_t kQwen3IntermediateSize = 6144;
 
 // Queries and keys are normalised per head; no shared expert.
 class Qwen3MoeFamily final : public Family {
@@ -28,7 +28,7 @@ class Qwen3MoeFamily final : public Family {
     config.qkv_bias = config.attention_out_bias = fields.flag("attention_bias", false);
     config.expert_intermediate_size = fields.size("moe_intermediate_size", 768);
     config.norm_topk_prob = fields.flag("norm_topk_prob", false);
-    read_sparse_layers(fields, fields.size("intermediate_size", kDefaultIntermediateSize), config);
+    read_sparse_layers(fields, fields.size("intermediate_size", kQwen3IntermediateSize), config);
     const size_t window = fields.size("sliding_window", 4096, {.min = 0});
     if (fields.flag("use_sliding_window", false) && !fields.is_null("sliding_window")) {
       for (LayerConfig& layer : config.layers) layer.window = window;
@@ -48,7 +48,7 @@ class Qwen3MoeFamily final : public Family {
     json["use_sliding_window"] = config.layers.front().window > 0;
     json["sliding_window"] = nullptr;
     if (config.layers.front().window > 0) json["sliding_window"] = config.layers.front().window;
-    write_sparse_layers(config, kDefaultIntermediateSize, json);
+    write_sparse_layers(config, kQwen3IntermediateSize, json);
     return json;
   }
 };
