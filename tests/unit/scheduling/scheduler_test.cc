@@ -249,6 +249,17 @@ TEST_F(SchedulerTest, AFailedStepEndsItsRequestsAndNoOthers) {
   EXPECT_EQ(wait(next).tokens[0].size(), 5u);
 }
 
+TEST_F(SchedulerTest, WhatHasEndedIsNotShownAsRunning) {
+  start(kRoomy);
+  auto answer = ask(greedy(20, 5));
+  wait(answer);
+  scheduler_->stop();
+  const std::string shown = registry_.scrape();
+  for (const char* gauge : {"vllm:num_requests_running", "vllm:kv_cache_usage_perc"}) {
+    EXPECT_THAT(shown, HasSubstr(fmt::format("{}{{engine=\"0\",model_name=\"tiny\"}} 0\n", gauge)));
+  }
+}
+
 TEST_F(SchedulerTest, StopEndsWhatRuns) {
   start(kRoomy);
   auto running = ask(greedy(20, 350));
