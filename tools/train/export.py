@@ -7,6 +7,7 @@ import pathlib
 import shutil
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
@@ -29,6 +30,24 @@ def tensors(state):
         else:
             out[name] = value.contiguous()
     return out
+
+
+def state_of(folder):
+    """The training's parameters of an exported folder, and the tokens they have seen."""
+    state, experts = {}, {}
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        tokens = int((file.metadata() or {}).get("tokens", 0))
+        for name in file.keys():
+            value, own = file.get_tensor(name).float(), name.removeprefix("model.")
+            stem, found, rest = own.partition(".experts.")
+            if found:
+                expert, projection, _ = rest.split(".")
+                experts.setdefault(f"{stem}.experts.{projection}", {})[int(expert)] = value
+            else:
+                state[own] = value
+    for name, values in experts.items():
+        state[name] = torch.stack([values[expert] for expert in sorted(values)])
+    return state, tokens
 
 
 def config(shape, tokenizer):
@@ -80,7 +99,9 @@ def export(checkpoint, tokenizer_path, out):
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     end = tokenizer.token_to_id(END_OF_TEXT)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(tensors(state["model"]), out / "model.safetensors", metadata={"format": "pt"})
+    seen = state["counters"]["before"] + state["counters"]["tokens"]
+    facts = {"format": "pt", "tokens": str(seen)}
+    save_file(tensors(state["model"]), out / "model.safetensors", metadata=facts)
     _write(out / "config.json", config(shape, tokenizer))
     generation = dict(bos_token_id=end, eos_token_id=end, pad_token_id=end + 1)
     generation.update(do_sample=True, temperature=0.8, top_p=0.95)
