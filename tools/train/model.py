@@ -319,6 +319,27 @@ class SparseMlp(nn.Module):
         return torch.stack((balance, z_loss, load.max() * self.count))
 
 
+def deepened(state, layers):
+    """A state of fewer layers with new ones among them, which copy the layer before.
+
+    Their outputs are zero, so that they change nothing at first.
+    """
+    by_layer, out = {}, {}
+    for name, value in state.items():
+        if name.startswith("layers."):
+            _, index, rest = name.split(".", 2)
+            by_layer.setdefault(int(index), {})[rest] = value
+        else:
+            out[name] = value
+    sources = [layer * len(by_layer) // layers for layer in range(layers)]
+    for layer, source in enumerate(sources):
+        is_new = layer > 0 and sources[layer - 1] == source
+        for rest, value in by_layer[source].items():
+            silent = is_new and ("o_proj" in rest or "down_proj" in rest)
+            out[f"layers.{layer}.{rest}"] = torch.zeros_like(value) if silent else value
+    return out
+
+
 class Layer(nn.Module):
     def __init__(self, shape):
         super().__init__()

@@ -26,8 +26,8 @@ import optimizer
 import processes
 from tokenizer import END_OF_TEXT, documents, domains
 
-RATES = dict(matrices=0.007, embedding=0.003, output=0.001, rest=0.0015)
-WARM_UP_STEPS = 100
+RATES = dict(matrices=0.005, embedding=0.002, output=0.0008, rest=0.001)
+WARM_UP_STEPS = 40
 DECAY_FROM = 0.45
 LAST_RATE = 0.02
 # From this share of the budget on, rows of so many tokens.
@@ -38,17 +38,15 @@ SECONDS_BETWEEN_CHECKPOINTS = 600
 PROBE_STEPS, PROBE_WINDOWS = 100, 2
 
 
-def rate_at(step, spent):
-    """The learning rate over its peak."""
+def rate_at(step, spent, started):
+    """The learning rate over its peak; that of a model to start from falls from the beginning."""
     warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-    fall = min(1.0, (1.0 - spent) / (1.0 - DECAY_FROM))
+    fall = min(1.0, (1.0 - spent) / (1.0 - (0.0 if started else DECAY_FROM)))
     return warm * (LAST_RATE + (1.0 - LAST_RATE) * max(0.0, fall))
 
 
-def length_at(spent, started):
-    """The tokens of a row; a model to start from knows short rows already."""
-    if started:
-        return data.BLOCK
+def length_at(spent):
+    """The tokens of a row."""
     return [length for start, length in LENGTHS if spent >= start][-1]
 
 
@@ -84,7 +82,7 @@ class Run:
         self.before = 0
         if arguments.start:
             state, self.before = export.state_of(arguments.start)
-            self.net.load_state_dict(state)
+            self.net.load_state_dict(model.deepened(state, shape.layers))
         else:
             tables = torch.load(arguments.corpus / "bigram.pt", map_location=self.device)
             self.net.load_state_dict(tables, strict=False)
@@ -135,11 +133,11 @@ class Run:
 
     def train_step(self, spent):
         """One batch; returns the loss and what the router did."""
-        factor = rate_at(self.step, spent)
+        factor = rate_at(self.step, spent, self.before > 0)
         for each in self.optimizers:
             for group in each.param_groups:
                 group["lr"] = group["peak"] * factor
-        inputs, targets = self.batches.next(length_at(spent, self.before > 0))
+        inputs, targets = self.batches.next(length_at(spent))
         inputs, targets = inputs.to(self.device), targets.to(self.device)
         loss, routing = self.net(processes.part(inputs), processes.part(targets))
         total = loss

@@ -103,5 +103,18 @@ class Export(unittest.TestCase):
         self.assertTrue(all(torch.equal(found[name], state[name]) for name in state))
 
 
+class Depth(unittest.TestCase):
+    def test_new_layers_change_nothing_at_first(self):
+        shallow = model.Model(SMALL, 1)
+        with torch.no_grad():  # Outputs are zero in a new model.
+            for parameter in shallow.parameters():
+                parameter.add_(torch.randn(parameter.shape), alpha=0.1)
+        deep = model.Model(SMALL._replace(layers=3), 2)
+        deep.load_state_dict(model.deepened(shallow.state_dict(), 3))
+        ids = torch.arange(40).view(1, -1)
+        with torch.no_grad():
+            torch.testing.assert_close(deep(ids), shallow(ids), rtol=1e-5, atol=1e-5)
+
+
 if __name__ == "__main__":
     unittest.main()
