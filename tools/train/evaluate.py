@@ -2,11 +2,11 @@
 """Held-out bits per byte of an exported model, through transformers, and twenty continuations.
 
 Protocol. heldout/<domain>.txt holds documents separated by one form feed. Each document is encoded
-by itself, without special tokens, and cut into windows of 2048 tokens that do not overlap (the
-last may be shorter). The model's input for a window of tokens t1..tn is <|endoftext|> t1..tn-1,
-its targets are t1..tn. Bits per byte: the sum of -log2 p(target) over all windows of all
+by itself, without special tokens, and cut into windows as long as the model's context that do not
+overlap (the last may be shorter). The model's input for a window of tokens t1..tn is <|endoftext|>
+t1..tn-1, its targets are t1..tn. Bits per byte: the sum of -log2 p(target) over all windows of all
 documents, divided by the bytes of the documents (without separators). Weights as stored (bf16),
-arithmetic in f32. `pregate eval --weights f32 --window-tokens 2048` does the same.
+arithmetic in f32. `pregate eval --weights f32 --window-tokens CONTEXT` does the same.
 
 Beside it, on the same bytes: xz -9e of the file, the entropy of single bytes, and a unigram model
 of tokens (frequencies of the training text, one added to each count). Overall xz is the smaller of
@@ -28,7 +28,6 @@ from tokenizers import Tokenizer
 import data
 from tokenizer import END_OF_TEXT, documents, domains
 
-WINDOW = data.BLOCK
 BATCH = 4
 PROMPTS, PROMPT_WORDS, NEW_TOKENS = 20, 8, 48
 SAMPLING = dict(do_sample=True, temperature=0.8, top_p=0.95)
@@ -44,11 +43,11 @@ def bits(net, end, windows):
     return float(nats) / math.log(2)
 
 
-def batches(windows):
+def batches(windows, length):
     """Full windows some at a time, the others one by one."""
-    full = [each for each in windows if len(each) == WINDOW]
+    full = [each for each in windows if len(each) == length]
     yield from (full[start : start + BATCH] for start in range(0, len(full), BATCH))
-    yield from ([each] for each in windows if len(each) < WINDOW)
+    yield from ([each] for each in windows if len(each) < length)
 
 
 def byte_entropy_bits(raw):
@@ -60,14 +59,14 @@ def byte_entropy_bits(raw):
 
 def evaluate_domain(net, tokenizer, unigram, texts, progress):
     """Sums over the documents of one domain."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end, length = tokenizer.token_to_id(END_OF_TEXT), net.config.max_position_embeddings
     total = dict(documents=len(texts), bytes=0, tokens=0, bits=0.0, token_unigram_bits=0.0)
     for text in texts:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         total["bytes"] += len(text.encode())
         total["tokens"] += len(ids)
-        windows = data.windows(ids, WINDOW)
-        total["bits"] += sum(bits(net, end, each) for each in batches(windows))
+        windows = data.windows(ids, length)
+        total["bits"] += sum(bits(net, end, each) for each in batches(windows, length))
         total["token_unigram_bits"] += float(unigram[ids].sum())
         progress(total)
     raw = "\f".join(texts).encode()
@@ -152,7 +151,7 @@ def evaluate(folder, corpus, device):
         print(f"{measured:.4f} bits per byte", flush=True)
     total = per_byte(overall(results, corpus))
     return dict(
-        window=WINDOW,
+        window=net.config.max_position_embeddings,
         overall=total,
         domains={domain: per_byte(each) for domain, each in results.items()},
         sampling=SAMPLING,

@@ -35,8 +35,8 @@ def tensors(state):
 def state_of(folder):
     """The training's parameters of an exported folder, and the tokens they have seen."""
     state, experts = {}, {}
+    tokens = json.loads((folder / "config.json").read_text(encoding="utf-8"))["training_tokens"]
     with safe_open(folder / "model.safetensors", "pt") as file:
-        tokens = int((file.metadata() or {}).get("tokens", 0))
         for name in file.keys():
             value, own = file.get_tensor(name).float(), name.removeprefix("model.")
             stem, found, rest = own.partition(".experts.")
@@ -99,10 +99,9 @@ def export(checkpoint, tokenizer_path, out):
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     end = tokenizer.token_to_id(END_OF_TEXT)
     out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors(state["model"]), out / "model.safetensors", metadata={"format": "pt"})
     seen = state["counters"]["before"] + state["counters"]["tokens"]
-    facts = {"format": "pt", "tokens": str(seen)}
-    save_file(tensors(state["model"]), out / "model.safetensors", metadata=facts)
-    _write(out / "config.json", config(shape, tokenizer))
+    _write(out / "config.json", dict(config(shape, tokenizer), training_tokens=seen))
     generation = dict(bos_token_id=end, eos_token_id=end, pad_token_id=end + 1)
     generation.update(do_sample=True, temperature=0.8, top_p=0.95)
     _write(out / "generation_config.json", generation)

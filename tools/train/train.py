@@ -133,7 +133,7 @@ class Run:
 
     def train_step(self, spent):
         """One batch; returns the loss and what the router did."""
-        factor = rate_at(self.step, spent, self.before > 0)
+        factor = rate_at(self.step, spent, bool(self.arguments.start))
         for each in self.optimizers:
             for group in each.param_groups:
                 group["lr"] = group["peak"] * factor

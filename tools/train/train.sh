@@ -84,9 +84,11 @@ train() {
 finish() {
   local run
   run=$(run_of "$1")
-  local measure=(--model "$models/$2" --weights f32 --window-tokens 2048)
   "$python" export.py --checkpoint "$run/checkpoint.pt" --tokenizer "$work/tokenizer.json" \
     --out "$models/$2"
+  local context
+  context=$(sed -n 's/.*"max_position_embeddings": \([0-9]*\).*/\1/p' "$models/$2/config.json")
+  local measure=(--model "$models/$2" --weights f32 --window-tokens "$context")
   "$python" evaluate.py --model "$models/$2" --corpus "$work" --out "$run/report.json"
   if [ "$1" = moe ]; then
     "$pregate" eval "${measure[@]}" --json "$work"/heldout/*.txt >"$run/engine.json"

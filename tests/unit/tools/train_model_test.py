@@ -95,9 +95,10 @@ class Export(unittest.TestCase):
     def test_a_folder_gives_back_what_was_trained(self):
         state = {k: v.bfloat16().float() for k, v in model.Model(SMALL, 1).state_dict().items()}
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "model.safetensors"
-            save_file(export.tensors(state), path, metadata={"tokens": "123"})
-            found, tokens = export.state_of(pathlib.Path(folder))
+            folder = pathlib.Path(folder)
+            save_file(export.tensors(state), folder / "model.safetensors")
+            (folder / "config.json").write_text('{"training_tokens": 123}')
+            found, tokens = export.state_of(folder)
         self.assertEqual(tokens, 123)
         self.assertEqual(found.keys(), state.keys())
         self.assertTrue(all(torch.equal(found[name], state[name]) for name in state))
