@@ -98,19 +98,20 @@ def corpus_tables(corpus):
 SIDES = ("train", "heldout")
 
 
-def training(log, tokenizer):
+def training(log, tokenizer, note):
     """How it went, in a few sentences, and the curve."""
     last, probes = log[-1], [each for each in log if "heldout_bits_per_byte" in each]
     seen, batch = last["before"] + last["tokens"], last["tokens"] // last["step"]
     before = f"This run went on from a model of {last['before'] / 1e6:.2f} million: "
+    fall = "from the beginning" if last["before"] else "from 45 % of the budget on"
     out = [
         f"{seen / 1e6:.2f} million tokens in all, of the {tokenizer['tokens'] / 1e6:.1f} million "
         f"in the corpus, {tokenizer['bytes_per_token']:.2f} bytes each. "
         + (before if last["before"] else "")
         + f"{last['step']} steps of {batch} tokens in {last['seconds'] / 60:.0f} minutes on a "
         "shared machine. Embedding and output begin as a bigram model fitted to the whole training "
-        "text. Muon for the matrices, Adam for the rest; the rate falls from 45 % of the budget "
-        "on; rows of 512, 1024, then 2048 tokens.",
+        f"text. Muon for the matrices, Adam for the rest; the rate falls {fall}; "
+        f"rows of 512, 1024, then 2048 tokens. {note}".rstrip(),
         "",
         "| step | million tokens | training loss (nats per token) "
         "| held-out probe (bits per byte) |",
@@ -145,7 +146,7 @@ def shape_line(config):
     return line + f"vocabulary {config['vocab_size']}, context {config['max_position_embeddings']}."
 
 
-def card(folder, corpus, run):
+def card(folder, corpus, run, note):
     """The README's text."""
     config = json.loads((folder / "config.json").read_text())
     report = json.loads((run / "report.json").read_text())
@@ -190,7 +191,7 @@ of its paragraphs. Dictionaries, changelogs, novels and stories are cut into doc
 
 ## Training
 
-{training(log, json.loads((corpus / 'tokenizer_report.json').read_text()))}
+{training(log, json.loads((corpus / 'tokenizer_report.json').read_text()), note)}
 
 ## Prompts and continuations, as they come
 
@@ -206,8 +207,9 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, required=True, help="the exported folder")
     parser.add_argument("--corpus", type=pathlib.Path, required=True)
     parser.add_argument("--run", type=pathlib.Path, required=True, help="log.jsonl, report.json")
+    parser.add_argument("--note", default="", help="what else there is to say of the training")
     arguments = parser.parse_args()
-    text = card(arguments.model, arguments.corpus, arguments.run)
+    text = card(arguments.model, arguments.corpus, arguments.run, arguments.note)
     (arguments.model / "README.md").write_text(text, encoding="utf-8")
 
 
