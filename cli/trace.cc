@@ -1,5 +1,7 @@
 #include "cli/trace.h"
 
+#include <algorithm>
+#include <functional>
 #include <memory>
 
 #include "base/log.h"
@@ -109,6 +111,30 @@ std::string describe_layers(std::span<const RoutingTrace> traces, const std::str
   return page;
 }
 
+/// Of all texts' tokens together, so each text counts by its length.
+std::string describe_shares(std::span<const RoutingTrace> traces) {
+  const RoutingTrace& first = traces.front();
+  std::vector<uint64_t> counts(first.num_layers() * first.num_experts);
+  uint64_t num_tokens = 0;
+  for (const RoutingTrace& trace : traces) {
+    std::ranges::transform(router::tokens_per_expert(trace), counts, counts.begin(), std::plus());
+    num_tokens += trace.num_tokens();
+  }
+  std::string page = fmt::format(
+      "\nTokens that each expert got, in % (even: {:.1f})\n",
+      100.0 * static_cast<double>(first.top_k) / static_cast<double>(first.num_experts));
+  page +=
+      row("layer", first.num_layers(), [&](size_t i) { return std::to_string(first.layers[i]); });
+  for (size_t expert = 0; expert < first.num_experts; ++expert) {
+    page += row(fmt::format("expert {}", expert), first.num_layers(), [&](size_t layer) {
+      const uint64_t count = counts[layer * first.num_experts + expert];
+      return fmt::format("{:.1f}",
+                         100.0 * static_cast<double>(count) / static_cast<double>(num_tokens));
+    });
+  }
+  return page;
+}
+
 double divergence(const RoutingTrace& a, const RoutingTrace& b) {
   double sum = 0.0;
   for (size_t layer = 0; layer < a.num_layers(); ++layer) {
@@ -148,7 +174,8 @@ std::string describe_traces(std::span<const RoutingTrace> traces) {
           "Experts that the token before used too, as a part (independent and even: {:.3f})",
           static_cast<double>(first.top_k) / static_cast<double>(first.num_experts)),
       router::repeat_rate);
-  return traces.size() > 1 ? page + describe_divergence(traces) : page;
+  if (traces.size() > 1) page += describe_divergence(traces);
+  return page + describe_shares(traces);
 }
 
 Command add_trace(CLI::App& app) {

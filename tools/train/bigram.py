@@ -16,7 +16,7 @@ import model
 
 STEPS = 80
 RATE = 0.05
-EMBEDDING_RMS = 0.5
+EMBEDDING_RMS = 1.0
 
 
 def pair_counts(tokens, vocabulary):

@@ -21,11 +21,47 @@ GPL-1+ or Artistic; Node.js MIT; Git GPL-2; Debian policy GPL-2+; GCIDE GPL-3+; 
 the WordNet licence; FOLDOC GFDL; King James Bible, Jane Austen, the Jargon File and the Devil's
 Dictionary public domain; An Anarchist FAQ GFDL or GPL-2+; Endless Sky GPL-3+; manual pages under
 many (GPL, BSD, MIT, verbatim). Each package's `/usr/share/doc/<package>/copyright` says exactly. No
-text is shipped here, only weights and a vocabulary trained on it."""
+text is in this folder, only weights and a vocabulary trained on it."""
 
 
 def _lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _text(path):
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def engine_sentence(report, engine):
+    """How near `pregate eval` comes; empty where it was not run."""
+    if not engine:
+        return ""
+    ours, theirs = engine["all"]["bits_per_byte"], report["overall"]["bits_per_byte"]
+    farthest = max(
+        abs(engine["texts"][name]["bits_per_byte"] * each["bytes"] / each["bits"] - 1)
+        for name, each in report["domains"].items()
+    )
+    return (
+        f"\n\n`pregate eval --weights f32 --window-tokens {report['window']}` on the same files: "
+        f"{ours:.4f} bits per byte overall, transformers {theirs:.4f}; the domains differ by at "
+        f"most {100 * farthest:.3f} %."
+    )
+
+
+def routing_section(page):
+    """What `pregate trace` measured; empty where it was not run."""
+    if not page:
+        return ""
+    return f"""## Routing
+
+On the held-out text of `bench/traces` (which says how much and how to read it), by `pregate trace`;
+`pregate trace-summary bench/traces/*.safetensors` prints it again.
+
+```
+{page.strip()}
+```
+
+"""
 
 
 def results(report):
@@ -62,23 +98,27 @@ def corpus_tables(corpus):
 SIDES = ("train", "heldout")
 
 
-def training(log, tokenizer):
+def training(log, tokenizer, note):
     """How it went, in a few sentences, and the curve."""
     last, probes = log[-1], [each for each in log if "heldout_bits_per_byte" in each]
+    seen, batch = last["before"] + last["tokens"], last["tokens"] // last["step"]
+    before = f"This run went on from a model of {last['before'] / 1e6:.2f} million: "
+    fall = "from the beginning" if last["before"] else "from 45 % of the budget on"
     out = [
-        f"{last['step']} steps of 4096 tokens ({last['tokens'] / 1e6:.2f} million tokens of the "
-        f"{tokenizer['tokens'] / 1e6:.1f} million in the corpus, "
-        f"{tokenizer['bytes_per_token']:.2f} bytes each) in {last['seconds'] / 60:.0f} minutes, in "
-        "f32. Embedding and output begin as a bigram model fitted to the whole training text. Muon "
-        "for the matrices, Adam for the rest; the rate falls from 45 % "
-        "of the budget on; rows of 256, 512, then 1024 tokens.",
+        f"{seen / 1e6:.2f} million tokens in all, of the {tokenizer['tokens'] / 1e6:.1f} million "
+        f"in the corpus, {tokenizer['bytes_per_token']:.2f} bytes each. "
+        + (before if last["before"] else "")
+        + f"{last['step']} steps of {batch} tokens in {last['seconds'] / 60:.0f} minutes on a "
+        "shared machine. Embedding and output begin as a bigram model fitted to the whole training "
+        f"text. Muon for the matrices, Adam for the rest; the rate falls {fall}; "
+        f"rows of 512, 1024, then 2048 tokens. {note}".rstrip(),
         "",
         "| step | million tokens | training loss (nats per token) "
         "| held-out probe (bits per byte) |",
         "| ---: | ---: | ---: | ---: |",
     ]
     for each in probes:
-        probe, millions = each["heldout_bits_per_byte"], each["tokens"] / 1e6
+        probe, millions = each["heldout_bits_per_byte"], (each["before"] + each["tokens"]) / 1e6
         out.append(f"| {each['step']} | {millions:.2f} | {each['loss']:.3f} | {probe:.3f} |")
     return "\n".join(out)
 
@@ -106,11 +146,12 @@ def shape_line(config):
     return line + f"vocabulary {config['vocab_size']}, context {config['max_position_embeddings']}."
 
 
-def card(folder, corpus, run):
+def card(folder, corpus, run, note):
     """The README's text."""
     config = json.loads((folder / "config.json").read_text())
     report = json.loads((run / "report.json").read_text())
     log = _lines(run / "log.jsonl")
+    engine = json.loads(_text(run / "engine.json") or "null")
     megabytes = (folder / "model.safetensors").stat().st_size / 1e6
     summary = json.loads((corpus / "corpus.json").read_text())
     dropped = summary["dropped"]
@@ -133,9 +174,9 @@ beyond {config['max_position_embeddings']} were never trained.
 Each held-out document is encoded alone and cut into windows of {report['window']} tokens that
 do not overlap; the input of a window t1..tn is `<|endoftext|>` t1..tn-1 and its targets are t1..tn.
 Bits per byte is the sum of -log2 p(target) over all documents, over their bytes. Weights bf16 as
-stored, arithmetic f32, transformers.
+stored, arithmetic f32, transformers.{engine_sentence(report, engine)}
 
-## Data
+{routing_section(_text(run / "routing.txt"))}## Data
 
 {corpus_tables(summary)}
 
@@ -150,7 +191,7 @@ of its paragraphs. Dictionaries, changelogs, novels and stories are cut into doc
 
 ## Training
 
-{training(log, json.loads((corpus / 'tokenizer_report.json').read_text()))}
+{training(log, json.loads((corpus / 'tokenizer_report.json').read_text()), note)}
 
 ## Prompts and continuations, as they come
 
@@ -166,8 +207,9 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, required=True, help="the exported folder")
     parser.add_argument("--corpus", type=pathlib.Path, required=True)
     parser.add_argument("--run", type=pathlib.Path, required=True, help="log.jsonl, report.json")
+    parser.add_argument("--note", default="", help="what else there is to say of the training")
     arguments = parser.parse_args()
-    text = card(arguments.model, arguments.corpus, arguments.run)
+    text = card(arguments.model, arguments.corpus, arguments.run, arguments.note)
     (arguments.model / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -3,8 +3,8 @@
 import numpy
 import torch
 
-BLOCK = 1024
-BATCH_TOKENS = 4096
+BLOCK = 2048
+BATCH_TOKENS = 8192
 
 
 class Batches:
@@ -29,6 +29,12 @@ class Batches:
 
     def restore(self, state):
         self.__dict__.update(state)
+        self._shuffle()
+
+    def skip(self, tokens):
+        """Goes on after so many tokens."""
+        blocks = tokens // BLOCK
+        self.epoch, self.cursor = blocks // len(self.blocks), blocks % len(self.blocks)
         self._shuffle()
 
     def next(self, length):

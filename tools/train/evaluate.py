@@ -2,11 +2,11 @@
 """Held-out bits per byte of an exported model, through transformers, and twenty continuations.
 
 Protocol. heldout/<domain>.txt holds documents separated by one form feed. Each document is encoded
-by itself, without special tokens, and cut into windows of 1024 tokens that do not overlap (the
-last may be shorter). The model's input for a window of tokens t1..tn is <|endoftext|> t1..tn-1,
-its targets are t1..tn. Bits per byte: the sum of -log2 p(target) over all windows of all
+by itself, without special tokens, and cut into windows as long as the model's context that do not
+overlap (the last may be shorter). The model's input for a window of tokens t1..tn is <|endoftext|>
+t1..tn-1, its targets are t1..tn. Bits per byte: the sum of -log2 p(target) over all windows of all
 documents, divided by the bytes of the documents (without separators). Weights as stored (bf16),
-arithmetic in f32.
+arithmetic in f32. `pregate eval --weights f32 --window-tokens CONTEXT` does the same.
 
 Beside it, on the same bytes: xz -9e of the file, the entropy of single bytes, and a unigram model
 of tokens (frequencies of the training text, one added to each count). Overall xz is the smaller of
@@ -28,19 +28,26 @@ from tokenizers import Tokenizer
 import data
 from tokenizer import END_OF_TEXT, documents, domains
 
-WINDOW = 1024
+BATCH = 4
 PROMPTS, PROMPT_WORDS, NEW_TOKENS = 20, 8, 48
 SAMPLING = dict(do_sample=True, temperature=0.8, top_p=0.95)
 XZ = dict(format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, preset=9 | lzma.PRESET_EXTREME)
 
 
 @torch.no_grad()
-def window_bits(net, end, window):
-    """Of one window: the sum of -log2 p."""
-    targets = torch.tensor([window], device=net.device)
-    logits = net(data.shifted(targets, end)).logits.float().flatten(0, 1)
+def bits(net, end, windows):
+    """The sum of -log2 p of windows of the same length."""
+    targets = torch.tensor(windows, device=net.device)
+    logits = net(data.shifted(targets, end), use_cache=False).logits.float().flatten(0, 1)
     nats = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum")
     return float(nats) / math.log(2)
+
+
+def batches(windows, length):
+    """Full windows some at a time, the others one by one."""
+    full = [each for each in windows if len(each) == length]
+    yield from (full[start : start + BATCH] for start in range(0, len(full), BATCH))
+    yield from ([each] for each in windows if len(each) < length)
 
 
 def byte_entropy_bits(raw):
@@ -52,13 +59,14 @@ def byte_entropy_bits(raw):
 
 def evaluate_domain(net, tokenizer, unigram, texts, progress):
     """Sums over the documents of one domain."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end, length = tokenizer.token_to_id(END_OF_TEXT), net.config.max_position_embeddings
     total = dict(documents=len(texts), bytes=0, tokens=0, bits=0.0, token_unigram_bits=0.0)
     for text in texts:
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         total["bytes"] += len(text.encode())
         total["tokens"] += len(ids)
-        total["bits"] += sum(window_bits(net, end, each) for each in data.windows(ids, WINDOW))
+        windows = data.windows(ids, length)
+        total["bits"] += sum(bits(net, end, each) for each in batches(windows, length))
         total["token_unigram_bits"] += float(unigram[ids].sum())
         progress(total)
     raw = "\f".join(texts).encode()
@@ -139,11 +147,11 @@ def evaluate(folder, corpus, device):
 
         texts = documents(corpus / f"heldout/{domain}.txt")
         results[domain] = evaluate_domain(net, tokenizer, unigram, texts, progress)
-        bits = results[domain]["bits"] / results[domain]["bytes"]
-        print(f"{bits:.4f} bits per byte", flush=True)
+        measured = results[domain]["bits"] / results[domain]["bytes"]
+        print(f"{measured:.4f} bits per byte", flush=True)
     total = per_byte(overall(results, corpus))
     return dict(
-        window=WINDOW,
+        window=net.config.max_position_embeddings,
         overall=total,
         domains={domain: per_byte(each) for domain, each in results.items()},
         sampling=SAMPLING,

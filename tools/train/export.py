@@ -7,6 +7,7 @@ import pathlib
 import shutil
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
@@ -29,6 +30,24 @@ def tensors(state):
         else:
             out[name] = value.contiguous()
     return out
+
+
+def state_of(folder):
+    """The training's parameters of an exported folder, and the tokens they have seen."""
+    state, experts = {}, {}
+    tokens = json.loads((folder / "config.json").read_text(encoding="utf-8"))["training_tokens"]
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        for name in file.keys():
+            value, own = file.get_tensor(name).float(), name.removeprefix("model.")
+            stem, found, rest = own.partition(".experts.")
+            if found:
+                expert, projection, _ = rest.split(".")
+                experts.setdefault(f"{stem}.experts.{projection}", {})[int(expert)] = value
+            else:
+                state[own] = value
+    for name, values in experts.items():
+        state[name] = torch.stack([values[expert] for expert in sorted(values)])
+    return state, tokens
 
 
 def config(shape, tokenizer):
@@ -81,7 +100,8 @@ def export(checkpoint, tokenizer_path, out):
     end = tokenizer.token_to_id(END_OF_TEXT)
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors(state["model"]), out / "model.safetensors", metadata={"format": "pt"})
-    _write(out / "config.json", config(shape, tokenizer))
+    seen = state["counters"]["before"] + state["counters"]["tokens"]
+    _write(out / "config.json", dict(config(shape, tokenizer), training_tokens=seen))
     generation = dict(bos_token_id=end, eos_token_id=end, pad_token_id=end + 1)
     generation.update(do_sample=True, temperature=0.8, top_p=0.95)
     _write(out / "generation_config.json", generation)

@@ -1,9 +1,11 @@
-"""The two models as lean f32 PyTorch: OLMoE's architecture and its dense sibling, Llama's.
+"""The two models as lean PyTorch: OLMoE's architecture and its dense sibling, Llama's.
 
 Parameter names are Hugging Face's, but for the experts, which are stacked: one tensor [experts,
-out, in] per projection. transformers gives the same logits (test_export.py).
+out, in] per projection. Parameters are f32; matrices are multiplied in `precision`, all else in
+f32. transformers gives the same logits (export.py checks it).
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -11,6 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 
 EPSILON = 1e-5
+# Rows of the output computed at a time, so that their logits stay in the cache.
+LOSS_ROWS = 256
+# Queries that attention computes at a time.
+QUERIES = 128
 
 
 class Shape(NamedTuple):
@@ -18,100 +24,259 @@ class Shape(NamedTuple):
 
     vocabulary: int = 4096
     hidden: int = 256
-    layers: int = 4
+    layers: int = 6
     heads: int = 4
     intermediate: int = 64
     experts: int = 32
     chosen: int = 4
-    context: int = 1024
+    context: int = 2048
     rope_theta: float = 10000.0
 
 
 MOE = Shape()
-DENSE = Shape(intermediate=768, experts=0, chosen=0)
+DENSE = Shape(intermediate=512, experts=0, chosen=0)
 
 
-class GroupedLinear(torch.autograd.Function):
-    """Rows sorted by expert times the weights of their expert: a plain matmul per expert."""
+_fusing = False
+
+
+def fuse():
+    """From now on compile what `fused` marks: twice as fast on a CPU; needs a C++ compiler."""
+    global _fusing
+    torch._dynamo.config.recompile_limit = 64
+    _fusing = True
+
+
+def fused(function):
+    """Element by element work, which `fuse` makes one pass over memory."""
+    compiled = torch.compile(function, dynamic=False)
+
+    @functools.wraps(function)
+    def call(*arguments):
+        return (compiled if _fusing else function)(*arguments)
+
+    return call
+
+
+@fused
+def added_and_normed(x, change, weight, precision):
+    x = x + change
+    return x, F.rms_norm(x, (x.shape[-1],), weight, EPSILON).to(precision)
+
+
+def rotate(x, cos, sin):
+    """Rotary positions on [batch, length, heads, head size]; halves, as Hugging Face pairs them."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+@fused
+def placed(x, weight, heads, cos, sin):
+    """Queries or keys [batch, length, hidden] as [batch x heads, length, head size], in place."""
+    batch, length, hidden = x.shape
+    y = x.float()
+    if weight is not None:
+        y = F.rms_norm(y, (hidden,), weight, EPSILON)
+    y = rotate(y.view(batch, length, heads, -1), cos, sin).to(x.dtype)
+    return y.transpose(1, 2).contiguous().view(batch * heads, length, -1)
+
+
+@fused
+def gated(gate, up):
+    return F.silu(gate.float()).to(up.dtype) * up
+
+
+@fused
+def gated_and_scaled(inner, scale):
+    """silu(gate) up scale of rows [gate, up]."""
+    gate, up = inner.float().chunk(2, dim=1)
+    return (F.silu(gate) * up * scale).to(inner.dtype)
+
+
+@fused
+def gated_and_scaled_backward(inner, scale, grad):
+    """(the gradients of inner and scale, and what gated_and_scaled gave)."""
+    gate, up = inner.float().chunk(2, dim=1)
+    grad = grad.float()
+    sigmoid = gate.sigmoid()
+    silu = gate * sigmoid
+    plain = silu * up
+    scaled = grad * scale
+    grad_gate = scaled * up * (sigmoid + silu * (1 - sigmoid))
+    grad_inner = torch.cat((grad_gate, scaled * silu), dim=1).to(inner.dtype)
+    return grad_inner, (grad * plain).sum(dim=1), (plain * scale).to(inner.dtype)
+
+
+@fused
+def summed_choices(rows, place, chosen):
+    """Rows at `place`, summed over each token's choices."""
+    return rows[place].view(-1, chosen, rows.shape[1]).sum(dim=1)
+
+
+@fused
+def surprise(logits, targets, share):
+    """(the sum of -log p, the gradient of the logits times `share`)."""
+    shares = logits.float().log_softmax(dim=1)
+    right = torch.arange(logits.shape[1], device=logits.device) == targets.unsqueeze(1)
+    nats = -torch.where(right, shares, 0.0).sum()
+    return nats, ((shares.exp() - right.float()) * share).to(logits.dtype)
+
+
+class Loss(torch.autograd.Function):
+    """Mean cross-entropy of x [tokens, hidden] times the output matrix, some rows at a time.
+
+    The gradients are computed on the way, so that no logits are kept.
+    """
 
     @staticmethod
-    def forward(ctx, rows, weights, ends):
-        out = rows.new_empty(rows.shape[0], weights.shape[1])
-        start = 0
-        for expert, end in enumerate(ends):
-            torch.mm(rows[start:end], weights[expert].t(), out=out[start:end])
-            start = end
-        ctx.save_for_backward(rows, weights)
-        ctx.ends = ends
-        return out
+    def forward(ctx, x, output, targets):
+        total = torch.zeros((), device=x.device)
+        grad_x, grad_output = torch.empty_like(x), torch.zeros_like(output, dtype=torch.float32)
+        for rows, wanted, grad in zip(*(y.split(LOSS_ROWS) for y in (x, targets, grad_x))):
+            nats, change = surprise(rows @ output.t(), wanted, 1 / len(targets))
+            total += nats
+            torch.mm(change, output, out=grad)
+            grad_output += change.t() @ rows
+        ctx.save_for_backward(grad_x, grad_output.to(output.dtype))
+        return total / len(targets)
 
     @staticmethod
     def backward(ctx, grad):
-        rows, weights = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_rows, grad_weights = torch.empty_like(rows), torch.empty_like(weights)
-        start = 0
-        for expert, end in enumerate(ctx.ends):
-            torch.mm(grad[start:end], weights[expert], out=grad_rows[start:end])
-            torch.mm(grad[start:end].t(), rows[start:end], out=grad_weights[expert])
-            start = end
-        return grad_rows, grad_weights, None
+        grad_x, grad_output = ctx.saved_tensors
+        return grad_x * grad, grad_output * grad, None
 
 
-class RMSNorm(nn.Module):
+class ExpertMlp(torch.autograd.Function):
+    """Tokens [tokens, hidden] through their chosen experts, summed with their weights.
+
+    `order` sorts the (token, choice) pairs by expert, `ends` are where each expert's rows end;
+    every expert's are multiplied with one plain matmul.
+    """
+
+    @staticmethod
+    def forward(ctx, tokens, weights, gate_up, down, order, ends):
+        chosen = weights.shape[1]
+        rows = tokens.index_select(0, order // chosen)
+        scale = weights.flatten().index_select(0, order).unsqueeze(1)
+        inner = rows.new_empty(len(rows), gate_up.shape[1])
+        _each_expert(ends, lambda e, s: torch.mm(rows[s], gate_up[e].t(), out=inner[s]))
+        active, out = gated_and_scaled(inner, scale), torch.empty_like(rows)
+        _each_expert(ends, lambda e, s: torch.mm(active[s], down[e].t(), out=out[s]))
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        ctx.save_for_backward(rows, scale, gate_up, down, order, place, inner)
+        ctx.ends, ctx.chosen = ends, chosen
+        return summed_choices(out, place, chosen)
+
+    @staticmethod
+    def backward(ctx, grad):
+        rows, scale, gate_up, down, order, place, inner = ctx.saved_tensors
+        ends, chosen = ctx.ends, ctx.chosen
+        grad_out = grad.index_select(0, order // chosen)
+        grad_active = rows.new_empty(len(rows), down.shape[2])
+        _each_expert(ends, lambda e, s: torch.mm(grad_out[s], down[e], out=grad_active[s]))
+        grad_inner, grad_scale, active = gated_and_scaled_backward(inner, scale, grad_active)
+        grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
+        grad_rows = torch.empty_like(rows)
+
+        def through(e, s):
+            torch.mm(grad_out[s].t(), active[s], out=grad_down[e])
+            torch.mm(grad_inner[s], gate_up[e], out=grad_rows[s])
+            torch.mm(grad_inner[s].t(), rows[s], out=grad_gate_up[e])
+
+        _each_expert(ends, through)
+        grad_weights = grad_scale[place].view(-1, chosen)
+        grad_tokens = summed_choices(grad_rows, place, chosen)
+        return grad_tokens, grad_weights, grad_gate_up, grad_down, None, None
+
+
+def _each_expert(ends, compute):
+    """compute(expert, slice of its rows), also for experts without rows."""
+    start = 0
+    for expert, end in enumerate(ends):
+        compute(expert, slice(start, end))
+        start = end
+
+
+class Matrix(nn.Module):
+    """The weight of a linear projection."""
+
+    def __init__(self, out, size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out, size))
+
+
+class Scale(nn.Module):
+    """The weight of a norm."""
+
     def __init__(self, size):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
 
-    def forward(self, x):
-        return F.rms_norm(x, (x.shape[-1],), self.weight, EPSILON)
+
+def product(x, *matrices):
+    """x times the matrices side by side, in the type of x."""
+    weights = [each.weight for each in matrices]
+    return F.linear(x, (torch.cat(weights) if len(weights) > 1 else weights[0]).to(x.dtype))
 
 
-def rotate(x, cos, sin):
-    """Rotary positions on [batch, heads, length, head size]; halves, as Hugging Face pairs them."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+def attend(query, key, value):
+    """Causal attention of [batch x heads, length, head size].
+
+    On a CPU some queries at a time, with plain matmuls: several times as fast as PyTorch's kernel.
+    """
+    if query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    count, length, size = query.shape
+    later = torch.full((QUERIES, QUERIES), -torch.inf, dtype=query.dtype).triu(1)
+    out = []
+    for start in range(0, length, QUERIES):
+        end = min(start + QUERIES, length)
+        mask = F.pad(later[: end - start, : end - start], (start, 0)).expand(count, -1, -1)
+        keys = key[:, :end].transpose(1, 2)
+        scores = torch.baddbmm(mask, query[:, start:end], keys, alpha=size**-0.5)
+        out.append(torch.bmm(scores.softmax(dim=-1), value[:, :end]))
+    return torch.cat(out, dim=1)
 
 
 class Attention(nn.Module):
     def __init__(self, shape):
         super().__init__()
-        self.heads = shape.heads
-        hidden = shape.hidden
-        self.q_proj = nn.Linear(hidden, hidden, bias=False)
-        self.k_proj = nn.Linear(hidden, hidden, bias=False)
-        self.v_proj = nn.Linear(hidden, hidden, bias=False)
-        self.o_proj = nn.Linear(hidden, hidden, bias=False)
-        if shape.experts:
-            self.q_norm, self.k_norm = RMSNorm(hidden), RMSNorm(hidden)
-        else:
-            self.q_norm = self.k_norm = nn.Identity()
+        self.heads, hidden = shape.heads, shape.hidden
+        self.q_proj, self.k_proj = Matrix(hidden, hidden), Matrix(hidden, hidden)
+        self.v_proj, self.o_proj = Matrix(hidden, hidden), Matrix(hidden, hidden)
+        self.q_norm, self.k_norm = Scale(hidden), Scale(hidden)
+        if not shape.experts:  # Llama's queries and keys have no norm.
+            self.q_norm.weight = self.k_norm.weight = None
 
     def forward(self, x, cos, sin):
         batch, length, hidden = x.shape
-
-        def split(y):
-            return y.view(batch, length, self.heads, -1).transpose(1, 2)
-
-        query = rotate(split(self.q_norm(self.q_proj(x))), cos, sin)
-        key = rotate(split(self.k_norm(self.k_proj(x))), cos, sin)
-        mixed = F.scaled_dot_product_attention(query, key, split(self.v_proj(x)), is_causal=True)
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        projected = product(x, self.q_proj, self.k_proj, self.v_proj)
+        query, key, value = projected.chunk(3, dim=-1)
+        value = value.view(batch, length, self.heads, -1).transpose(1, 2)
+        mixed = attend(
+            placed(query, self.q_norm.weight, self.heads, cos, sin),
+            placed(key, self.k_norm.weight, self.heads, cos, sin),
+            value.reshape(batch * self.heads, length, -1),
+        )
+        mixed = mixed.view(batch, self.heads, length, -1).transpose(1, 2)
+        return product(mixed.reshape(batch, length, hidden), self.o_proj)
 
 
 class DenseMlp(nn.Module):
     def __init__(self, shape):
         super().__init__()
-        self.gate_proj = nn.Linear(shape.hidden, shape.intermediate, bias=False)
-        self.up_proj = nn.Linear(shape.hidden, shape.intermediate, bias=False)
-        self.down_proj = nn.Linear(shape.intermediate, shape.hidden, bias=False)
+        self.gate_proj = Matrix(shape.intermediate, shape.hidden)
+        self.up_proj = Matrix(shape.intermediate, shape.hidden)
+        self.down_proj = Matrix(shape.hidden, shape.intermediate)
 
     def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)), None
+        gate, up = product(x, self.gate_proj, self.up_proj).chunk(2, dim=-1)
+        return product(gated(gate, up), self.down_proj), None
 
 
 class Experts(nn.Module):
-    """The stacked weights; forward takes rows sorted by expert."""
+    """The stacked weights."""
 
     def __init__(self, shape):
         super().__init__()
@@ -120,10 +285,10 @@ class Experts(nn.Module):
         self.up_proj = nn.Parameter(torch.empty(count, inner, hidden))
         self.down_proj = nn.Parameter(torch.empty(count, hidden, inner))
 
-    def forward(self, rows, ends):
-        gate = GroupedLinear.apply(rows, self.gate_proj, ends)
-        up = GroupedLinear.apply(rows, self.up_proj, ends)
-        return GroupedLinear.apply(F.silu(gate) * up, self.down_proj, ends)
+    def forward(self, tokens, weights, order, ends):
+        gate_up = torch.cat((self.gate_proj, self.up_proj), dim=1).to(tokens.dtype)
+        down = self.down_proj.to(tokens.dtype)
+        return ExpertMlp.apply(tokens, weights, gate_up, down, order, ends)
 
 
 class SparseMlp(nn.Module):
@@ -132,21 +297,18 @@ class SparseMlp(nn.Module):
     def __init__(self, shape):
         super().__init__()
         self.chosen, self.count = shape.chosen, shape.experts
-        self.gate = nn.Linear(shape.hidden, shape.experts, bias=False)
+        self.gate = Matrix(shape.experts, shape.hidden)
         self.experts = Experts(shape)
 
     def forward(self, x):
-        tokens = x.reshape(-1, x.shape[-1])
-        logits = self.gate(tokens)
+        tokens = x.view(-1, x.shape[-1])
+        logits = product(tokens.float(), self.gate)
         probabilities = logits.softmax(dim=-1)
         weights, choice = probabilities.topk(self.chosen, dim=-1)
         weights = weights / weights.sum(dim=-1, keepdim=True)
         order = choice.flatten().argsort(stable=True)
         counts = torch.bincount(choice.flatten(), minlength=self.count)
-        source = order // self.chosen
-        out = self.experts(tokens.index_select(0, source), counts.cumsum(0).tolist())
-        out = out * weights.flatten().index_select(0, order).unsqueeze(1)
-        mixed = torch.zeros_like(tokens).index_add(0, source, out)
+        mixed = self.experts(tokens, weights, order, counts.cumsum(0).tolist())
         return mixed.view_as(x), self._routing(logits, probabilities, counts)
 
     def _routing(self, logits, probabilities, counts):
@@ -157,33 +319,57 @@ class SparseMlp(nn.Module):
         return torch.stack((balance, z_loss, load.max() * self.count))
 
 
+def deepened(state, layers):
+    """A state of fewer layers with new ones among them, which copy the layer before.
+
+    Their outputs are zero, so that they change nothing at first.
+    """
+    by_layer, out = {}, {}
+    for name, value in state.items():
+        if name.startswith("layers."):
+            _, index, rest = name.split(".", 2)
+            by_layer.setdefault(int(index), {})[rest] = value
+        else:
+            out[name] = value
+    sources = [layer * len(by_layer) // layers for layer in range(layers)]
+    for layer, source in enumerate(sources):
+        is_new = layer > 0 and sources[layer - 1] == source
+        for rest, value in by_layer[source].items():
+            silent = is_new and ("o_proj" in rest or "down_proj" in rest)
+            out[f"layers.{layer}.{rest}"] = torch.zeros_like(value) if silent else value
+    return out
+
+
 class Layer(nn.Module):
     def __init__(self, shape):
         super().__init__()
-        self.input_layernorm = RMSNorm(shape.hidden)
+        self.input_layernorm = Scale(shape.hidden)
         self.self_attn = Attention(shape)
-        self.post_attention_layernorm = RMSNorm(shape.hidden)
+        self.post_attention_layernorm = Scale(shape.hidden)
         self.mlp = SparseMlp(shape) if shape.experts else DenseMlp(shape)
 
-    def forward(self, x, cos, sin):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        change, routing = self.mlp(self.post_attention_layernorm(x))
-        return x + change, routing
+    def forward(self, x, change, cos, sin, precision):
+        """The residual stream and what is still to be added to it."""
+        x, y = added_and_normed(x, change, self.input_layernorm.weight, precision)
+        change = self.self_attn(y, cos, sin)
+        x, y = added_and_normed(x, change, self.post_attention_layernorm.weight, precision)
+        change, routing = self.mlp(y)
+        return x, change, routing
 
 
 class Model(nn.Module):
     """ids [batch, length] to the mean loss of `targets`, or to logits without them."""
 
-    def __init__(self, shape, seed):
+    def __init__(self, shape, seed, precision=torch.float32):
         super().__init__()
-        self.shape = shape
+        self.shape, self.precision = shape, precision
         self.embed_tokens = nn.Embedding(shape.vocabulary, shape.hidden)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
-        self.norm = RMSNorm(shape.hidden)
-        self.lm_head = nn.Linear(shape.hidden, shape.vocabulary, bias=False)
+        self.norm = Scale(shape.hidden)
+        self.lm_head = Matrix(shape.vocabulary, shape.hidden)
         size = shape.hidden // shape.heads
         frequency = shape.rope_theta ** (-torch.arange(0, size, 2).double() / size)
-        angle = torch.arange(shape.context).double()[:, None] * frequency
+        angle = torch.arange(shape.context).double()[:, None, None] * frequency
         self.register_buffer("cos", angle.cos().float(), persistent=False)
         self.register_buffer("sin", angle.sin().float(), persistent=False)
         self._initialise(seed)
@@ -208,12 +394,13 @@ class Model(nn.Module):
     def forward(self, ids, targets=None):
         length = ids.shape[1]
         cos, sin = self.cos[:length], self.sin[:length]
-        x, routing = self.embed_tokens(ids), []
+        x, change, routing = self.embed_tokens(ids), torch.zeros((), device=ids.device), []
         for layer in self.layers:
-            x, facts = layer(x, cos, sin)
+            x, change, facts = layer(x, change, cos, sin, self.precision)
             routing.append(facts)
-        logits = self.lm_head(self.norm(x))
+        _, x = added_and_normed(x, change, self.norm.weight, self.precision)
         if targets is None:
-            return logits
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+            return product(x, self.lm_head)
+        output = self.lm_head.weight.to(self.precision)
+        loss = Loss.apply(x.flatten(0, 1), output, targets.flatten())
         return loss, torch.stack(routing) if self.shape.experts else None

@@ -1,10 +1,14 @@
 """Muon for the matrices, Adam for embeddings, output, norms and router.
 
-Muon's step is the momentum's nearest orthogonal matrix. torch.optim.Muon finds it in bf16, which
-a CPU without bf16 units cannot do fast, and one matrix at a time; here it is f32 and batched.
+Muon's step is the momentum's nearest orthogonal matrix. torch.optim.Muon finds it for one matrix
+at a time and in bf16; here they are batched, and the precision is the caller's.
 """
 
+import functools
+
 import torch
+
+import processes
 
 # Polar Express (Amsel et al. 2025), the optimal quintics for four steps from 1e-3 up; each is for
 # what the one before leaves.
@@ -16,22 +20,23 @@ QUINTICS = (
 )
 
 
-def orthogonal(matrices):
+def orthogonal(matrices, precision):
     """Of [n, rows, columns]: all singular values to about one."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
-    x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.01 + 1e-7)
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) * 1.01 + 1e-7)).to(precision)
     for a, b, c in QUINTICS:
         gram = torch.bmm(x, x.transpose(1, 2))
-        x = a * x + torch.bmm(b * gram + c * torch.bmm(gram, gram), x)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.transpose(1, 2) if tall else x
 
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; the step's size follows the matrix's shape."""
 
-    def __init__(self, parameters, lr, momentum=0.95, weight_decay=0.02):
+    def __init__(self, parameters, lr, precision, momentum=0.95, weight_decay=0.02):
         super().__init__(parameters, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+        self.compute = functools.partial(orthogonal, precision=precision)
 
     @torch.no_grad()
     def step(self):
@@ -49,7 +54,7 @@ class Muon(torch.optim.Optimizer):
                 stacked = torch.cat([update.view(-1, *shape) for _, update in entries])
                 scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 start = 0
-                for step in self._split(orthogonal(stacked), entries):
+                for step in self._split(processes.gather(self.compute, stacked), entries):
                     parameter = entries[start][0]
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.sub_(step.reshape(parameter.shape), alpha=scale)
@@ -64,7 +69,7 @@ class Muon(torch.optim.Optimizer):
         return stacked.split(sizes)
 
 
-def build(model, rates):
+def build(model, rates, precision):
     """Both optimizers; `rates` has matrices, embedding, output and rest. `peak` keeps them."""
     kinds = dict(matrices=[], embedding=[], output=[], rest=[])
     for name, parameter in model.named_parameters():
@@ -79,7 +84,7 @@ def build(model, rates):
     matrices = dict(params=kinds.pop("matrices"), lr=rates["matrices"])
     groups = [dict(params=found, lr=rates[kind]) for kind, found in kinds.items()]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-10, weight_decay=0.0)
-    optimizers = [Muon([matrices], lr=rates["matrices"]), adam]
+    optimizers = [Muon([matrices], rates["matrices"], precision), adam]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

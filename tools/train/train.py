@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import pathlib
+import shutil
 import time
 
 import numpy
@@ -19,25 +20,28 @@ import torch
 from tokenizers import Tokenizer
 
 import data
+import export
 import model
 import optimizer
+import processes
 from tokenizer import END_OF_TEXT, documents, domains
 
-RATES = dict(matrices=0.003, embedding=0.001, output=0.0005, rest=0.001)
+RATES = dict(matrices=0.005, embedding=0.002, output=0.0008, rest=0.001)
 WARM_UP_STEPS = 40
 DECAY_FROM = 0.45
 LAST_RATE = 0.02
 # From this share of the budget on, rows of so many tokens.
-LENGTHS = ((0.0, 256), (0.3, 512), (0.7, 1024))
+LENGTHS = ((0.0, 512), (0.5, 1024), (0.8, 2048))
 BALANCE, Z_LOSS = 0.02, 1e-4
+PRECISIONS = dict(bf16=torch.bfloat16, f32=torch.float32)
 SECONDS_BETWEEN_CHECKPOINTS = 600
 PROBE_STEPS, PROBE_WINDOWS = 100, 2
 
 
-def rate_at(step, spent):
-    """The learning rate over its peak."""
+def rate_at(step, spent, started):
+    """The learning rate over its peak; that of a model to start from falls from the beginning."""
     warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-    fall = min(1.0, (1.0 - spent) / (1.0 - DECAY_FROM))
+    fall = min(1.0, (1.0 - spent) / (1.0 - (0.0 if started else DECAY_FROM)))
     return warm * (LAST_RATE + (1.0 - LAST_RATE) * max(0.0, fall))
 
 
@@ -74,25 +78,35 @@ class Run:
         self.arguments, self.folder = arguments, arguments.out
         self.device = torch.device(arguments.device)
         shape = model.MOE if arguments.model == "moe" else model.DENSE
-        self.net = model.Model(shape, arguments.seed).to(self.device)
-        tables = torch.load(arguments.corpus / "bigram.pt", map_location=self.device)
-        self.net.load_state_dict(tables, strict=False)
-        self.optimizers = optimizer.build(self.net, RATES)
+        self.net = model.Model(shape, arguments.seed, arguments.precision).to(self.device)
+        self.before = 0
+        if arguments.start:
+            state, self.before = export.state_of(arguments.start)
+            self.net.load_state_dict(model.deepened(state, shape.layers))
+        else:
+            tables = torch.load(arguments.corpus / "bigram.pt", map_location=self.device)
+            self.net.load_state_dict(tables, strict=False)
+        self.optimizers = optimizer.build(self.net, RATES, arguments.precision)
         tokenizer = Tokenizer.from_file(str(arguments.corpus / "tokenizer.json"))
         tokens = numpy.load(arguments.corpus / "tokens.npy")
         end = tokenizer.token_to_id(END_OF_TEXT)
         self.batches = data.Batches(tokens, end, arguments.seed)
+        self.batches.skip(self.before)
         self.probe = Probe(arguments.corpus, self.device)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         if arguments.resume and (self.folder / "checkpoint.pt").exists():
             self.restore()
 
     def save(self):
+        if processes.rank():
+            return
         state = dict(
             model=self.net.state_dict(),
             optimizers=[each.state_dict() for each in self.optimizers],
             batches=self.batches.state(),
-            counters=dict(step=self.step, tokens=self.tokens, seconds=self.seconds),
+            counters=dict(
+                step=self.step, tokens=self.tokens, before=self.before, seconds=self.seconds
+            ),
             shape=self.net.shape._asdict(),
             rates=RATES,
             seed=self.arguments.seed,
@@ -115,20 +129,22 @@ class Run:
         if arguments.tokens:
             return self.tokens / arguments.tokens
         left = arguments.deadline - time.time()
-        return self.seconds / max(1e-9, self.seconds + max(0.0, left))
+        return processes.agree(self.seconds / max(1e-9, self.seconds + max(0.0, left)))
 
     def train_step(self, spent):
         """One batch; returns the loss and what the router did."""
-        factor = rate_at(self.step, spent)
+        factor = rate_at(self.step, spent, bool(self.arguments.start))
         for each in self.optimizers:
             for group in each.param_groups:
                 group["lr"] = group["peak"] * factor
         inputs, targets = self.batches.next(length_at(spent))
-        loss, routing = self.net(inputs.to(self.device), targets.to(self.device))
+        inputs, targets = inputs.to(self.device), targets.to(self.device)
+        loss, routing = self.net(processes.part(inputs), processes.part(targets))
         total = loss
         if routing is not None:
             total = loss + BALANCE * routing[:, 0].sum() + Z_LOSS * routing[:, 1].sum()
         total.backward()
+        processes.average([each.grad for each in self.net.parameters()])
         for each in self.optimizers:
             each.step()
             each.zero_grad()
@@ -139,9 +155,11 @@ class Run:
 
     def note(self, spent, rate, loss, facts):
         """One line to watch, one to keep."""
+        if processes.rank():
+            return
         left = self.seconds / max(spent, 1e-9) * (1 - spent)
-        entry = dict(step=self.step, tokens=self.tokens, seconds=round(self.seconds), loss=loss)
-        entry.update(spent=spent, rate=rate, length=length_at(spent), routing=facts)
+        entry = dict(step=self.step, tokens=self.tokens, before=self.before, loss=loss)
+        entry.update(seconds=round(self.seconds), spent=spent, rate=rate, routing=facts)
         if self.step % PROBE_STEPS == 0:
             entry["heldout_bits_per_byte"] = self.probe(self.net)
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
@@ -174,6 +192,13 @@ class Run:
         print(f"done: {self.step} steps, {self.tokens} tokens, {self.seconds:.0f} s", flush=True)
 
 
+def fast_precision(device):
+    """bf16 where the processor multiplies it faster than f32."""
+    flags = pathlib.Path("/proc/cpuinfo")
+    has_bf16 = flags.exists() and "avx512_bf16" in flags.read_text(encoding="utf-8")
+    return "bf16" if device == "cuda" or has_bf16 else "f32"
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=("moe", "dense"))
@@ -182,23 +207,36 @@ def parse():
     parser.add_argument("--minutes", type=float, default=120, help="the budget (default 120)")
     parser.add_argument("--tokens", type=float, help="the budget, instead of --minutes")
     parser.add_argument("--until", type=float, help="the budget ends at this Unix time")
+    parser.add_argument("--start", type=pathlib.Path, help="go on from this exported model folder")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="on a CPU (default 1)")
+    parser.add_argument("--processes", type=int, default=1, help="share each batch (default 1)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="of products (default bf16 where it is fast)"
+    )
+    parser.add_argument("--eager", action="store_true", help="compile nothing: half as fast")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--resume", action="store_true", help="from OUT/checkpoint.pt, if any")
     arguments = parser.parse_args()
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
+    arguments.precision = PRECISIONS[arguments.precision or fast_precision(arguments.device)]
     arguments.deadline = arguments.until or time.time() + 60 * arguments.minutes
     return arguments
+
+
+def train(arguments):
+    torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
+    if not arguments.eager and shutil.which("c++"):
+        model.fuse()
+    Run(arguments).loop()
 
 
 def main():
     arguments = parse()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(arguments.threads)
-    torch.set_flush_denormal(True)
-    Run(arguments).loop()
+    processes.run(arguments.processes, arguments.out, train, arguments)
 
 
 if __name__ == "__main__":
