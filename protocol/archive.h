@@ -2,6 +2,7 @@
 // Decoder reads them.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstring>
 #include <string>
@@ -27,14 +28,18 @@ class Encoder {
     (*this)(field, id.value);
   }
   void operator()(const char* field, ErrorCode code) { (*this)(field, static_cast<uint8_t>(code)); }
-  void operator()(const char* field, const std::string& text) {
-    const size_t size = std::min(text.size(), kMaxTextBytes);
-    (*this)(field, static_cast<uint16_t>(size));
-    append(text.data(), size);
+  template <size_t N>
+  void operator()(const char*, const std::array<std::byte, N>& bytes) {
+    append(bytes.data(), N);
   }
+  void operator()(const char* field, const std::string& text) {
+    append_text(field, text, kMaxTextBytes);
+  }
+  void name(const char* field, const std::string& text) { append_text(field, text, kMaxNameBytes); }
   void zeros(const char*, size_t count);
 
  private:
+  void append_text(const char* field, const std::string& text, size_t max_bytes);
   void append(const void* data, size_t size);
 
   Bytes& out_;
@@ -62,14 +67,12 @@ class Decoder {
     code =
         byte <= static_cast<uint8_t>(ErrorCode::kInternal) ? ErrorCode(byte) : ErrorCode::kUnknown;
   }
-  void operator()(const char* field, std::string& text) {
-    uint16_t size = 0;
-    (*this)(field, size);
-    if (size > kMaxTextBytes) return reject(field, "is too long");
-    std::string value(size, '\0');
-    take(field, value.data(), size);
-    text = std::move(value);
+  template <size_t N>
+  void operator()(const char* field, std::array<std::byte, N>& bytes) {
+    take(field, bytes.data(), N);
   }
+  void operator()(const char* field, std::string& text) { take_text(field, text, kMaxTextBytes); }
+  void name(const char* field, std::string& text) { take_text(field, text, kMaxNameBytes); }
   void zeros(const char* field, size_t count) {
     for (size_t i = 0; i < count; ++i) {
       uint8_t byte = 0;
@@ -91,6 +94,14 @@ class Decoder {
     if (in_.size() < size) return reject(field, "is cut off");
     if (size > 0) std::memcpy(out, in_.data(), size);
     in_ = in_.subspan(size);
+  }
+  void take_text(const char* field, std::string& text, size_t max_bytes) {
+    uint16_t size = 0;
+    (*this)(field, size);
+    if (size > max_bytes) return reject(field, "is too long");
+    std::string value(size, '\0');
+    take(field, value.data(), size);
+    text = std::move(value);
   }
 
   ByteView in_;

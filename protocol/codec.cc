@@ -1,6 +1,7 @@
 #include "protocol/codec.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "protocol/archive.h"
@@ -8,7 +9,7 @@
 namespace pregate::protocol {
 namespace {
 
-constexpr uint16_t kLayoutVersion = 1;
+constexpr uint16_t kLayoutVersion = kProtocolVersion;
 
 template <typename T, typename M>
 concept Like = std::is_same_v<std::remove_const_t<T>, M>;
@@ -17,28 +18,8 @@ concept Like = std::is_same_v<std::remove_const_t<T>, M>;
 
 void fields(auto& field, Like<AssignExperts> auto& m, auto& num_ranges) {
   field("assignment", m.assignment);
-  field("model_fingerprint", m.model_fingerprint);
+  field("bytes_per_second", m.bytes_per_second);
   field("num_ranges", num_ranges);
-  field("weight_format", m.weight_format);
-  field.zeros("reserved", 3);
-  field("model", m.model);
-}
-
-void fields(auto& field, Like<LoadProgress> auto& m) {
-  field("assignment", m.assignment);
-  field("loaded_experts", m.loaded_experts);
-  field("total_experts", m.total_experts);
-  field("loaded_bytes", m.loaded_bytes);
-}
-
-void fields(auto& field, Like<Ready> auto& m) {
-  field("assignment", m.assignment);
-  field("bytes", m.bytes);
-  field("rows_per_second", m.rows_per_second);
-  field("load_seconds", m.load_seconds);
-  field("experts", m.experts);
-  field("threads", m.threads);
-  field("backend", m.backend);
 }
 
 struct TableSize {
@@ -82,7 +63,11 @@ void fields(auto& field, Like<ExpertReply> auto& m, Like<StatusWire> auto& statu
 
 void fields(auto& field, Like<Heartbeat> auto& m) {
   field("sequence", m.sequence);
+  field("heard", m.heard);
+  field("assignment", m.assignment);
+  field("revision", m.revision);
   field("queue_depth", m.queue_depth);
+  field("leaving", m.leaving);
 }
 
 void fields(auto& field, Like<ErrorMessage> auto& m) {
@@ -92,6 +77,45 @@ void fields(auto& field, Like<ErrorMessage> auto& m) {
 }
 
 void fields(auto& field, Like<Goodbye> auto& m) { field("peers_lost", m.peers_lost); }
+
+void fields(auto& field, Like<Challenge> auto& m) { field("nonce", m.nonce); }
+
+void fields(auto& field, Like<Join> auto& m) {
+  field("nonce", m.nonce);
+  field("proof", m.proof);
+  field("incarnation", m.incarnation);
+  field("model_fingerprint", m.model_fingerprint);
+  field("pid", m.pid);
+  field("weight_format", m.weight_format);
+  field.zeros("reserved", 3);
+  field("rows_per_second", m.capacity.rows_per_second);
+  field("memory_bytes", m.capacity.memory_bytes);
+  field("expert_bytes", m.capacity.expert_bytes);
+  field("threads", m.capacity.threads);
+  field.name("name", m.name);
+  field.name("host", m.host);
+  field.name("backend", m.capacity.backend);
+}
+
+void fields(auto& field, Like<Welcome> auto& m) {
+  field("proof", m.proof);
+  field("worker", m.worker);
+}
+
+void fields(auto& field, Like<Refusal> auto& m) {
+  field("retry", m.retry);
+  field("code", m.error.code);
+  field("text", m.error.message);
+}
+
+void fields(auto& field, Like<Holdings> auto& m, auto& num_ranges) {
+  field("revision", m.revision);
+  field("assignment", m.assignment);
+  field("bytes", m.bytes);
+  field("num_ranges", num_ranges);
+  field("complete", m.complete);
+  field.zeros("reserved", 3);
+}
 
 template <typename... Parts>
 Bytes encode(MessageType type, const Parts&... parts) {
@@ -142,6 +166,68 @@ size_t table_bytes(size_t num_experts, size_t num_entries) {
   return num_experts * 2 * sizeof(uint32_t) + num_entries * (sizeof(uint32_t) + sizeof(float));
 }
 
+bool is_known(MessageType type) {
+  switch (type) {
+    case MessageType::kAssignExperts:
+    case MessageType::kExpertRequest:
+    case MessageType::kExpertReply:
+    case MessageType::kHeartbeat:
+    case MessageType::kError:
+    case MessageType::kGoodbye:
+    case MessageType::kChallenge:
+    case MessageType::kJoin:
+    case MessageType::kWelcome:
+    case MessageType::kRefusal:
+    case MessageType::kHoldings:
+      return true;
+  }
+  return false;
+}
+
+Status check_join(const Join& join) {
+  constexpr auto kName = "Join";
+  const double speed = join.capacity.rows_per_second;
+  if (!is_worker_name(join.name)) return damaged(kName, "name is none a worker can have");
+  if (!std::isfinite(speed) || speed < 0) return damaged(kName, "rows_per_second is no speed");
+  return {};
+}
+
+constexpr size_t kRangeBytes = 3 * sizeof(uint32_t);
+
+Bytes encode_ranges(const std::vector<ExpertRange>& ranges) {
+  Bytes out;
+  out.reserve(ranges.size() * kRangeBytes);
+  Encoder encoder(out);
+  for (const ExpertRange& range : ranges) {
+    encoder("layer", range.layer);
+    encoder("first", range.first);
+    encoder("count", range.count);
+  }
+  return out;
+}
+
+/// Bounded: no range is empty, and together they have at most kMaxAssignedExperts.
+Result<std::vector<ExpertRange>> decode_ranges(const char* name, uint32_t num_ranges,
+                                               ByteView payload) {
+  if (payload.size() != num_ranges * kRangeBytes) {
+    return damaged(name, "payload does not have the size of its ranges");
+  }
+  if (num_ranges > kMaxAssignedExperts) return damaged(name, "too many ranges");
+  Decoder decoder(payload);
+  uint64_t num_experts = 0;
+  std::vector<ExpertRange> ranges(num_ranges);
+  for (ExpertRange& range : ranges) {
+    decoder("layer", range.layer);
+    decoder("first", range.first);
+    decoder("count", range.count);
+    num_experts += range.count;
+    if (range.count == 0) return damaged(name, "a range is empty");
+    if (num_experts > kMaxAssignedExperts) return damaged(name, "too many experts");
+    if (range.first.value + range.count < range.count) return damaged(name, "a range wraps");
+  }
+  return ranges;
+}
+
 static_assert(sizeof(ExpertId) == sizeof(uint32_t));
 
 Status check_table(const ExpertRequest& request) {
@@ -167,11 +253,17 @@ Bytes encode_header(const AssignExperts& m) {
   const auto num_ranges = static_cast<uint32_t>(m.ranges.size());
   return encode(MessageType::kAssignExperts, m, num_ranges);
 }
-Bytes encode_header(const LoadProgress& m) { return encode(MessageType::kLoadProgress, m); }
-Bytes encode_header(const Ready& m) { return encode(MessageType::kReady, m); }
+Bytes encode_header(const Holdings& m) {
+  const auto num_ranges = static_cast<uint32_t>(m.ranges.size());
+  return encode(MessageType::kHoldings, m, num_ranges);
+}
 Bytes encode_header(const Heartbeat& m) { return encode(MessageType::kHeartbeat, m); }
 Bytes encode_header(const ErrorMessage& m) { return encode(MessageType::kError, m); }
 Bytes encode_header(const Goodbye& m) { return encode(MessageType::kGoodbye, m); }
+Bytes encode_header(const Challenge& m) { return encode(MessageType::kChallenge, m); }
+Bytes encode_header(const Join& m) { return encode(MessageType::kJoin, m); }
+Bytes encode_header(const Welcome& m) { return encode(MessageType::kWelcome, m); }
+Bytes encode_header(const Refusal& m) { return encode(MessageType::kRefusal, m); }
 
 Bytes encode_header(const ExpertRequest& m) {
   const TableSize size{static_cast<uint32_t>(m.table.experts.size()),
@@ -193,22 +285,10 @@ Result<MessageType> decode_type(ByteView header) {
   uint16_t type = 0;
   decoder("type", type);
   if (decoder.failed()) return damaged("header of a", decoder.error());
-  const bool known = type >= static_cast<uint16_t>(MessageType::kAssignExperts) &&
-                     type <= static_cast<uint16_t>(MessageType::kGoodbye);
-  if (!known) return fail(ErrorCode::kUnimplemented, "message of unknown type {}", type);
+  if (!is_known(MessageType(type))) {
+    return fail(ErrorCode::kUnimplemented, "message of unknown type {}", type);
+  }
   return MessageType(type);
-}
-
-Result<LoadProgress> decode_load_progress(ByteView header) {
-  LoadProgress m;
-  PREGATE_TRY(decode("LoadProgress", MessageType::kLoadProgress, header, m));
-  return m;
-}
-
-Result<Ready> decode_ready(ByteView header) {
-  Ready m;
-  PREGATE_TRY(decode("Ready", MessageType::kReady, header, m));
-  return m;
 }
 
 Result<Heartbeat> decode_heartbeat(ByteView header) {
@@ -229,35 +309,59 @@ Result<Goodbye> decode_goodbye(ByteView header) {
   return m;
 }
 
-Bytes encode_payload(const AssignExperts& message) {
-  Bytes out;
-  Encoder encoder(out);
-  for (const ExpertRange& range : message.ranges) {
-    encoder("layer", range.layer);
-    encoder("first", range.first);
-    encoder("count", range.count);
-  }
-  return out;
+Result<Challenge> decode_challenge(ByteView header) {
+  Challenge m;
+  PREGATE_TRY(decode("Challenge", MessageType::kChallenge, header, m));
+  return m;
 }
+
+bool is_worker_name(std::string_view name) {
+  const auto is_good = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  return !name.empty() && name.size() <= kMaxNameBytes &&
+         std::all_of(name.begin(), name.end(), is_good);
+}
+
+Result<Join> decode_join(ByteView header) {
+  Join m;
+  PREGATE_TRY(decode("Join", MessageType::kJoin, header, m));
+  PREGATE_TRY(check_join(m));
+  return m;
+}
+
+Result<Welcome> decode_welcome(ByteView header) {
+  Welcome m;
+  PREGATE_TRY(decode("Welcome", MessageType::kWelcome, header, m));
+  return m;
+}
+
+Result<Refusal> decode_refusal(ByteView header) {
+  Refusal m;
+  PREGATE_TRY(decode("Refusal", MessageType::kRefusal, header, m));
+  return m;
+}
+
+Bytes encode_payload(const AssignExperts& message) { return encode_ranges(message.ranges); }
 
 Result<AssignExperts> decode_assign_experts(ByteView header, ByteView payload) {
   constexpr auto kName = "AssignExperts";
   AssignExperts m;
   uint32_t num_ranges = 0;
   PREGATE_TRY(decode(kName, MessageType::kAssignExperts, header, m, num_ranges));
-  if (payload.size() != size_t{num_ranges} * 3 * sizeof(uint32_t)) {
-    return damaged(kName, "payload does not have the size of its ranges");
-  }
-  Decoder decoder(payload);
-  uint64_t num_experts = 0;
-  m.ranges.resize(num_ranges);
-  for (ExpertRange& range : m.ranges) {
-    decoder("layer", range.layer);
-    decoder("first", range.first);
-    decoder("count", range.count);
-    num_experts += range.count;
-    if (num_experts > kMaxAssignedExperts) return damaged(kName, "too many experts");
-  }
+  PREGATE_ASSIGN(m.ranges, decode_ranges(kName, num_ranges, payload));
+  return m;
+}
+
+Bytes encode_payload(const Holdings& message) { return encode_ranges(message.ranges); }
+
+Result<Holdings> decode_holdings(ByteView header, ByteView payload) {
+  constexpr auto kName = "Holdings";
+  Holdings m;
+  uint32_t num_ranges = 0;
+  PREGATE_TRY(decode(kName, MessageType::kHoldings, header, m, num_ranges));
+  PREGATE_ASSIGN(m.ranges, decode_ranges(kName, num_ranges, payload));
   return m;
 }
 

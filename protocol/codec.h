@@ -10,26 +10,37 @@ using Bytes = std::vector<std::byte>;
 using ByteView = std::span<const std::byte>;
 
 Bytes encode_header(const AssignExperts& message);
-Bytes encode_header(const LoadProgress& message);
-Bytes encode_header(const Ready& message);
 Bytes encode_header(const ExpertRequest& message);
 Bytes encode_header(const ExpertReply& message);
 Bytes encode_header(const Heartbeat& message);
 Bytes encode_header(const ErrorMessage& message);
 Bytes encode_header(const Goodbye& message);
+Bytes encode_header(const Challenge& message);
+Bytes encode_header(const Join& message);
+Bytes encode_header(const Welcome& message);
+Bytes encode_header(const Refusal& message);
+Bytes encode_header(const Holdings& message);
 
 /// kUnimplemented for a type that this version does not know.
 Result<MessageType> decode_type(ByteView header);
 
-Result<LoadProgress> decode_load_progress(ByteView header);
-Result<Ready> decode_ready(ByteView header);
 Result<Heartbeat> decode_heartbeat(ByteView header);
 Result<ErrorMessage> decode_error(ByteView header);
 Result<Goodbye> decode_goodbye(ByteView header);
+Result<Challenge> decode_challenge(ByteView header);
+/// Refuses a name that is_worker_name() does, and a speed that is none.
+Result<Join> decode_join(ByteView header);
+Result<Welcome> decode_welcome(ByteView header);
+Result<Refusal> decode_refusal(ByteView header);
 
-/// The payload of an assignment: its ranges.
+/// 1 to kMaxNameBytes letters, digits, '.', '_' and '-': it stands in logs, metrics and URLs.
+bool is_worker_name(std::string_view name);
+
+/// The payload of these two: their ranges, of which none is empty.
 Bytes encode_payload(const AssignExperts& message);
 Result<AssignExperts> decode_assign_experts(ByteView header, ByteView payload);
+Bytes encode_payload(const Holdings& message);
+Result<Holdings> decode_holdings(ByteView header, ByteView payload);
 
 /// The payload of a request is its table and, from row_data_offset() on, the encoded rows.
 size_t row_data_offset(size_t num_experts, size_t num_entries);

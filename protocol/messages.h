@@ -5,6 +5,7 @@
 // refuse each other in the hello.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -16,20 +17,26 @@
 
 namespace pregate::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
+/// 3 and 4 were in version 1.
 enum class MessageType : uint16_t {
   kAssignExperts = 2,
-  kLoadProgress = 3,
-  kReady = 4,
   kExpertRequest = 5,
   kExpertReply = 6,
   kHeartbeat = 7,
   kError = 8,
   kGoodbye = 9,
+  kChallenge = 10,
+  kJoin = 11,
+  kWelcome = 12,
+  kRefusal = 13,
+  kHoldings = 14,
 };
 
 inline constexpr size_t kMaxTextBytes = 512;
+/// Of a worker's name, its host and its back end, so that a Join fits into a header.
+inline constexpr size_t kMaxNameBytes = 128;
 /// Experts in one assignment: far over any model's.
 inline constexpr size_t kMaxAssignedExperts = size_t{1} << 20;
 /// Row data in a request begins at a multiple of this in the payload.
@@ -52,31 +59,66 @@ struct ExpertRange {
   auto operator<=>(const ExpertRange&) const = default;
 };
 
-/// Coordinator to worker: hold exactly these experts. Answered by LoadProgress, then Ready or
-/// Error.
+/// 32 random bytes, drawn anew for each handshake.
+using Nonce = std::array<std::byte, 32>;
+/// HMAC-SHA256 (protocol/handshake.h).
+using Proof = std::array<std::byte, 32>;
+
+/// Coordinator to whoever connected: the first message. Prove that you know the cluster's secret.
+struct Challenge {
+  Nonce nonce{};
+};
+
+/// What a worker can do, as it measured it.
+struct Capacity {
+  double rows_per_second = 0;  ///< One expert applied to one row counts as one.
+  uint64_t memory_bytes = 0;   ///< For experts, those it holds already included.
+  uint64_t expert_bytes = 0;   ///< Of one packed expert in `weight_format`.
+  uint32_t threads = 0;
+  std::string backend;
+};
+
+/// Worker to coordinator: the answer to a challenge. Then come Holdings.
+struct Join {
+  Nonce nonce{};             ///< The coordinator proves itself with this one.
+  Proof proof{};             ///< prove_worker()
+  uint64_t incarnation = 0;  ///< That of the hello: one life of the process.
+  uint64_t model_fingerprint = 0;
+  uint8_t weight_format = 0;  ///< A compute::WeightFormat.
+  uint32_t pid = 0;
+  Capacity capacity;
+  std::string name;  ///< Unique in the cluster, the same after a restart; see is_worker_name().
+  std::string host;
+};
+
+/// Coordinator to worker: you are in.
+struct Welcome {
+  Proof proof{};  ///< prove_coordinator()
+  WorkerId worker;
+};
+
+/// Coordinator to worker: you are not; the reason is for its log.
+struct Refusal {
+  bool retry = false;  ///< It may pass, for example a name that a dying worker still has.
+  Error error;
+};
+
+/// Coordinator to worker: hold exactly these experts, loading in the order given and dropping the
+/// rest. Answered by Holdings; sent again when no heartbeat says that it arrived.
 struct AssignExperts {
-  uint64_t assignment = 0;         ///< Names it in the answers.
-  uint64_t model_fingerprint = 0;  ///< Of the coordinator's checkpoint.
-  uint8_t weight_format = 0;       ///< A compute::WeightFormat.
-  std::string model;               ///< For messages.
+  uint64_t assignment = 0;        ///< Grows; an older one that arrives later is ignored.
+  uint64_t bytes_per_second = 0;  ///< Load no faster, so that serving is not held up; 0: no limit.
   std::vector<ExpertRange> ranges;
 };
 
-struct LoadProgress {
-  uint64_t assignment = 0;
-  uint32_t loaded_experts = 0;
-  uint32_t total_experts = 0;
-  uint64_t loaded_bytes = 0;
-};
-
-struct Ready {
-  uint64_t assignment = 0;
-  uint64_t bytes = 0;          ///< Of the packed experts.
-  double rows_per_second = 0;  ///< Measured: one expert applied to one row counts as one.
-  double load_seconds = 0;
-  uint32_t experts = 0;
-  uint32_t threads = 0;
-  std::string backend;
+/// Worker to coordinator: all that it holds now. Sent when that changes (a few times a second while
+/// it loads), and again when no heartbeat says that it arrived.
+struct Holdings {
+  uint64_t revision = 0;    ///< Grows; an older one that arrives later is ignored.
+  uint64_t assignment = 0;  ///< The latest received.
+  uint64_t bytes = 0;       ///< Of the packed experts.
+  bool complete = false;    ///< The assignment is loaded, and all else dropped.
+  std::vector<ExpertRange> ranges;
 };
 
 /// Which rows of a request go through which expert, and how much each counts. Experts ascend.
@@ -117,12 +159,18 @@ struct ExpertReply {
   Status status;
 };
 
+/// Both ways, also while the sender computes. The numbers let either end see that the other missed
+/// something, and send it again.
 struct Heartbeat {
   uint64_t sequence = 0;
+  uint64_t heard = 0;        ///< The latest sequence received on this connection; 0: none.
+  uint64_t assignment = 0;   ///< Worker: the latest received. Coordinator: the latest sent.
+  uint64_t revision = 0;     ///< Worker: of its holdings. Coordinator: the latest received.
   uint32_t queue_depth = 0;  ///< Requests waiting at the sender.
+  bool leaving = false;      ///< Worker: it wants to end, and asks to be drained.
 };
 
-/// Something went wrong outside a request; at a worker it is fatal to its assignment.
+/// Something went wrong outside a request: from a worker, that it cannot hold what it was assigned.
 struct ErrorMessage {
   Error error;
 };

@@ -37,12 +37,17 @@ void try_messages(ByteView header, ByteView payload) {
   if (const auto m = decode_assign_experts(header, payload)) {
     require(same(encode_header(*m), header) && same(encode_payload(*m), payload));
   }
-  if (const auto m = decode_load_progress(header)) require(same(encode_header(*m), header));
-  if (const auto m = decode_ready(header)) require(same(encode_header(*m), header));
+  if (const auto m = decode_holdings(header, payload)) {
+    require(same(encode_header(*m), header) && same(encode_payload(*m), payload));
+  }
   if (const auto m = decode_heartbeat(header)) require(same(encode_header(*m), header));
   if (const auto m = decode_goodbye(header)) require(same(encode_header(*m), header));
+  if (const auto m = decode_challenge(header)) require(same(encode_header(*m), header));
+  if (const auto m = decode_join(header)) require(same(encode_header(*m), header));
+  if (const auto m = decode_welcome(header)) require(same(encode_header(*m), header));
   // A code of a newer peer becomes "unknown", so these need not come back as the same bytes.
   (void)decode_error(header);
+  (void)decode_refusal(header);
   (void)decode_expert_reply(header, payload);
 }
 

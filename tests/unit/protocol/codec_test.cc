@@ -1,6 +1,8 @@
 #include "protocol/codec.h"
 
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include <gtest/gtest.h>
 
@@ -78,9 +80,122 @@ TEST(Codec, SizesThatOverflowAreRefused) {
   ExpertReply reply;
   reply.num_rows = reply.cols = 0x80000000;  // x 4 bytes is 2^64
   EXPECT_FALSE(decode_expert_reply(encode_header(reply), {}));
-  AssignExperts assign;
-  assign.ranges = {{LayerIdx(0), ExpertId(0), 0xFFFFFFFF}};
-  EXPECT_FALSE(decode_assign_experts(encode_header(assign), encode_payload(assign)));
+}
+
+std::string error_of(const std::vector<ExpertRange>& ranges) {
+  const AssignExperts assign{1, 0, ranges};
+  const auto a = decode_assign_experts(encode_header(assign), encode_payload(assign));
+  const Holdings holdings{1, 1, 0, false, ranges};
+  const auto h = decode_holdings(encode_header(holdings), encode_payload(holdings));
+  EXPECT_EQ(a.has_value(), h.has_value());
+  return a ? "" : a.error().message;
+}
+
+TEST(Codec, AssignmentsAndHoldingsComeBackWhole) {
+  const std::vector<ExpertRange> ranges{{LayerIdx(1), ExpertId(2), 3},
+                                        {LayerIdx(0), ExpertId(9), 1}};
+  const AssignExperts assign{4, 5, ranges};
+  const auto a = decode_assign_experts(encode_header(assign), encode_payload(assign));
+  ASSERT_TRUE(a) << a.error().message;
+  EXPECT_EQ(a->assignment, 4u);
+  EXPECT_EQ(a->bytes_per_second, 5u);
+  EXPECT_EQ(a->ranges, ranges);
+  const Holdings holdings{6, 4, 7, true, ranges};
+  const auto h = decode_holdings(encode_header(holdings), encode_payload(holdings));
+  ASSERT_TRUE(h) << h.error().message;
+  EXPECT_EQ(h->revision, 6u);
+  EXPECT_EQ(h->assignment, 4u);
+  EXPECT_EQ(h->bytes, 7u);
+  EXPECT_TRUE(h->complete);
+  EXPECT_EQ(h->ranges, ranges);
+  EXPECT_FALSE(decode_holdings(encode_header(holdings), encode_payload(AssignExperts{})));
+}
+
+TEST(Codec, RangesThatCannotBeAreRefused) {
+  EXPECT_EQ(error_of({}), "");
+  EXPECT_EQ(error_of({{LayerIdx(0), ExpertId(0), kMaxAssignedExperts}}), "");
+  const ExpertRange half{LayerIdx(0), ExpertId(0), kMaxAssignedExperts / 2};
+  EXPECT_NE(error_of({half, half, half}).find("too many"), std::string::npos);
+  EXPECT_NE(error_of({{LayerIdx(0), ExpertId(0), 0xFFFFFFFF}}).find("too many"), std::string::npos);
+  EXPECT_NE(error_of({{LayerIdx(0), ExpertId(0), 0}}).find("empty"), std::string::npos);
+  EXPECT_NE(error_of({{LayerIdx(0), ExpertId(0xFFFFFFFF), 2}}).find("wraps"), std::string::npos);
+}
+
+Join sample_join() {
+  Join join;
+  join.nonce.fill(std::byte{1});
+  join.proof.fill(std::byte{2});
+  join.incarnation = 3;
+  join.model_fingerprint = 4;
+  join.weight_format = 2;
+  join.pid = 5;
+  join.capacity = {6.5, 7, 8, 9, "cpu"};
+  join.name = "worker-1.rack_2";
+  join.host = "host";
+  return join;
+}
+
+TEST(Codec, JoinsComeBackWhole) {
+  const Join join = sample_join();
+  const auto decoded = decode_join(encode_header(join));
+  ASSERT_TRUE(decoded) << decoded.error().message;
+  EXPECT_EQ(decoded->nonce, join.nonce);
+  EXPECT_EQ(decoded->proof, join.proof);
+  EXPECT_EQ(decoded->incarnation, 3u);
+  EXPECT_EQ(decoded->model_fingerprint, 4u);
+  EXPECT_EQ(decoded->weight_format, 2u);
+  EXPECT_EQ(decoded->pid, 5u);
+  EXPECT_EQ(decoded->capacity.rows_per_second, 6.5);
+  EXPECT_EQ(decoded->capacity.memory_bytes, 7u);
+  EXPECT_EQ(decoded->capacity.expert_bytes, 8u);
+  EXPECT_EQ(decoded->capacity.threads, 9u);
+  EXPECT_EQ(decoded->capacity.backend, "cpu");
+  EXPECT_EQ(decoded->name, "worker-1.rack_2");
+  EXPECT_EQ(decoded->host, "host");
+}
+
+TEST(Codec, TheLongestJoinFitsIntoAHeader) {
+  Join join = sample_join();
+  join.name = join.host = join.capacity.backend = std::string(5000, 'n');
+  const Bytes header = encode_header(join);
+  EXPECT_LE(header.size(), 1024u);
+  EXPECT_EQ(decode_join(header)->host.size(), kMaxNameBytes);
+}
+
+TEST(Codec, JoinsThatCannotBeAreRefused) {
+  for (const char* name : {"", "a b", "a\n", "a/b", "\xC3\xA4", "a:1"}) {
+    Join join = sample_join();
+    join.name = name;
+    EXPECT_FALSE(decode_join(encode_header(join))) << name;
+  }
+  EXPECT_FALSE(is_worker_name(std::string(kMaxNameBytes + 1, 'n')));
+  for (const double speed : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    Join join = sample_join();
+    join.capacity.rows_per_second = speed;
+    const auto decoded = decode_join(encode_header(join));
+    ASSERT_FALSE(decoded);
+    EXPECT_EQ(decoded.error().code, ErrorCode::kDataLoss);
+    EXPECT_NE(decoded.error().message.find("rows_per_second"), std::string::npos);
+  }
+}
+
+TEST(Codec, AnswersToAJoinComeBackWhole) {
+  Challenge challenge;
+  challenge.nonce.fill(std::byte{1});
+  EXPECT_EQ(decode_challenge(encode_header(challenge))->nonce, challenge.nonce);
+  Welcome welcome;
+  welcome.proof.fill(std::byte{2});
+  welcome.worker = WorkerId(3);
+  const auto in = decode_welcome(encode_header(welcome));
+  ASSERT_TRUE(in);
+  EXPECT_EQ(in->proof, welcome.proof);
+  EXPECT_EQ(in->worker, WorkerId(3));
+  const Refusal refusal{true, {ErrorCode::kUnavailable, "the name is taken"}};
+  const auto out = decode_refusal(encode_header(refusal));
+  ASSERT_TRUE(out);
+  EXPECT_TRUE(out->retry);
+  EXPECT_EQ(out->error.code, ErrorCode::kUnavailable);
+  EXPECT_EQ(out->error.message, "the name is taken");
 }
 
 TEST(Codec, RepliesCarryRowsOrAnError) {
@@ -133,6 +248,12 @@ TEST(Codec, UnknownTypesAreNamed) {
   ASSERT_FALSE(type);
   EXPECT_EQ(type.error().code, ErrorCode::kUnimplemented);
   EXPECT_NE(type.error().message.find("456"), std::string::npos);
+}
+
+TEST(Codec, TypesOfVersionOneAreUnknown) {
+  for (const uint8_t number : {0, 1, 3, 4, 15}) {
+    EXPECT_FALSE(decode_type(Bytes{std::byte{number}, std::byte{0}})) << int{number};
+  }
 }
 
 TEST(Codec, HelloInfoFitsAndComesBack) {

@@ -42,7 +42,7 @@ size_t type_bytes(const std::string& type) {
   return bracket == std::string::npos ? bytes : bytes * std::stoul(type.substr(bracket + 1));
 }
 
-/// The value of a number at its place; of a text, its bytes after the size.
+/// The number at its place; of a longer field, its first eight bytes.
 uint64_t number_at(const Bytes& bytes, const Field& field) {
   uint64_t value = 0;
   std::memcpy(&value, bytes.data() + field.offset, std::min<size_t>(type_bytes(field.type), 8));
@@ -74,7 +74,7 @@ void expect_layout(const std::string& title, const Message& message,
   expect_gapless(table, header.size());
   EXPECT_EQ(number_at(header, table.at("type")), std::stoul(title));
   EXPECT_EQ(static_cast<uint64_t>(decode_type(header).value()), std::stoul(title));
-  EXPECT_EQ(number_at(header, table.at("layout")), 1u);
+  EXPECT_EQ(number_at(header, table.at("layout")), kProtocolVersion);
   for (const auto& [name, value] : values) {
     ASSERT_TRUE(table.contains(name)) << name;
     EXPECT_EQ(number_at(header, table.at(name)), value) << name;
@@ -88,28 +88,57 @@ void expect_layout(const std::string& title, const Message& message,
 
 uint64_t bits(double value) { return std::bit_cast<uint64_t>(value); }
 
-TEST(Wire, AssignmentsAreAsDocumented) {
-  AssignExperts m{11, 12, 2, "", {{LayerIdx(1), ExpertId(2), 3}, {LayerIdx(4), ExpertId(5), 6}}};
-  expect_layout(
-      "2 AssignExperts", m,
-      {{"assignment", 11}, {"model_fingerprint", 12}, {"num_ranges", 2}, {"weight_format", 2}});
+/// Bytes that begin with this number.
+std::array<std::byte, 32> beginning_with(uint64_t value) {
+  std::array<std::byte, 32> bytes{};
+  std::memcpy(bytes.data(), &value, sizeof(value));
+  return bytes;
+}
+
+template <typename Message>
+void expect_ranges(Message m) {
+  m.ranges = {{LayerIdx(1), ExpertId(2), 3}, {LayerIdx(4), ExpertId(5), 6}};
   const uint32_t expected[] = {1, 2, 3, 4, 5, 6};
   const Bytes payload = encode_payload(m);
   ASSERT_EQ(payload.size(), sizeof(expected));
   EXPECT_EQ(std::memcmp(payload.data(), expected, sizeof(expected)), 0);
 }
 
-TEST(Wire, LoadingIsAsDocumented) {
+TEST(Wire, AssignmentsAndHoldingsAreAsDocumented) {
+  expect_layout("2 AssignExperts", AssignExperts{11, 12, {{}, {}}},
+                {{"assignment", 11}, {"bytes_per_second", 12}, {"num_ranges", 2}});
+  expect_ranges(AssignExperts{});
   expect_layout(
-      "3 LoadProgress", LoadProgress{1, 2, 3, 4},
-      {{"assignment", 1}, {"loaded_experts", 2}, {"total_experts", 3}, {"loaded_bytes", 4}});
-  expect_layout("4 Ready", Ready{1, 2, 3.5, 4.5, 5, 6, ""},
-                {{"assignment", 1},
-                 {"bytes", 2},
-                 {"rows_per_second", bits(3.5)},
-                 {"load_seconds", bits(4.5)},
-                 {"experts", 5},
-                 {"threads", 6}});
+      "14 Holdings", Holdings{1, 2, 3, true, {{}, {}, {}, {}}},
+      {{"revision", 1}, {"assignment", 2}, {"bytes", 3}, {"num_ranges", 4}, {"complete", 1}});
+  expect_ranges(Holdings{});
+}
+
+TEST(Wire, TheHandshakeIsAsDocumented) {
+  expect_layout("10 Challenge", Challenge{beginning_with(7)}, {{"nonce", 7}});
+  Join join{beginning_with(1), beginning_with(2), 3, 4, 5, 6, {7.5, 8, 9, 10, ""}, "", ""};
+  expect_layout("11 Join", join,
+                {{"nonce", 1},
+                 {"proof", 2},
+                 {"incarnation", 3},
+                 {"model_fingerprint", 4},
+                 {"weight_format", 5},
+                 {"pid", 6},
+                 {"rows_per_second", bits(7.5)},
+                 {"memory_bytes", 8},
+                 {"expert_bytes", 9},
+                 {"threads", 10}});
+  join.name = "n";
+  join.host = "h";
+  join.capacity.backend = "b";
+  const Bytes header = encode_header(join);
+  const size_t texts = read_tables().at("11 Join").at("name").offset;
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(&header[texts]), 9),
+            std::string("\1\0n\1\0h\1\0b", 9));
+  expect_layout("12 Welcome", Welcome{beginning_with(1), WorkerId(2)},
+                {{"proof", 1}, {"worker", 2}});
+  expect_layout("13 Refusal", Refusal{true, {ErrorCode::kUnavailable, ""}},
+                {{"retry", 1}, {"code", 4}});
 }
 
 TEST(Wire, RequestsAndRepliesAreAsDocumented) {
@@ -157,7 +186,13 @@ TEST(Wire, RequestsAndRepliesAreAsDocumented) {
 }
 
 TEST(Wire, TheRestIsAsDocumented) {
-  expect_layout("7 Heartbeat", Heartbeat{1, 2}, {{"sequence", 1}, {"queue_depth", 2}});
+  expect_layout("7 Heartbeat", Heartbeat{1, 2, 3, 4, 5, true},
+                {{"sequence", 1},
+                 {"heard", 2},
+                 {"assignment", 3},
+                 {"revision", 4},
+                 {"queue_depth", 5},
+                 {"leaving", 1}});
   expect_layout("8 Error", ErrorMessage{{ErrorCode::kDataLoss, ""}}, {{"code", 3}});
   expect_layout("9 Goodbye", Goodbye{true}, {{"peers_lost", 1}});
 }
