@@ -21,6 +21,10 @@ Placement::Placement(uint64_t version, const PlacementShape& shape)
   table_.resize(num_layers * num_experts_);
 }
 
+uint32_t Placement::num_layers() const {
+  return num_experts_ == 0 ? 0 : static_cast<uint32_t>(table_.size() / num_experts_);
+}
+
 size_t Placement::index_of(LayerIdx layer, ExpertId expert) const {
   return size_t{layer.value} * num_experts_ + expert.value;
 }

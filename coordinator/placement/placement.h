@@ -24,10 +24,15 @@ class Placement {
   Placement(uint64_t version, const PlacementShape& shape);
 
   uint64_t version() const { return version_; }
+  void set_version(uint64_t version) { version_ = version; }
+  /// Up to the last one of the shape, those without experts included.
+  uint32_t num_layers() const;
   uint32_t num_experts() const { return num_experts_; }
   /// The replicas of an expert, preferred one first; empty if it is placed nowhere.
   std::span<const WorkerId> workers(LayerIdx layer, ExpertId expert) const;
   void add_replica(LayerIdx layer, ExpertId expert, WorkerId worker);
+  /// Whether the tables are the same, whatever their versions.
+  bool same_replicas(const Placement& other) const { return table_ == other.table_; }
   /// All that a worker holds, in ascending order.
   std::vector<protocol::ExpertRange> assigned_to(WorkerId worker) const;
 

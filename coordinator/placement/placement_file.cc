@@ -41,7 +41,7 @@ std::optional<uint32_t> as_number(const json::value& value) {
 /// Builds the table while it walks the document; errors say where it stands.
 class FileReader {
  public:
-  FileReader(uint64_t version, const PlacementShape& shape, std::span<const WorkerId> workers)
+  FileReader(uint64_t version, const PlacementShape& shape, const WorkerKeys& workers)
       : shape_(shape), workers_(workers), placement_(version, shape) {}
 
   Result<Placement> read(const json::value& root) {
@@ -76,12 +76,9 @@ class FileReader {
     for (const auto& member : experts->get_object()) {
       const std::string key(member.key());
       const std::string at = fmt::format("{}.experts.{}", field, key);
-      const auto number = parse_number(key);
-      if (!number ||
-          std::find(workers_.begin(), workers_.end(), WorkerId(*number)) == workers_.end()) {
-        return fail_at(at, "unknown worker, expected one of {}", known_workers());
-      }
-      PREGATE_TRY(read_experts(member.value(), at, layers, WorkerId(*number)));
+      const auto worker = workers_.find(key);
+      if (!worker) return fail_at(at, "unknown worker, expected one of {}", workers_.known);
+      PREGATE_TRY(read_experts(member.value(), at, layers, *worker));
     }
     return {};
   }
@@ -164,33 +161,116 @@ class FileReader {
     return {};
   }
 
-  std::string known_workers() const {
-    std::string names;
-    for (const WorkerId worker : workers_) {
-      names += fmt::format("{}{}", names.empty() ? "" : ", ", worker);
-    }
-    return names;
-  }
-
   const PlacementShape& shape_;
-  const std::span<const WorkerId> workers_;
+  const WorkerKeys& workers_;
   Placement placement_;
   std::set<LayerIdx> seen_layers_;
 };
 
+/// "2" and "worker-2" are both 2.
+std::optional<uint32_t> number_at_end(std::string_view key) {
+  const size_t last_other = key.find_last_not_of("0123456789");
+  return parse_number(last_other == std::string_view::npos ? key : key.substr(last_other + 1));
+}
+
+/// [1, 2, 3, 7] as ["1-3", 7].
+json::array to_items(const std::vector<uint32_t>& experts) {
+  json::array items;
+  for (size_t i = 0; i < experts.size();) {
+    size_t end = i + 1;
+    while (end < experts.size() && experts[end] == experts[end - 1] + 1) ++end;
+    if (end - i == 1) {
+      items.emplace_back(experts[i]);
+    } else {
+      items.emplace_back(fmt::format("{}-{}", experts[i], experts[end - 1]));
+    }
+    i = end;
+  }
+  return items;
+}
+
+json::object experts_of_layer(const Placement& placement, LayerIdx layer,
+                              const std::map<WorkerId, std::string>& names) {
+  std::map<WorkerId, std::vector<uint32_t>> held;
+  for (uint32_t expert = 0; expert < placement.num_experts(); ++expert) {
+    for (const WorkerId worker : placement.workers(layer, ExpertId(expert))) {
+      held[worker].push_back(expert);
+    }
+  }
+  json::object experts;
+  for (const auto& [worker, list] : held) {
+    const auto name = names.find(worker);
+    experts[name == names.end() ? fmt::format("{}", worker) : name->second] = to_items(list);
+  }
+  return experts;
+}
+
 }  // namespace
 
-Result<Placement> read_placement(const std::filesystem::path& path, uint64_t version,
-                                 const PlacementShape& shape, std::span<const WorkerId> workers) {
-  PREGATE_ASSIGN(const std::string text, read_file(path, kMaxFileBytes));
-  boost::system::error_code error;
-  const json::value root = json::parse(text, error);
-  if (error) {
-    return fail(ErrorCode::kInvalidArgument, "{}: not JSON: {}", path.string(), error.message());
+WorkerKeys numbered_workers(std::vector<WorkerId> workers) {
+  std::string known = fmt::format("{}", fmt::join(workers, ", "));
+  return {.find = [workers = std::move(workers)](std::string_view key) -> std::optional<WorkerId> {
+            const auto number = number_at_end(key);
+            if (!number || std::ranges::count(workers, WorkerId(*number)) == 0) return {};
+            return WorkerId(*number);
+          },
+          .known = std::move(known)};
+}
+
+WorkerKeys future_workers(uint32_t max_id) {
+  return {.find = [max_id](std::string_view key) -> std::optional<WorkerId> {
+            const auto number = number_at_end(key);
+            if (!number || *number == 0 || *number > max_id) return {};
+            return WorkerId(*number);
+          },
+          .known = fmt::format("1 to {}, or a name that ends so", max_id)};
+}
+
+WorkerKeys named_workers(std::map<std::string, WorkerId, std::less<>> workers) {
+  std::string known;
+  for (const auto& [name, worker] : workers) {
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", name);
   }
-  auto placement = FileReader(version, shape, workers).read(root);
+  return {.find = [workers = std::move(workers)](std::string_view key) -> std::optional<WorkerId> {
+            const auto found = workers.find(key);
+            if (found == workers.end()) return {};
+            return found->second;
+          },
+          .known = std::move(known)};
+}
+
+Result<Placement> parse_placement(std::string_view text, uint64_t version,
+                                  const PlacementShape& shape, const WorkerKeys& workers) {
+  boost::system::error_code error;
+  const json::value root = json::parse(json::string_view(text.data(), text.size()), error);
+  if (error) return fail(ErrorCode::kInvalidArgument, "not JSON: {}", error.message());
+  return FileReader(version, shape, workers).read(root);
+}
+
+Result<Placement> read_placement(const std::filesystem::path& path, uint64_t version,
+                                 const PlacementShape& shape, const WorkerKeys& workers) {
+  PREGATE_ASSIGN(const std::string text, read_file(path, kMaxFileBytes));
+  auto placement = parse_placement(text, version, shape, workers);
   if (!placement) return fail(in_context(std::move(placement.error()), path.string()));
   return placement;
+}
+
+json::object write_placement(const Placement& placement, const PlacementShape& shape,
+                             const std::map<WorkerId, std::string>& names) {
+  // Layers that are placed alike share an entry.
+  std::vector<std::pair<json::object, json::array>> groups;
+  for (const LayerIdx layer : shape.layers) {
+    json::object experts = experts_of_layer(placement, layer, names);
+    auto group = std::ranges::find_if(groups, [&](const auto& g) { return g.first == experts; });
+    if (group == groups.end()) group = groups.insert(groups.end(), {std::move(experts), {}});
+    group->second.emplace_back(layer.value);
+  }
+  json::array layers;
+  for (auto& [experts, numbers] : groups) {
+    const json::value which = groups.size() == 1 ? json::value("all") : json::value(numbers);
+    layers.push_back(json::object{{"layers", which}, {"experts", std::move(experts)}});
+  }
+  return {{"format", kFormat}, {"layers", std::move(layers)}};
 }
 
 }  // namespace pregate::coordinator

@@ -31,7 +31,7 @@ class PlacementFile : public ::testing::Test {
       std::string(::testing::UnitTest::GetInstance()->current_test_info()->name())
           .append("_placement_test.json");
   const PlacementShape shape_{{LayerIdx(0), LayerIdx(2)}, 8};
-  const std::vector<WorkerId> workers_{WorkerId(1), WorkerId(2)};
+  const WorkerKeys workers_ = numbered_workers({WorkerId(1), WorkerId(2)});
 };
 
 TEST_F(PlacementFile, ReadsRangesNumbersAndReplicas) {
@@ -79,6 +79,50 @@ TEST_F(PlacementFile, ErrorsNameFileAndField) {
 TEST_F(PlacementFile, AFileThatDoesNotExistIsNotFound) {
   const auto placement = read_placement("/no/such.json", 1, shape_, workers_);
   EXPECT_EQ(placement.error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(PlacementFile, WorkersMayBeNamed) {
+  constexpr const char* kText =
+      R"({"format": 1, "layers": [{"layers": "all", "experts": {"worker-1": ["0-7"]}}]})";
+  const auto numbered = parse_placement(kText, 1, shape_, workers_);
+  ASSERT_TRUE(numbered) << numbered.error().message;
+  EXPECT_THAT(numbered->workers(LayerIdx(0), ExpertId(3)), ElementsAre(WorkerId(1)));
+  const auto named = parse_placement(kText, 1, shape_, named_workers({{"worker-1", WorkerId(9)}}));
+  ASSERT_TRUE(named) << named.error().message;
+  EXPECT_THAT(named->workers(LayerIdx(0), ExpertId(3)), ElementsAre(WorkerId(9)));
+  const auto unknown = parse_placement(kText, 1, shape_, named_workers({{"a", WorkerId(1)}}));
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().message,
+            "layers[0].experts.worker-1: unknown worker, expected one of a");
+}
+
+TEST_F(PlacementFile, FutureWorkersAreAnyUpToALimit) {
+  const WorkerKeys keys = future_workers(64);
+  EXPECT_EQ(keys.find("gpu-64"), WorkerId(64));
+  EXPECT_EQ(keys.find("7"), WorkerId(7));
+  for (const char* wrong : {"gpu-65", "0", "gpu", "", "7x"})
+    EXPECT_FALSE(keys.find(wrong)) << wrong;
+}
+
+TEST_F(PlacementFile, WhatIsWrittenReadsBack) {
+  Placement placement(1, shape_);
+  for (const LayerIdx layer : shape_.layers) {
+    for (uint32_t expert = 0; expert < shape_.num_experts; ++expert) {
+      placement.add_replica(layer, ExpertId(expert), WorkerId(expert < 3 ? 1 : 2));
+    }
+    placement.add_replica(layer, ExpertId(7), WorkerId(1));
+  }
+  const std::map<WorkerId, std::string> names{{WorkerId(1), "a"}, {WorkerId(2), "b"}};
+  EXPECT_EQ(boost::json::serialize(write_placement(placement, shape_, names)),
+            R"({"format":1,"layers":[{"layers":"all","experts":{"a":["0-2",7],"b":["3-7"]}}]})");
+  placement.add_replica(shape_.layers.front(), ExpertId(0), WorkerId(2));
+  const std::string text = boost::json::serialize(write_placement(placement, shape_, names));
+  const auto again =
+      parse_placement(text, 1, shape_, named_workers({{"a", WorkerId(1)}, {"b", WorkerId(2)}}));
+  ASSERT_TRUE(again) << again.error().message;
+  for (const WorkerId worker : {WorkerId(1), WorkerId(2)}) {
+    EXPECT_EQ(again->assigned_to(worker), placement.assigned_to(worker));
+  }
 }
 
 }  // namespace
