@@ -9,7 +9,8 @@
 
 namespace pregate::worker {
 
-/// Does nothing; override what is of interest. Called from the worker's threads: thread-safe.
+/// Does nothing; override what is of interest. Called from the worker's threads, also while it
+/// holds locks: thread-safe, and never back into the worker.
 class Probe {
  public:
   virtual ~Probe() = default;
@@ -22,7 +23,14 @@ class Probe {
   virtual void received(size_t /*bytes*/) {}
   virtual void sent(size_t /*bytes*/) {}
   virtual void queue_depth(size_t /*requests*/) {}
-  virtual void loaded(size_t /*experts*/, size_t /*bytes*/, Duration) {}
+  virtual void expert_loaded(size_t /*bytes*/, Duration) {}
+  virtual void load_failed() {}
+  /// What is held after something was loaded or dropped.
+  virtual void holds(size_t /*experts*/, size_t /*bytes*/) {}
+  /// Whether the coordinator counts this worker in.
+  virtual void joined(bool) {}
+  /// Joined once more, after a connection was lost.
+  virtual void rejoined() {}
 };
 
 }  // namespace pregate::worker

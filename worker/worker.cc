@@ -1,9 +1,8 @@
 #include "worker/worker.h"
 
-#include <unistd.h>
+#include <thread>
 
 #include "base/log.h"
-#include "base/random.h"
 
 namespace pregate::worker {
 namespace {
@@ -11,97 +10,126 @@ namespace {
 using protocol::MessageType;
 
 constexpr auto kIdleWait = std::chrono::milliseconds(100);
-constexpr auto kProgressInterval = std::chrono::milliseconds(100);
 constexpr auto kLinger = std::chrono::seconds(1);
-
-std::string host_name() {
-  char name[256] = {};
-  ::gethostname(name, sizeof(name) - 1);
-  return name;
-}
 
 }  // namespace
 
-Worker::Worker(transport::Transport& transport, compute::Backend& backend, ExpertLoader loader,
-               WorkerOptions options, Probe& probe)
-    : transport_(transport),
-      backend_(backend),
-      options_(options),
-      probe_(probe),
-      store_(std::move(loader)),
-      queue_(options.max_queued_requests) {}
+Worker::Worker(WorkerParts parts, WorkerOptions options)
+    : transport_(parts.transport),
+      clock_(parts.clock),
+      probe_(parts.probe),
+      options_(std::move(options)),
+      store_(options_.session.weight_format),
+      loader_(std::move(parts.read_expert), store_, parts.clock, parts.probe),
+      queue_(options_.max_queued_requests),
+      server_(store_, parts.backend, parts.clock, parts.probe),
+      session_(
+          {parts.transport, loader_, parts.clock, parts.random, parts.probe}, options_.session,
+          [this] { return queue_.size(); }, [this](const Ending& ending) { end(ending); }) {}
+
+// The threads.
 
 int Worker::run() {
-  heartbeat_.emplace(
-      options_.heartbeat, clock_,
-      [this] {
-        const auto depth = static_cast<uint32_t>(queue_.size());
-        send(encode_header(protocol::Heartbeat{++num_beats_, depth}));
-      },
-      [this](Duration silence) {
-        coordinator_lost(fmt::format("has said nothing for {:.1f} s", to_seconds(silence)));
-      });
-  transport_.start(hello(), events());
-  transport_.connect(options_.coordinator);
-  BatchServer server(store_, backend_, clock_, probe_);
-  while (!stopping_) {
-    if (const auto assignment = take_assignment()) load(*assignment);
-    const auto requests = queue_.pop_batch(kIdleWait);
-    probe_.queue_depth(queue_.size());
-    for (Answer& answer : server.serve(requests)) {
-      send(encode_header(answer.reply), std::move(answer.payload));
-    }
+  start();
+  {
+    const std::jthread ticking([this] {
+      while (!is_over()) tick_wakeup_.wait_until(tick(), clock_);
+    });
+    const std::jthread loading([this] {
+      while (!is_over()) load_wakeup_.wait_until(load_next(), clock_);
+    });
+    while (!is_over()) serve(queue_.pop_batch(kIdleWait));
   }
-  leave();
+  return finish();
+}
+
+void Worker::stop() { end({}); }
+
+void Worker::drain() {
+  session_.ask_to_leave();
+  tick_wakeup_.wake();
+}
+
+void Worker::end(const Ending& ending) {
+  failed_ = failed_ || ending.failed;
+  peers_lost_ = peers_lost_ || ending.peers_lost;
+  over_ = true;
+  queue_.wake();
+  tick_wakeup_.wake();
+  load_wakeup_.wake();
+}
+
+Worker::Stage Worker::stage() const {
+  if (!session_.joined_connection()) return Stage::kJoining;
+  return loader_.state().complete ? Stage::kReady : Stage::kLoading;
+}
+
+// The steps.
+
+void Worker::start() {
+  transport_.start(session_.hello(), events());
+  session_.dial();
+}
+
+TimePoint Worker::tick() { return session_.tick(); }
+
+TimePoint Worker::load_next() {
+  const TimePoint next = loader_.step();
+  if (const auto failure = loader_.failure(); failure && !is_over()) {
+    spdlog::error("cannot load experts, leaving: {}", failure->message);
+    end({.failed = true, .peers_lost = true});
+  }
+  tick_wakeup_.wake();
+  return next;
+}
+
+bool Worker::serve_next() { return serve(queue_.pop_batch(Duration::zero())); }
+
+bool Worker::serve(std::vector<PendingRequest> requests) {
+  if (requests.empty()) return false;
+  probe_.queue_depth(queue_.size());
+  for (Answer& answer : server_.serve(requests)) {
+    session_.send(answer.connection, encode_header(answer.reply), std::move(answer.payload));
+  }
+  return true;
+}
+
+int Worker::finish() {
+  std::optional<Error> why = loader_.failure();
+  if (why) why = in_context(std::move(*why), options_.session.name);
+  session_.close(why);
+  transport_.stop({.linger = kLinger, .peers_lost = peers_lost_});
   return failed_ ? 1 : 0;
 }
 
-void Worker::stop() {
-  stopping_ = true;
-  queue_.wake();
-}
-
-void Worker::leave() {
-  heartbeat_.reset();
-  send(encode_header(protocol::Goodbye{peers_lost_}));
-  transport_.stop({.linger = kLinger, .peers_lost = peers_lost_});
-}
-
-transport::Hello Worker::hello() const {
-  const protocol::HelloInfo info{protocol::Role::kWorker, static_cast<uint32_t>(::getpid()),
-                                 host_name()};
-  return {protocol::kProtocolVersion, seed_from_system(), protocol::encode_hello_info(info)};
-}
+// What the transport tells.
 
 transport::Events Worker::events() {
   transport::Events events;
-  events.peer_up = [this](transport::PeerId, const transport::Hello&) { heartbeat_->heard(); };
+  events.peer_up = [this](transport::PeerId peer, const transport::Hello& hello) {
+    if (peer != options_.session.coordinator) return;
+    session_.link_up(hello);
+    queue_.clear();
+    probe_.queue_depth(0);
+    tick_wakeup_.wake();
+  };
   events.peer_down = [this](transport::PeerId peer, const Error& error) {
-    if (peer == options_.coordinator) coordinator_lost(error.message);
+    if (peer != options_.session.coordinator) return;
+    session_.link_down(error);
+    tick_wakeup_.wake();
   };
   events.receive = [this](transport::PeerId from, std::span<const std::byte> header,
                           transport::Payload payload) {
-    if (from == options_.coordinator) receive(header, std::move(payload));
+    if (from == options_.session.coordinator) receive(header, std::move(payload));
   };
   return events;
 }
 
-void Worker::coordinator_lost(const std::string& reason) {
-  if (stopping_) return;
-  spdlog::error("coordinator {}: {}; leaving", options_.coordinator, reason);
-  transport_.disconnect(options_.coordinator);
-  failed_ = true;
-  peers_lost_ = true;
-  stop();
-}
-
 void Worker::receive(std::span<const std::byte> header, transport::Payload payload) {
-  heartbeat_->heard();
+  session_.heard();
   probe_.received(header.size() + payload.size());
   const Status handled = handle(header, std::move(payload));
-  if (handled) return;
-  spdlog::error("message from the coordinator: {}", handled.error().message);
-  send(encode_header(protocol::ErrorMessage{handled.error()}));
+  if (!handled) spdlog::error("message from the coordinator: {}", handled.error().message);
 }
 
 Status Worker::handle(std::span<const std::byte> header, transport::Payload payload) {
@@ -109,33 +137,51 @@ Status Worker::handle(std::span<const std::byte> header, transport::Payload payl
   switch (type) {
     case MessageType::kExpertRequest:
       return accept_request(header, std::move(payload));
-    case MessageType::kAssignExperts: {
-      PREGATE_ASSIGN(auto assignment, protocol::decode_assign_experts(header, payload.bytes()));
-      {
-        std::lock_guard lock(mutex_);
-        assignment_ = std::move(assignment);
-      }
-      queue_.wake();
-      return {};
-    }
+    case MessageType::kAssignExperts:
+      return accept_assignment(header, payload);
     case MessageType::kHeartbeat:
-      return {};
-    case MessageType::kGoodbye: {
-      PREGATE_ASSIGN(const auto goodbye, protocol::decode_goodbye(header));
-      peers_lost_ = goodbye.peers_lost;
-      stop();
-      return {};
-    }
+      return protocol::decode_heartbeat(header).map(
+          [this](const auto& heartbeat) { session_.seen_by_coordinator(heartbeat); });
+    case MessageType::kChallenge:
+      return protocol::decode_challenge(header).map([this](const auto& challenge) {
+        session_.challenged(challenge);
+        tick_wakeup_.wake();
+      });
+    case MessageType::kWelcome:
+      return protocol::decode_welcome(header).map([this](const auto& welcome) {
+        session_.welcomed(welcome);
+        tick_wakeup_.wake();
+      });
+    case MessageType::kRefusal:
+      return protocol::decode_refusal(header).map([this](const auto& refusal) {
+        session_.refused(refusal);
+        tick_wakeup_.wake();
+      });
+    case MessageType::kGoodbye:
+      return protocol::decode_goodbye(header).map(
+          [this](const auto& goodbye) { session_.dismissed(goodbye); });
     default:
       return fail(ErrorCode::kInvalidArgument, "a worker takes no message of type {}",
                   static_cast<int>(type));
   }
 }
 
+Status Worker::accept_assignment(std::span<const std::byte> header,
+                                 const transport::Payload& payload) {
+  PREGATE_ASSIGN(const auto assignment, protocol::decode_assign_experts(header, payload.bytes()));
+  // Before it is joined the coordinator has not shown yet who it is.
+  if (!session_.joined_connection()) return {};
+  loader_.assign(assignment);
+  load_wakeup_.wake();
+  return {};
+}
+
 Status Worker::accept_request(std::span<const std::byte> header, transport::Payload payload) {
   PendingRequest pending;
   PREGATE_ASSIGN(pending.request, protocol::decode_expert_request(header, payload.bytes()));
-  pending.from = options_.coordinator;
+  const auto connection = session_.joined_connection();
+  if (!connection) return {};
+  pending.connection = *connection;
   pending.payload = std::move(payload);
   pending.arrived = clock_.now();
   if (queue_.try_push(std::move(pending))) return {};
@@ -144,92 +190,8 @@ Status Worker::accept_request(std::span<const std::byte> header, transport::Payl
   reply.request = pending.request.request;
   reply.status = fail(ErrorCode::kResourceExhausted, "{} requests are waiting already",
                       options_.max_queued_requests);
-  send(encode_header(reply));
+  session_.send(*connection, encode_header(reply));
   return {};
-}
-
-std::optional<protocol::AssignExperts> Worker::take_assignment() {
-  std::lock_guard lock(mutex_);
-  return std::exchange(assignment_, std::nullopt);
-}
-
-void Worker::load(const protocol::AssignExperts& assignment) {
-  const TimePoint begin = clock_.now();
-  if (const Status loaded = load_experts(assignment); !loaded) {
-    spdlog::error("cannot load experts: {}", loaded.error().message);
-    send(encode_header(protocol::ErrorMessage{loaded.error()}));
-    return;
-  }
-  const Duration spent = clock_.now() - begin;
-  probe_.loaded(store_.num_experts(), store_.bytes(), spent);
-  protocol::Ready ready;
-  ready.assignment = assignment.assignment;
-  ready.bytes = store_.bytes();
-  ready.rows_per_second = measure_rows_per_second();
-  ready.load_seconds = to_seconds(spent);
-  ready.experts = static_cast<uint32_t>(store_.num_experts());
-  ready.threads = static_cast<uint32_t>(options_.num_threads);
-  ready.backend = backend_.name();
-  spdlog::info("holds {} experts, {:.1f} MiB, loaded in {:.1f} s", ready.experts,
-               static_cast<double>(ready.bytes) / (1 << 20), ready.load_seconds);
-  send(encode_header(ready));
-}
-
-Status Worker::load_experts(const protocol::AssignExperts& assignment) {
-  if (assignment.model_fingerprint != options_.model_fingerprint) {
-    return fail(ErrorCode::kInvalidArgument,
-                "the coordinator serves another checkpoint ({}: fingerprint {:016x}, here {:016x})",
-                assignment.model, assignment.model_fingerprint, options_.model_fingerprint);
-  }
-  if (assignment.weight_format > static_cast<uint8_t>(compute::WeightFormat::kQ8)) {
-    return fail(ErrorCode::kUnimplemented, "unknown weight format {}", assignment.weight_format);
-  }
-  TimePoint last_report = clock_.now();
-  const auto report = [&](size_t loaded, size_t total, size_t bytes) {
-    const TimePoint now = clock_.now();
-    if (loaded < total && now - last_report < kProgressInterval) return;
-    last_report = now;
-    send(encode_header(protocol::LoadProgress{assignment.assignment, static_cast<uint32_t>(loaded),
-                                              static_cast<uint32_t>(total), bytes}));
-  };
-  return store_.assign(assignment.ranges, compute::WeightFormat(assignment.weight_format), report);
-}
-
-double Worker::measure_rows_per_second() {
-  constexpr size_t kRows = 16;
-  constexpr auto kEnough = std::chrono::milliseconds(20);
-  const compute::PackedExpert* expert = store_.any();
-  if (expert == nullptr) return 0.0;
-  const size_t cols = expert->hidden_size();
-  const std::vector<float> rows(kRows * cols, 1.0f);
-  std::vector<float> out(rows.size());
-  const auto encoded =
-      transport::allocate_payload(kRows * compute::encoded_row_bytes(store_.format(), cols));
-  backend_.encode({rows.data(), kRows, cols}, store_.format(), encoded.get());
-  std::vector<uint32_t> indices(kRows);
-  for (uint32_t i = 0; i < kRows; ++i) indices[i] = i;
-  const std::vector<float> gates(kRows, 1.0f);
-  const compute::ExpertTask task{expert, indices, indices, gates};
-  const TimePoint begin = clock_.now();
-  size_t num_rows = 0;
-  Duration spent{};
-  for (; spent < kEnough; spent = clock_.now() - begin) {
-    backend_.experts({store_.format(), kRows, cols, encoded.get()}, {&task, 1},
-                     {out.data(), kRows, cols});
-    num_rows += kRows;
-  }
-  return static_cast<double>(num_rows) / to_seconds(spent);
-}
-
-void Worker::send(const protocol::Bytes& header, transport::Payload payload) {
-  const size_t bytes = header.size() + payload.size();
-  const Status sent = transport_.send(options_.coordinator, header, std::move(payload), {});
-  if (sent) {
-    probe_.sent(bytes);
-  } else {
-    // The coordinator's own deadline covers what it now misses.
-    spdlog::debug("not sent: {}", sent.error().message);
-  }
 }
 
 }  // namespace pregate::worker

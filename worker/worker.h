@@ -7,68 +7,92 @@
 #include <optional>
 #include <string>
 
-#include "protocol/codec.h"
+#include "worker/experts/loader.h"
 #include "worker/experts/store.h"
-#include "worker/heartbeat/heartbeat.h"
 #include "worker/probe.h"
 #include "worker/serving/batch.h"
 #include "worker/serving/request_queue.h"
+#include "worker/session/session.h"
+#include "worker/wakeup.h"
 
 namespace pregate::worker {
 
 struct WorkerOptions {
-  transport::PeerId coordinator{0};
-  uint64_t model_fingerprint = 0;  ///< Of this worker's checkpoint.
-  size_t num_threads = 1;          ///< Of the back end, for the coordinator to know.
+  SessionOptions session;
   size_t max_queued_requests = 256;
-  HeartbeatOptions heartbeat;
 };
 
-/// Three threads: the transport's receives, the one in run() loads and computes, a third sends
-/// heartbeats.
+/// What a worker is made of. All that is referred to outlives it.
+struct WorkerParts {
+  transport::Transport& transport;  ///< Must not call back from within a call.
+  compute::Backend& backend;        ///< For serve_next() only.
+  ReadExpert read_expert;           ///< For load_next() only.
+  const Clock& clock;
+  Random& random;  ///< For the incarnation and the pauses between dialling; the worker's alone.
+  Probe& probe;
+};
+
+/// run() is the process: four threads, of which the transport's receives, one beats the heart, one
+/// loads experts, and the caller's computes. Or, without threads: start(), then tick(), load_next()
+/// and serve_next() at the times they ask for and after each event of the transport, until
+/// is_over(), then finish(). None of these steps waits or looks at another clock.
 class Worker {
  public:
-  /// All references outlive the worker.
-  Worker(transport::Transport& transport, compute::Backend& backend, ExpertLoader loader,
-         WorkerOptions options, Probe& probe);
+  Worker(WorkerParts parts, WorkerOptions options);
 
-  /// Starts the transport, serves until the coordinator says goodbye or is gone, or stop(), and
-  /// stops the transport. Returns the exit status of the process: 0, or 1 after an error, which
-  /// was logged. Call once; see Transport::needs_hard_exit() for how to leave.
+  /// Serves until the coordinator says goodbye, is gone for good or stop(), and stops the
+  /// transport. Returns the exit status of the process: 0, or 1 after an error, which was logged.
+  /// Call once; see Transport::needs_hard_exit() for how to leave.
   int run();
-
   /// Makes run() return soon. Thread-safe.
   void stop();
+  /// Asks the coordinator to take the experts over, so that it says goodbye when they are not
+  /// needed here any more. Thread-safe; the caller bounds the time.
+  void drain();
+
+  enum class Stage { kJoining, kLoading, kReady };
+  /// Ready: joined, and all that was assigned is held. Thread-safe.
+  Stage stage() const;
+
+  // The steps. Each may be called by one thread at a time.
+
+  /// Starts the transport and dials.
+  void start();
+  /// Heartbeats, reports and deadlines. Returns when to call it again at the latest; call it also
+  /// after load_next() and when the transport told something.
+  TimePoint tick();
+  /// Drops or loads an expert if one is due. Returns when to call it again; TimePoint::max if not
+  /// before the coordinator assigned something else.
+  TimePoint load_next();
+  /// Computes one batch of what waits. False if nothing did.
+  bool serve_next();
+  bool is_over() const { return over_; }
+  /// Says goodbye and stops the transport. Returns the exit status.
+  int finish();
 
  private:
+  bool serve(std::vector<PendingRequest> requests);
+  transport::Events events();
   void receive(std::span<const std::byte> header, transport::Payload payload);
   Status handle(std::span<const std::byte> header, transport::Payload payload);
+  Status accept_assignment(std::span<const std::byte> header, const transport::Payload& payload);
   Status accept_request(std::span<const std::byte> header, transport::Payload payload);
-  void coordinator_lost(const std::string& reason);
-  std::optional<protocol::AssignExperts> take_assignment();
-  void load(const protocol::AssignExperts& assignment);
-  Status load_experts(const protocol::AssignExperts& assignment);
-  double measure_rows_per_second();
-  void send(const protocol::Bytes& header, transport::Payload payload = {});
-  transport::Hello hello() const;
-  transport::Events events();
-  void leave();
+  void end(const Ending& ending);
 
   transport::Transport& transport_;
-  compute::Backend& backend_;
-  const WorkerOptions options_;
+  const Clock& clock_;
   Probe& probe_;
-  const Clock& clock_ = system_clock();
-  ExpertStore store_;  // run()'s thread only
+  const WorkerOptions options_;
+  ExpertStore store_;
+  ExpertLoader loader_;
   RequestQueue queue_;
-  std::optional<Heartbeat> heartbeat_;
-  uint64_t num_beats_ = 0;  // heartbeat thread only
+  BatchServer server_;
+  Session session_;
 
-  std::atomic<bool> stopping_{false};
-  std::atomic<bool> peers_lost_{false};
+  std::atomic<bool> over_{false};
   std::atomic<bool> failed_{false};
-  std::mutex mutex_;
-  std::optional<protocol::AssignExperts> assignment_;  // guarded by mutex_; the latest wins
+  std::atomic<bool> peers_lost_{false};
+  Wakeup tick_wakeup_, load_wakeup_;
 };
 
 }  // namespace pregate::worker

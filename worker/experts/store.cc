@@ -1,50 +1,61 @@
 #include "worker/experts/store.h"
 
+#include "base/check.h"
+
 namespace pregate::worker {
 
-Status ExpertStore::assign(std::span<const protocol::ExpertRange> ranges,
-                           compute::WeightFormat format, const Progress& progress) {
-  std::set<Key> wanted;
-  for (const protocol::ExpertRange& range : ranges) {
-    for (uint32_t i = 0; i < range.count; ++i) {
-      wanted.emplace(range.layer, ExpertId(range.first.value + i));
+ExpertStore::Expert ExpertStore::find(const ExpertKey& key) const {
+  std::lock_guard lock(mutex_);
+  const auto entry = experts_.find(key);
+  return entry == experts_.end() ? nullptr : entry->second;
+}
+
+void ExpertStore::insert(const ExpertKey& key, Expert expert) {
+  std::lock_guard lock(mutex_);
+  bytes_ += expert->bytes();
+  PREGATE_CHECK(experts_.emplace(key, std::move(expert)).second);
+}
+
+size_t ExpertStore::keep_only(const std::set<ExpertKey>& wanted) {
+  // Freed without the lock: giving back gigabytes takes a while.
+  std::vector<Expert> dropped;
+  std::lock_guard lock(mutex_);
+  for (auto entry = experts_.begin(); entry != experts_.end();) {
+    if (wanted.contains(entry->first)) {
+      ++entry;
+      continue;
+    }
+    bytes_ -= entry->second->bytes();
+    dropped.push_back(std::move(entry->second));
+    entry = experts_.erase(entry);
+  }
+  return dropped.size();
+}
+
+size_t ExpertStore::num_experts() const {
+  std::lock_guard lock(mutex_);
+  return experts_.size();
+}
+
+size_t ExpertStore::bytes() const {
+  std::lock_guard lock(mutex_);
+  return bytes_;
+}
+
+std::vector<protocol::ExpertRange> ExpertStore::ranges() const {
+  std::lock_guard lock(mutex_);
+  std::vector<protocol::ExpertRange> ranges;
+  for (const auto& [key, expert] : experts_) {
+    const auto [layer, id] = key;
+    const bool joins = !ranges.empty() && ranges.back().layer == layer &&
+                       ranges.back().first.value + ranges.back().count == id.value;
+    if (joins) {
+      ++ranges.back().count;
+    } else {
+      ranges.push_back({layer, id, 1});
     }
   }
-  keep_only(format == format_ ? wanted : std::set<Key>());
-  format_ = format;
-  for (const auto& [layer, expert] : wanted) {
-    if (!experts_.contains({layer, expert})) PREGATE_TRY(load(layer, expert));
-    progress(experts_.size(), wanted.size(), bytes_);
-  }
-  return {};
-}
-
-void ExpertStore::keep_only(const std::set<Key>& wanted) {
-  std::erase_if(experts_, [&](const auto& entry) {
-    if (wanted.contains(entry.first)) return false;
-    bytes_ -= entry.second->bytes();
-    return true;
-  });
-}
-
-Status ExpertStore::load(LayerIdx layer, ExpertId expert) {
-  auto loaded = loader_(layer, expert, format_);
-  if (!loaded) {
-    return fail(
-        in_context(std::move(loaded.error()), fmt::format("layer {} expert {}", layer, expert)));
-  }
-  bytes_ += (*loaded)->bytes();
-  experts_.emplace(Key(layer, expert), std::move(*loaded));
-  return {};
-}
-
-const compute::PackedExpert* ExpertStore::find(LayerIdx layer, ExpertId expert) const {
-  const auto entry = experts_.find({layer, expert});
-  return entry == experts_.end() ? nullptr : entry->second.get();
-}
-
-const compute::PackedExpert* ExpertStore::any() const {
-  return experts_.empty() ? nullptr : experts_.begin()->second.get();
+  return ranges;
 }
 
 }  // namespace pregate::worker

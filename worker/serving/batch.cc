@@ -58,13 +58,14 @@ std::vector<Answer> BatchServer::serve(std::span<const PendingRequest> requests)
   std::vector<Answer> answers(requests.size());
   std::vector<const PendingRequest*> live;
   std::vector<Answer*> live_answers;
+  Experts experts;
   for (size_t i = 0; i < requests.size(); ++i) {
     const PendingRequest& pending = requests[i];
-    answers[i].to = pending.from;
+    answers[i].connection = pending.connection;
     answers[i].reply.request = pending.request.request;
     answers[i].reply.queue_ns =
         static_cast<uint64_t>(std::chrono::nanoseconds(now - pending.arrived).count());
-    answers[i].reply.status = check(pending);
+    answers[i].reply.status = check(pending, experts);
     if (answers[i].reply.status) {
       live.push_back(&pending);
       live_answers.push_back(&answers[i]);
@@ -72,11 +73,11 @@ std::vector<Answer> BatchServer::serve(std::span<const PendingRequest> requests)
       probe_.request_failed(answers[i].reply.status.error().code);
     }
   }
-  if (!live.empty()) compute(live, live_answers);
+  if (!live.empty()) compute(live, experts, live_answers);
   return answers;
 }
 
-Status BatchServer::check(const PendingRequest& pending) const {
+Status BatchServer::check(const PendingRequest& pending, Experts& experts) const {
   const ExpertRequest& request = pending.request;
   if (clock_.now() > pending.deadline()) {
     return fail(ErrorCode::kDeadlineExceeded, "request for layer {} waited longer than its {} ms",
@@ -88,8 +89,18 @@ Status BatchServer::check(const PendingRequest& pending) const {
                 "rows of format {} and {} bytes do not fit the experts", request.row_format,
                 request.row_bytes);
   }
+  PREGATE_TRY(find_experts(request, experts));
+  if (request.num_results() * request.cols > transport::kMaxPayloadBytes / sizeof(float)) {
+    return fail(ErrorCode::kInvalidArgument, "an answer of {} rows is too large",
+                request.num_results());
+  }
+  return {};
+}
+
+Status BatchServer::find_experts(const ExpertRequest& request, Experts& experts) const {
   for (const ExpertId id : request.table.experts) {
-    const compute::PackedExpert* expert = store_.find(request.layer, id);
+    ExpertStore::Expert& expert = experts[{request.layer, id}];
+    if (expert == nullptr) expert = store_.find({request.layer, id});
     if (expert == nullptr) {
       return fail(ErrorCode::kNotFound, "expert {} of layer {} is not held here", id,
                   request.layer);
@@ -99,14 +110,10 @@ Status BatchServer::check(const PendingRequest& pending) const {
                   expert->hidden_size());
     }
   }
-  if (request.num_results() * request.cols > transport::kMaxPayloadBytes / sizeof(float)) {
-    return fail(ErrorCode::kInvalidArgument, "an answer of {} rows is too large",
-                request.num_results());
-  }
   return {};
 }
 
-void BatchServer::compute(std::span<const PendingRequest* const> live,
+void BatchServer::compute(std::span<const PendingRequest* const> live, const Experts& experts,
                           std::span<Answer* const> answers) {
   const TimePoint begin = clock_.now();
   const ExpertRequest& first = live.front()->request;
@@ -121,7 +128,7 @@ void BatchServer::compute(std::span<const PendingRequest* const> live,
   }
   std::vector<compute::ExpertTask> tasks;
   for (const auto& [id, task] : merged) {
-    tasks.push_back({store_.find(first.layer, id), task.rows, task.out_rows, task.gates});
+    tasks.push_back({experts.at({first.layer, id}).get(), task.rows, task.out_rows, task.gates});
     probe_.expert_computed(first.layer, id, task.rows.size());
   }
   const Payload rows = join_rows(live);

@@ -8,7 +8,7 @@
 namespace pregate::worker {
 
 struct Answer {
-  transport::PeerId to;
+  uint64_t connection = 0;  ///< Of the request.
   protocol::ExpertReply reply;
   transport::Payload payload;
 };
@@ -24,8 +24,13 @@ class BatchServer {
   std::vector<Answer> serve(std::span<const PendingRequest> requests);
 
  private:
-  Status check(const PendingRequest& pending) const;
-  void compute(std::span<const PendingRequest* const> live, std::span<Answer* const> answers);
+  /// What a batch uses; held until it is computed, though it may be dropped meanwhile.
+  using Experts = std::map<ExpertKey, ExpertStore::Expert>;
+
+  Status check(const PendingRequest& pending, Experts& experts) const;
+  Status find_experts(const protocol::ExpertRequest& request, Experts& experts) const;
+  void compute(std::span<const PendingRequest* const> live, const Experts& experts,
+               std::span<Answer* const> answers);
 
   const ExpertStore& store_;
   compute::Backend& backend_;

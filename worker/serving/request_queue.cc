@@ -62,6 +62,11 @@ void RequestQueue::wake() {
   changed_.notify_one();
 }
 
+void RequestQueue::clear() {
+  std::lock_guard lock(mutex_);
+  requests_.clear();
+}
+
 size_t RequestQueue::size() const {
   std::lock_guard lock(mutex_);
   return requests_.size();

@@ -13,7 +13,7 @@
 namespace pregate::worker {
 
 struct PendingRequest {
-  transport::PeerId from;
+  uint64_t connection = 0;  ///< Over which it came; the answer is of use on this one only.
   protocol::ExpertRequest request;
   transport::Payload payload;  ///< Keeps request.row_data.
   TimePoint arrived;
@@ -33,6 +33,8 @@ class RequestQueue {
   std::vector<PendingRequest> pop_batch(Duration timeout);
   /// Ends the current or the next wait of pop_batch().
   void wake();
+  /// Forgets what waits.
+  void clear();
   size_t size() const;
 
  private:

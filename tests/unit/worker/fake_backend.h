@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "base/ids.h"
 #include "compute/backend.h"
 
 namespace pregate::testing {

@@ -3,26 +3,18 @@
 
 #include "protocol/codec.h"
 #include "tests/unit/worker/fake_backend.h"
+#include "tests/unit/worker/manual_clock.h"
 #include "worker/serving/batch.h"
 
 namespace pregate::worker {
 namespace {
 
 using pregate::testing::FakeBackend;
+using pregate::testing::ManualClock;
 using ::testing::HasSubstr;
-using ::testing::Pair;
 
 constexpr size_t kHidden = 8;
 const LayerIdx kLayer(1);
-
-class ManualClock final : public Clock {
- public:
-  TimePoint now() const override { return now_; }
-  void advance(Duration by) { now_ += by; }
-
- private:
-  TimePoint now_ = TimePoint() + std::chrono::hours(1);
-};
 
 /// A request whose row r is filled with `value + r`.
 PendingRequest make_request(uint64_t id, float value, uint32_t num_rows,
@@ -55,9 +47,10 @@ std::vector<float> floats_of(const Answer& answer) {
 class Serving : public ::testing::Test {
  protected:
   Serving() {
-    const protocol::ExpertRange range{kLayer, ExpertId(0), 4};
-    EXPECT_TRUE(
-        store_.assign({&range, 1}, compute::WeightFormat::kF32, [](size_t, size_t, size_t) {}));
+    for (uint32_t id = 0; id < 4; ++id) {
+      store_.insert({kLayer, ExpertId(id)},
+                    pregate::testing::load_fake(kLayer, ExpertId(id), kHidden).value());
+    }
   }
   std::vector<Answer> serve(std::vector<PendingRequest>& requests) {
     for (PendingRequest& pending : requests) pending.arrived = arrival_;
@@ -68,9 +61,7 @@ class Serving : public ::testing::Test {
   TimePoint arrival_ = clock_.now();
   FakeBackend backend_;
   Probe probe_;
-  ExpertStore store_{[](LayerIdx layer, ExpertId expert, compute::WeightFormat) {
-    return pregate::testing::load_fake(layer, expert, kHidden);
-  }};
+  ExpertStore store_{compute::WeightFormat::kF32};
 };
 
 protocol::ExpertTable table_a() {
@@ -203,35 +194,33 @@ TEST(RequestQueue, RefusesWhenFull) {
   EXPECT_EQ(second.request.request, RequestId(2));
 }
 
-TEST(ExpertStore, HoldsExactlyWhatIsAssigned) {
-  std::vector<std::pair<uint32_t, uint32_t>> loads;
-  ExpertStore store([&](LayerIdx layer, ExpertId expert, compute::WeightFormat) {
-    loads.emplace_back(layer.value, expert.value);
-    return pregate::testing::load_fake(layer, expert, kHidden);
-  });
-  const auto nothing = [](size_t, size_t, size_t) {};
-  const protocol::ExpertRange first[] = {{LayerIdx(0), ExpertId(1), 2}};
-  const protocol::ExpertRange second[] = {{LayerIdx(0), ExpertId(2), 2}};
-  ASSERT_TRUE(store.assign(first, compute::WeightFormat::kF32, nothing));
-  EXPECT_EQ(store.bytes(), 2000u);
-  loads.clear();
-  size_t reported = 0;
-  ASSERT_TRUE(store.assign(second, compute::WeightFormat::kF32,
-                           [&](size_t loaded, size_t total, size_t bytes) {
-                             EXPECT_EQ(total, 2u);
-                             EXPECT_EQ(bytes, loaded * 1000);
-                             reported = loaded;
-                           }));
-  EXPECT_EQ(reported, 2u);
-  EXPECT_THAT(loads, ::testing::ElementsAre(Pair(0u, 3u)));
-  EXPECT_EQ(store.find(LayerIdx(0), ExpertId(1)), nullptr);
-  EXPECT_NE(store.find(LayerIdx(0), ExpertId(2)), nullptr);
-  EXPECT_EQ(store.num_experts(), 2u);
-  // In another format everything is loaded again.
-  loads.clear();
-  ASSERT_TRUE(store.assign(second, compute::WeightFormat::kBf16, nothing));
-  EXPECT_EQ(loads.size(), 2u);
-  EXPECT_EQ(store.bytes(), 2000u);
+TEST(ExpertStore, JoinsNeighboursOfALayer) {
+  ExpertStore store(compute::WeightFormat::kF32);
+  EXPECT_TRUE(store.ranges().empty());
+  const std::pair<uint32_t, uint32_t> keys[] = {{1, 0}, {0, 3}, {0, 1}, {0, 2}, {0, 5}, {1, 6}};
+  for (const auto& [layer, id] : keys) {
+    const ExpertKey key{LayerIdx(layer), ExpertId(id)};
+    store.insert(key, pregate::testing::load_fake(key.first, key.second, kHidden).value());
+  }
+  using Range = protocol::ExpertRange;
+  EXPECT_THAT(store.ranges(), ::testing::ElementsAre(Range{LayerIdx(0), ExpertId(1), 3},
+                                                     Range{LayerIdx(0), ExpertId(5), 1},
+                                                     Range{LayerIdx(1), ExpertId(0), 1},
+                                                     Range{LayerIdx(1), ExpertId(6), 1}));
+  EXPECT_EQ(store.bytes(), 6000u);
+  EXPECT_EQ(store.keep_only({{LayerIdx(0), ExpertId(2)}, {LayerIdx(7), ExpertId(7)}}), 5u);
+  EXPECT_THAT(store.ranges(), ::testing::ElementsAre(Range{LayerIdx(0), ExpertId(2), 1}));
+}
+
+TEST_F(Serving, WhatIsDroppedWhileItIsComputedIsStillComputed) {
+  std::vector<PendingRequest> requests;
+  requests.push_back(make_request(1, 0.3f, 2, table_a()));
+  const auto expected = floats_of(serve(requests)[0]);
+  backend_.before_experts = [&](size_t) { store_.keep_only({}); };
+  const auto answers = serve(requests);
+  EXPECT_TRUE(answers[0].reply.status);
+  EXPECT_EQ(floats_of(answers[0]), expected);
+  EXPECT_FALSE(serve(requests)[0].reply.status);
 }
 
 }  // namespace

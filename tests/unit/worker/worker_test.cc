@@ -23,12 +23,15 @@ using transport::Payload;
 using transport::PeerId;
 
 constexpr size_t kHidden = 8;
-constexpr uint64_t kFingerprint = 42;
 
 struct Message {
   Bytes header;
   Payload payload;
 };
+
+bool ends_worker(MessageType type) {
+  return type == MessageType::kGoodbye || type == MessageType::kRefusal;
+}
 
 class WorkerTest : public ::testing::Test {
  protected:
@@ -39,33 +42,73 @@ class WorkerTest : public ::testing::Test {
   }
 
   void start(WorkerOptions options = {}, uint32_t version = protocol::kProtocolVersion) {
-    options.model_fingerprint = kFingerprint;
     transport::Events events;
-    events.peer_up = [this](PeerId, const transport::Hello&) { up_.set_value(); };
+    events.peer_up = [this](PeerId, const transport::Hello&) { send(encode_header(challenge_)); };
     events.receive = [this](PeerId, std::span<const std::byte> header, Payload payload) {
-      if (protocol::decode_type(header).value() == MessageType::kHeartbeat) return;
-      messages_.try_push({{header.begin(), header.end()}, std::move(payload)});
+      take({{header.begin(), header.end()}, std::move(payload)});
     };
     coordinator_->start({version, 1, {}}, events);
-    worker_ = std::make_unique<Worker>(
-        *transport_, backend_,
-        [](LayerIdx layer, ExpertId expert, compute::WeightFormat) {
-          return pregate::testing::load_fake(layer, expert, kHidden);
-        },
-        options, probe_);
+    const WorkerParts parts{*transport_,
+                            backend_,
+                            [this](LayerIdx layer, ExpertId expert) { return load(layer, expert); },
+                            system_clock(),
+                            random_,
+                            probe_};
+    worker_ = std::make_unique<Worker>(parts, options);
     thread_ = std::thread([this] { exit_status_ = worker_->run(); });
   }
 
-  void start_and_load(const WorkerOptions& options = {}) {
+  void take(Message message) {
+    switch (protocol::decode_type(message.header).value()) {
+      case MessageType::kHeartbeat:
+        ++num_beats_;
+        return;
+      case MessageType::kJoin: {
+        const auto join = protocol::decode_join(message.header).value();
+        const WorkerId id(1);
+        send(encode_header(
+            protocol::Welcome{prove_coordinator({}, challenge_.nonce, join, id), id}));
+        joined_.set_value();
+        return;
+      }
+      default:
+        messages_.try_push(std::move(message));
+    }
+  }
+
+  Result<std::unique_ptr<compute::PackedExpert>> load(LayerIdx layer, ExpertId expert) {
+    if (before_load_) before_load_(expert);
+    return pregate::testing::load_fake(layer, expert, kHidden);
+  }
+
+  void start_and_join(const WorkerOptions& options = {}) {
     start(options);
-    up_.get_future().wait();
-    const protocol::AssignExperts assign{1, kFingerprint, 0, "m", {{LayerIdx(0), ExpertId(0), 4}}};
+    joined_.get_future().wait();
+  }
+
+  void assign(uint64_t number, uint32_t num_experts) {
+    const protocol::AssignExperts assign{number, 0, {{LayerIdx(0), ExpertId(0), num_experts}}};
     send(encode_header(assign), Payload::copy_of(encode_payload(assign)));
-    EXPECT_TRUE(protocol::decode_ready(next(MessageType::kReady).header));
+  }
+
+  void wait_until_complete(uint64_t number) {
+    for (;;) {
+      const Message message = next(MessageType::kHoldings);
+      ASSERT_FALSE(message.header.empty());
+      const auto holdings = protocol::decode_holdings(message.header, message.payload.bytes());
+      ASSERT_TRUE(holdings);
+      if (holdings->complete && holdings->assignment == number) return;
+    }
+  }
+
+  void start_and_load(const WorkerOptions& options = {}) {
+    start_and_join(options);
+    assign(1, 4);
+    wait_until_complete(1);
   }
 
   void send(const Bytes& header, Payload payload = {}) {
-    ASSERT_TRUE(coordinator_->send(PeerId(1), header, std::move(payload), {}));
+    EXPECT_TRUE(coordinator_->send(PeerId(1), header, std::move(payload), {}));
   }
 
   void send_request(uint64_t id, uint32_t expert = 0) {
@@ -100,9 +143,13 @@ class WorkerTest : public ::testing::Test {
   std::unique_ptr<transport::Transport> coordinator_ = hub_.attach(PeerId(0));
   std::unique_ptr<transport::Transport> transport_ = hub_.attach(PeerId(1));
   FakeBackend backend_;
+  std::function<void(ExpertId)> before_load_;
   Probe probe_;
+  Random random_{1};
+  const protocol::Challenge challenge_{protocol::make_nonce()};
   BoundedQueue<Message> messages_{10000};
-  std::promise<void> up_;
+  std::promise<void> joined_;
+  std::atomic<int> num_beats_{0};
   std::unique_ptr<Worker> worker_;
   std::thread thread_;
   int exit_status_ = -1;
@@ -128,9 +175,10 @@ TEST_F(WorkerTest, SurvivesAnyBytes) {
     for (std::byte& byte : header) byte = std::byte(random.next_below(4));
     // Most with a type and layout that are known, so that the rest is looked at. No goodbye.
     if (header.size() >= 4 && i % 8 != 0) {
-      header[0] = std::byte(2 + random.next_below(7));
+      header[0] = std::byte(2 + random.next_below(13));
       header[1] = header[3] = std::byte(0);
-      header[2] = std::byte(1);
+      header[2] = std::byte(protocol::kProtocolVersion);
+      if (ends_worker(MessageType(header[0]))) continue;
     }
     Bytes payload(random.next_below(200));
     for (std::byte& byte : payload) byte = std::byte(random.next_below(8));
@@ -170,16 +218,6 @@ TEST_F(WorkerTest, AFullQueueIsAnsweredAtOnce) {
   EXPECT_EQ(next_reply().request, RequestId(2));
 }
 
-TEST_F(WorkerTest, RefusesAnotherCheckpoint) {
-  start();
-  up_.get_future().wait();
-  const protocol::AssignExperts assign{1, kFingerprint + 1, 0, "other", {}};
-  send(encode_header(assign), Payload::copy_of(encode_payload(assign)));
-  const auto error = protocol::decode_error(next(MessageType::kError).header);
-  ASSERT_TRUE(error);
-  EXPECT_THAT(error->error.message, ::testing::HasSubstr("another checkpoint (other"));
-}
-
 TEST_F(WorkerTest, LeavesOnGoodbye) {
   start_and_load();
   send(encode_header(protocol::Goodbye{}));
@@ -194,39 +232,56 @@ TEST_F(WorkerTest, LeavesWithAnErrorIfTheCoordinatorSpeaksAnotherVersion) {
   EXPECT_EQ(exit_status_, 1);
 }
 
-TEST_F(WorkerTest, HeartbeatsGoOnWhileItComputes) {
+TEST_F(WorkerTest, HeartbeatsGoOnWhileItComputesAndLoads) {
   WorkerOptions options;
-  options.heartbeat.interval = std::chrono::milliseconds(10);
-  std::atomic<int> num_beats{0};
-  transport::Events events;
-  events.receive = [&](PeerId, std::span<const std::byte> header, Payload payload) {
-    if (protocol::decode_type(header).value() == MessageType::kHeartbeat) {
-      ++num_beats;
-    } else {
-      messages_.try_push({{header.begin(), header.end()}, std::move(payload)});
-    }
+  options.session.heartbeat_interval = std::chrono::milliseconds(10);
+  const auto wait_for_beats = [&] {
+    const int before = num_beats_;
+    while (num_beats_ < before + 5) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   };
-  events.peer_up = [this](PeerId, const transport::Hello&) { up_.set_value(); };
-  std::latch release(1);
-  backend_.before_experts = [&](size_t) { release.wait(); };
-  coordinator_->start({protocol::kProtocolVersion, 1, {}}, events);
-  options.model_fingerprint = kFingerprint;
-  worker_ = std::make_unique<Worker>(
-      *transport_, backend_,
-      [](LayerIdx layer, ExpertId expert, compute::WeightFormat) {
-        return pregate::testing::load_fake(layer, expert, kHidden);
-      },
-      options, probe_);
-  thread_ = std::thread([this] { exit_status_ = worker_->run(); });
-  up_.get_future().wait();
-  // The measurement after loading is where it hangs.
-  const protocol::AssignExperts assign{1, kFingerprint, 0, "m", {{LayerIdx(0), ExpertId(0), 1}}};
+  start_and_load(options);
+  std::latch computing(1), loading(1);
+  backend_.before_experts = [&](size_t) { computing.wait(); };
+  before_load_ = [&](ExpertId) { loading.wait(); };
+  send_request(1);
+  wait_for_beats();
+  assign(2, 5);
+  wait_for_beats();
+  computing.count_down();
+  EXPECT_EQ(next_reply().request, RequestId(1));
+  loading.count_down();
+  wait_until_complete(2);
+}
+
+TEST_F(WorkerTest, ServesWhileItLoads) {
+  start_and_load();
+  std::latch loading(1);
+  before_load_ = [&](ExpertId) { loading.wait(); };
+  assign(2, 6);
+  for (uint64_t id = 1; id <= 20; ++id) {
+    send_request(id, 3);
+    const auto reply = next_reply();
+    EXPECT_EQ(reply.request, RequestId(id));
+    EXPECT_TRUE(reply.status);
+  }
+  send_request(21, 5);
+  const auto reply = next_reply();
+  ASSERT_FALSE(reply.status);
+  EXPECT_EQ(reply.status.error().code, ErrorCode::kNotFound);
+  loading.count_down();
+  wait_until_complete(2);
+  send_request(22, 5);
+  EXPECT_TRUE(next_reply().status);
+}
+
+TEST_F(WorkerTest, StopsWhileItLoadsSlowly) {
+  start_and_join();
+  const protocol::AssignExperts assign{1, 1, {{LayerIdx(0), ExpertId(0), 4}}};
   send(encode_header(assign), Payload::copy_of(encode_payload(assign)));
-  const int before = num_beats;
-  while (num_beats < before + 5) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  release.count_down();
-  EXPECT_FALSE(next(MessageType::kReady).header.empty());
-  coordinator_->stop({});
+  while (worker_->stage() != Worker::Stage::kLoading) std::this_thread::yield();
+  worker_->stop();
+  thread_.join();
+  EXPECT_EQ(exit_status_, 0);
 }
 
 }  // namespace

@@ -1,0 +1,57 @@
+#include "worker/experts/capacity.h"
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "transport/payload.h"
+
+namespace pregate::worker {
+namespace {
+
+constexpr size_t kRows = 16;
+constexpr Duration kEnough = std::chrono::milliseconds(20);
+constexpr size_t kMinCalls = 5, kMaxCalls = 1000;
+
+/// Of the fastest call: others on this machine slow some down, and workers alike should get alike.
+
+double measure_rows_per_second(const compute::PackedExpert& expert, compute::Backend& backend,
+                               const Clock& clock) {
+  const size_t cols = expert.hidden_size();
+  const std::vector<float> rows(kRows * cols, 1.0f);
+  std::vector<float> out(rows.size());
+  const auto encoded =
+      transport::allocate_payload(kRows * compute::encoded_row_bytes(expert.format(), cols));
+  backend.encode({rows.data(), kRows, cols}, expert.format(), encoded.get());
+  std::vector<uint32_t> indices(kRows);
+  std::iota(indices.begin(), indices.end(), 0);
+  const std::vector<float> gates(kRows, 1.0f);
+  const compute::ExpertTask task{&expert, indices, indices, gates};
+  Duration fastest = Duration::max();
+  const TimePoint end = clock.now() + kEnough;
+  for (size_t num_calls = 0; num_calls < kMaxCalls; ++num_calls) {
+    const TimePoint begin = clock.now();
+    backend.experts({expert.format(), kRows, cols, encoded.get()}, {&task, 1},
+                    {out.data(), kRows, cols});
+    const TimePoint now = clock.now();
+    fastest = std::min(fastest, now - begin);
+    if (now >= end && num_calls >= kMinCalls) break;
+  }
+  return static_cast<double>(kRows) / to_seconds(std::max(fastest, Duration(1)));
+}
+
+}  // namespace
+
+Result<protocol::Capacity> measure_capacity(const ReadExpert& read, compute::Backend& backend,
+                                            const CapacityOptions& options, const Clock& clock) {
+  PREGATE_ASSIGN(const auto expert, read(options.sample.first, options.sample.second));
+  protocol::Capacity capacity;
+  capacity.rows_per_second = measure_rows_per_second(*expert, backend, clock);
+  capacity.memory_bytes = options.memory_bytes;
+  capacity.expert_bytes = expert->bytes();
+  capacity.threads = static_cast<uint32_t>(options.num_threads);
+  capacity.backend = backend.name();
+  return capacity;
+}
+
+}  // namespace pregate::worker
