@@ -9,6 +9,14 @@
 
 namespace pregate::coordinator {
 
+/// Why rows were sent again, to another worker.
+enum class ResendReason {
+  kLost,     ///< The worker is gone.
+  kQuiet,    ///< It is silent for a moment.
+  kLate,     ///< It took longer than --dispatch-timeout.
+  kRefused,  ///< It answered that it cannot, or could not be sent to.
+};
+
 /// Does nothing; override what is of interest. Called from several threads: thread-safe.
 class DispatchProbe {
  public:
@@ -22,10 +30,9 @@ class DispatchProbe {
   /// `compute`: as the worker measured it; `round_trip`: from sending.
   virtual void reply_received(WorkerId, size_t /*bytes*/, Duration /*compute*/,
                               Duration /*round_trip*/) {}
-  /// A reply that nobody waits for any more, or for the second time.
-  virtual void late_reply(WorkerId) {}
-  virtual void worker_up(WorkerId, bool /*up*/) {}
-  virtual void worker_queue_depth(WorkerId, size_t /*requests*/) {}
+  virtual void batch_resent(ResendReason) {}
+  /// Rows waited so long for an expert that nobody held.
+  virtual void rows_waited(Duration) {}
 };
 
 }  // namespace pregate::coordinator

@@ -1,89 +1,125 @@
 // Experts on workers, as an engine sees them.
 #pragma once
 
+#include <deque>
 #include <unordered_map>
 
 #include "compute/backend.h"
-#include "coordinator/dispatch/cluster.h"
+#include "coordinator/dispatch/probe.h"
+#include "coordinator/dispatch/split_batch.h"
+#include "coordinator/dispatch/waiter.h"
+#include "coordinator/membership/cluster.h"
 #include "engine/expert_client.h"
 
 namespace pregate::coordinator {
 
 struct DispatchOptions {
-  /// Time a worker has for a batch: a fixed part for the network and the queue, and so much per
-  /// row. A worker that is dead is noticed earlier, by its silence.
-  Duration timeout = std::chrono::seconds(10);
+  /// Time a worker has for a batch before a replica is asked instead: a fixed part for the network
+  /// and the queue, and so much per row. One that is dead is noticed earlier.
+  Duration timeout = std::chrono::seconds(2);
   Duration timeout_per_row = std::chrono::milliseconds(20);
+  /// How long rows may wait for an expert that nobody holds, or that nobody answers for.
+  Duration expert_wait = std::chrono::seconds(60);
+  /// Before rows are sent again to a worker that refused them, or after a send that failed.
+  Duration retry_after = std::chrono::milliseconds(20);
   /// Have workers send the result of each (row, expert) and add them here in the order of experts:
   /// the same bits whatever the placement, for top_k times the bytes. Otherwise a worker adds what
   /// it holds, and the sums are added here in the order of worker ids.
   bool reproducible = false;
 };
 
-/// The rows of a batch that one worker gets.
-struct WorkerShare {
-  WorkerId worker;
-  std::vector<uint32_t> batch_rows;  ///< Of each row sent: its place in the batch. Ascending.
-  protocol::ExpertTable table;       ///< Its rows are indices into `batch_rows`.
-};
-
-/// Sorts a batch by worker. `worker_of` names the worker to use for an expert of the layer, or the
-/// error to return. Shares are in ascending order of worker.
-Result<std::vector<WorkerShare>> split_batch(
-    const engine::ExpertBatch& batch, const std::function<Result<WorkerId>(ExpertId)>& worker_of);
-
-/// One per engine.
-class RemoteExperts final : public engine::ExpertClient, private WorkerListener {
+/// One per engine. A batch that a worker does not answer for, because it is lost, silent, late or
+/// refuses, goes to replicas; where there are none, its rows wait until the cluster has found the
+/// experts a home. The engine's thread does all of it, in combine(). Once rows have been sent to
+/// another worker, an answer of the first is dropped and counted.
+class RemoteExperts final : public engine::ExpertClient, private ClusterListener {
  public:
   /// References outlive it.
-  RemoteExperts(Cluster& cluster, const DispatchOptions& options, DispatchProbe& probe);
+  RemoteExperts(Cluster& cluster, const Clock& clock, Waiter& waiter,
+                const DispatchOptions& options, DispatchProbe& probe);
   ~RemoteExperts() override;
 
   Result<engine::DispatchTicket> dispatch(const engine::ExpertBatch& batch) override;
   Status combine(engine::DispatchTicket ticket, compute::Matrix<float> out) override;
 
  private:
+  /// Rows that one worker is to answer for.
   struct Part {
-    WorkerShare share;
-    RequestId request;
-    TimePoint sent;
+    Share share;            // constant
+    TimePoint asked_since;  // constant: since when an answer is waited for, whoever is asked
+    std::optional<WorkerId> worker;          // that was sent it; none: to be sent
+    std::shared_ptr<const Placement> table;  // that sent it there: the worker keeps its promise
+    RequestId request;                       // of the latest sending
+    TimePoint sent;                          // the latest
+    TimePoint act_at;                        // when it is late, or may be sent again
+    std::optional<ResendReason> doubt;       // why another worker is to be asked, once there is one
+    std::optional<TimePoint> homeless_since;
     bool answered = false;
+    bool replaced = false;       // others have its rows now
     transport::Payload results;  // f32 [rows of the answer, cols]
+
+    bool is_open() const { return !answered && !replaced; }
+  };
+  /// Decided with the lock, done without: a copy, because the part may lose its worker meanwhile.
+  struct Sending {
+    Part* part;
+    WorkerId worker;
+    RequestId request;
   };
   /// A batch between dispatch() and combine().
   struct Call {
-    LayerIdx layer;
-    size_t num_rows = 0;
-    size_t cols = 0;
-    TimePoint begin, deadline;
-    std::vector<Part> parts;  // guarded by mutex_ until all are answered
-    std::atomic<size_t> num_waiting{0};
-    std::atomic<bool> failed{false};
-    Status status;  // guarded by mutex_; the first error
+    engine::ExpertBatch batch;
+    TimePoint begin;
+    std::atomic<size_t> num_open{0};     // of parts
+    std::atomic<bool> attention{false};  // something happened that combine() must act on
+    // Guarded by mutex_; shares are constant.
+    std::deque<Part> parts;
+    std::shared_ptr<const Placement> table;  // the latest used
+    Status status;                           // the first error that ends it
   };
 
   bool on_reply(WorkerId worker, const protocol::ExpertReply& reply,
                 const transport::Payload& payload) override;
   void on_lost(WorkerId worker, const Error& error) override;
+  void on_quiet(WorkerId worker) override;
+  void on_table_changed() override;
+  void take_answer_locked(Call& call, Part& part, const protocol::ExpertReply& reply,
+                          const transport::Payload& payload);
+  void take_refusal_locked(Call& call, Part& part, const Error& error);
+  void end_locked(Call& call, Error error);
+  void doubt(WorkerId worker, ResendReason reason);
 
-  Result<WorkerId> choose_worker(LayerIdx layer, ExpertId expert) const;
-  Status send_parts(Call& call, const engine::ExpertBatch& batch);
-  protocol::ExpertRequest make_request(const Part& part, const engine::ExpertBatch& batch) const;
-  void fail_locked(Call& call, const Error& error);
+  // The engine's thread.
+  Call& find(engine::DispatchTicket ticket);
   Status wait(Call& call);
+  void attend(Call& call);
+  void attend_locked(Call& call, Part& part, std::vector<Sending>& to_send);
+  void place_locked(Call& call, Part& part, std::vector<Sending>& to_send);
+  bool move_locked(Call& call, Part& part, std::vector<Sending>& to_send);
+  void replace_locked(Call& call, Part& part, std::vector<Share> shares,
+                      std::vector<Sending>& to_send);
+  void address_locked(Call& call, Part& part, std::vector<Sending>& to_send);
+  void check_patience_locked(Call& call, const Part& part);
+  void send(const Call& call, const Sending& sending);
+  protocol::ExpertRequest make_request(const Call& call, const Sending& sending) const;
+  Duration timeout_of(const Part& part) const;
+  TimePoint next_action_locked(const Call& call) const;
   void forget(engine::DispatchTicket ticket);
+  void count(const Call& call, const Part& part);
   void add_sums(const Call& call, compute::Matrix<float> out) const;
   void add_in_expert_order(const Call& call, compute::Matrix<float> out) const;
 
   Cluster& cluster_;
+  const Clock& clock_;
+  Waiter& waiter_;
   const DispatchOptions options_;
   DispatchProbe& probe_;
   engine::DispatchTicket next_ticket_ = 1;  // engine's thread
 
-  std::mutex mutex_;
+  std::mutex mutex_;  // before the cluster's
   std::condition_variable changed_;
   std::unordered_map<engine::DispatchTicket, std::unique_ptr<Call>> calls_;  // guarded by mutex_
-  std::unordered_map<RequestId, std::pair<Call*, size_t>> waiting_;          // guarded by mutex_
+  std::unordered_map<RequestId, std::pair<Call*, Part*>> waiting_;           // guarded by mutex_
 };
 
 }  // namespace pregate::coordinator

@@ -1,14 +1,14 @@
-#include <algorithm>
-#include <optional>
+#include "coordinator/dispatch/split_batch.h"
 
-#include "coordinator/dispatch/remote_experts.h"
+#include <algorithm>
+#include <map>
 
 namespace pregate::coordinator {
 namespace {
 
 struct Entry {
   ExpertId expert;
-  uint32_t row;  // within the share
+  uint32_t row;
   float gate;
 };
 
@@ -29,38 +29,55 @@ protocol::ExpertTable make_table(std::vector<Entry>& entries) {
   return table;
 }
 
-}  // namespace
-
-Result<std::vector<WorkerShare>> split_batch(
-    const engine::ExpertBatch& batch, const std::function<Result<WorkerId>(ExpertId)>& worker_of) {
+/// `entries` row by row; their rows are places in the batch.
+std::vector<Share> split(const std::vector<Entry>& entries, const ChooseWorker& choose) {
   struct Draft {
     std::vector<uint32_t> batch_rows;
     std::vector<Entry> entries;
   };
-  std::map<WorkerId, Draft> drafts;
-  std::map<ExpertId, WorkerId> chosen;
-  for (uint32_t row = 0; row < batch.rows.rows; ++row) {
-    for (size_t k = 0; k < batch.top_k; ++k) {
-      const size_t at = row * batch.top_k + k;
-      const ExpertId expert = batch.expert_ids[at];
-      auto choice = chosen.find(expert);
-      if (choice == chosen.end()) {
-        PREGATE_ASSIGN(const WorkerId worker, worker_of(expert));
-        choice = chosen.emplace(expert, worker).first;
-      }
-      Draft& draft = drafts[choice->second];
-      if (draft.batch_rows.empty() || draft.batch_rows.back() != row) {
-        draft.batch_rows.push_back(row);
-      }
-      const auto share_row = static_cast<uint32_t>(draft.batch_rows.size() - 1);
-      draft.entries.push_back({expert, share_row, batch.gates[at]});
+  std::map<std::optional<WorkerId>, Draft> drafts;
+  std::map<ExpertId, std::optional<WorkerId>> chosen;
+  for (const Entry& entry : entries) {
+    auto choice = chosen.find(entry.expert);
+    if (choice == chosen.end()) choice = chosen.emplace(entry.expert, choose(entry.expert)).first;
+    Draft& draft = drafts[choice->second];
+    if (draft.batch_rows.empty() || draft.batch_rows.back() != entry.row) {
+      draft.batch_rows.push_back(entry.row);
     }
+    const auto share_row = static_cast<uint32_t>(draft.batch_rows.size() - 1);
+    draft.entries.push_back({entry.expert, share_row, entry.gate});
   }
-  std::vector<WorkerShare> shares;
+  std::vector<Share> shares;
   for (auto& [worker, draft] : drafts) {
     shares.push_back({worker, std::move(draft.batch_rows), make_table(draft.entries)});
   }
   return shares;
+}
+
+}  // namespace
+
+std::vector<Share> split_batch(const engine::ExpertBatch& batch, const ChooseWorker& choose) {
+  std::vector<Entry> entries;
+  entries.reserve(batch.expert_ids.size());
+  for (size_t i = 0; i < batch.expert_ids.size(); ++i) {
+    entries.push_back(
+        {batch.expert_ids[i], static_cast<uint32_t>(i / batch.top_k), batch.gates[i]});
+  }
+  return split(entries, choose);
+}
+
+std::vector<Share> split_share(const Share& share, const ChooseWorker& choose) {
+  const protocol::ExpertTable& table = share.table;
+  std::vector<Entry> entries;
+  size_t at = 0;
+  for (size_t i = 0; i < table.experts.size(); ++i) {
+    for (const size_t end = at + table.counts[i]; at < end; ++at) {
+      entries.push_back({table.experts[i], share.batch_rows[table.rows[at]], table.gates[at]});
+    }
+  }
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const Entry& a, const Entry& b) { return a.row < b.row; });
+  return split(entries, choose);
 }
 
 }  // namespace pregate::coordinator

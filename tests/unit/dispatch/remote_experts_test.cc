@@ -8,8 +8,8 @@
 namespace pregate::testing {
 namespace {
 
+using coordinator::Share;
 using coordinator::split_batch;
-using coordinator::WorkerShare;
 using protocol::MessageType;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -22,18 +22,17 @@ TEST(SplitBatch, SendsEachWorkerOnlyItsRows) {
                                       ExpertId(6), ExpertId(5), ExpertId(1)};
   const std::vector<float> gates{1, 2, 3, 4, 5, 6};
   const engine::ExpertBatch batch{1, LayerIdx(0), rows, 2, experts, gates};
-  const auto shares = split_batch(batch, [](ExpertId expert) -> Result<WorkerId> {
+  const auto shares = split_batch(batch, [](ExpertId expert) -> std::optional<WorkerId> {
     return WorkerId(expert.value < 5 ? 1 : 2);
   });
-  ASSERT_TRUE(shares);
-  ASSERT_EQ(shares->size(), 2u);
-  const WorkerShare& first = (*shares)[0];
+  ASSERT_EQ(shares.size(), 2u);
+  const Share& first = shares[0];
   EXPECT_EQ(first.worker, WorkerId(1));
   EXPECT_THAT(first.batch_rows, ElementsAre(0, 2));
   EXPECT_THAT(first.table.experts, ElementsAre(ExpertId(0), ExpertId(1)));
   EXPECT_THAT(first.table.rows, ElementsAre(0, 1));
   EXPECT_THAT(first.table.gates, ElementsAre(2, 6));
-  const WorkerShare& second = (*shares)[1];
+  const Share& second = shares[1];
   EXPECT_THAT(second.batch_rows, ElementsAre(0, 1, 2));
   EXPECT_THAT(second.table.experts, ElementsAre(ExpertId(5), ExpertId(6), ExpertId(7)));
   EXPECT_THAT(second.table.counts, ElementsAre(2, 1, 1));
@@ -41,13 +40,39 @@ TEST(SplitBatch, SendsEachWorkerOnlyItsRows) {
   EXPECT_THAT(second.table.gates, ElementsAre(1, 5, 4, 3));
 }
 
-TEST(SplitBatch, PassesTheErrorOn) {
-  const TestBatch batch(1, 2, 2, LayerIdx(0));
-  const auto shares = split_batch(batch.view(), [](ExpertId) -> Result<WorkerId> {
-    return fail(ErrorCode::kUnavailable, "nobody");
-  });
-  ASSERT_FALSE(shares);
-  EXPECT_EQ(shares.error().message, "nobody");
+TEST(SplitBatch, WhatNobodyHoldsComesFirst) {
+  const TestBatch batch(1, 9, 3, LayerIdx(0));
+  const auto only_small = [](ExpertId expert) -> std::optional<WorkerId> {
+    if (expert.value < 6) return WorkerId(expert.value % 2);
+    return std::nullopt;
+  };
+  const auto shares = split_batch(batch.view(), only_small);
+  ASSERT_EQ(shares.size(), 3u);
+  EXPECT_EQ(shares[0].worker, std::nullopt);
+  size_t num_entries = 0;
+  for (const Share& share : shares) num_entries += share.table.rows.size();
+  EXPECT_EQ(num_entries, 27u);
+}
+
+/// Splitting in two steps gives what one step gives.
+TEST(SplitBatch, AShareIsSplitAsTheBatchIs) {
+  const TestBatch batch(2, 20, 4, LayerIdx(1));
+  const auto by_worker = [](ExpertId expert) -> std::optional<WorkerId> {
+    return WorkerId(expert.value % 3);
+  };
+  const auto at_once = split_batch(batch.view(), by_worker);
+  const auto whole = split_batch(batch.view(), [](ExpertId) { return std::nullopt; });
+  ASSERT_EQ(whole.size(), 1u);
+  const auto in_two_steps = split_share(whole[0], by_worker);
+  ASSERT_EQ(at_once.size(), in_two_steps.size());
+  for (size_t i = 0; i < at_once.size(); ++i) {
+    EXPECT_EQ(at_once[i].worker, in_two_steps[i].worker);
+    EXPECT_EQ(at_once[i].batch_rows, in_two_steps[i].batch_rows);
+    EXPECT_EQ(at_once[i].table.experts, in_two_steps[i].table.experts);
+    EXPECT_EQ(at_once[i].table.counts, in_two_steps[i].table.counts);
+    EXPECT_EQ(at_once[i].table.rows, in_two_steps[i].table.rows);
+    EXPECT_EQ(at_once[i].table.gates, in_two_steps[i].table.gates);
+  }
 }
 
 /// A cluster with one worker, which the test plays.
@@ -56,26 +81,60 @@ class Scripted : public ::testing::Test {
   Scripted() : cluster_(1) {
     transport::Events events;
     events.receive = [this](PeerId, std::span<const std::byte> header, Payload payload) {
-      const auto type = protocol::decode_type(header).value();
-      if (type == MessageType::kAssignExperts) {
-        send(encode_header(protocol::Ready{1, 0, 0, 0, 0, 0, "scripted"}));
-      } else if (type == MessageType::kExpertRequest) {
-        requests_.try_push(protocol::decode_expert_request(header, payload.bytes()).value());
-      } else if (type == MessageType::kGoodbye) {
-        send(encode_header(protocol::Goodbye{}));
-      }
+      play(header, payload);
     };
-    cluster_.options.max_silence = std::chrono::minutes(5);  // the test sends no heartbeats
+    cluster_.options.membership.suspect_after = std::chrono::minutes(5);  // no heartbeats here
+    cluster_.options.membership.dead_after = std::chrono::minutes(6);
     worker_ = std::move(cluster_.workers[0]->transport);
     worker_->start({protocol::kProtocolVersion, 5, protocol::encode_hello_info({})}, events);
     worker_->connect(PeerId(0));
-    const Status started = cluster_.start_coordinator();
+    const Status started = cluster_.start_coordinator(
+        {.timeout_per_row = {}, .expert_wait = std::chrono::milliseconds(300)});
     EXPECT_TRUE(started) << started.error().message;
   }
   ~Scripted() override {
     cluster_.experts.reset();
+    cluster_.ticker.reset();
     cluster_.cluster->stop();
     worker_->stop({});
+  }
+
+  /// Joins, holds what it is assigned, and keeps the requests for the test to answer.
+  void play(std::span<const std::byte> header, const Payload& payload) {
+    switch (protocol::decode_type(header).value()) {
+      case MessageType::kChallenge: {
+        const auto session = test_session(1);
+        protocol::Join join{.incarnation = 5,
+                            .model_fingerprint = session.model_fingerprint,
+                            .weight_format = static_cast<uint8_t>(session.weight_format),
+                            .capacity = session.capacity,
+                            .name = session.name,
+                            .host = "here"};
+        const auto challenge = protocol::decode_challenge(header).value();
+        join.proof = protocol::prove_worker(session.secret, challenge.nonce, join);
+        send(encode_header(join));
+        return hold({}, 0);
+      }
+      case MessageType::kAssignExperts: {
+        const auto assign = protocol::decode_assign_experts(header, payload.bytes()).value();
+        return hold(assign.ranges, assign.assignment);
+      }
+      case MessageType::kExpertRequest:
+        requests_.try_push(protocol::decode_expert_request(header, payload.bytes()).value());
+        return;
+      case MessageType::kGoodbye:
+        return send(encode_header(protocol::Goodbye{}));
+      default:
+        return;
+    }
+  }
+  void hold(const std::vector<protocol::ExpertRange>& ranges, uint64_t assignment) {
+    const protocol::Holdings holdings{.revision = ++revision_,
+                                      .assignment = assignment,
+                                      .bytes = 1,
+                                      .complete = true,
+                                      .ranges = ranges};
+    send(encode_header(holdings), Payload::copy_of(encode_payload(holdings)));
   }
 
   void send(const protocol::Bytes& header, Payload payload = {}) {
@@ -102,6 +161,7 @@ class Scripted : public ::testing::Test {
   }
 
   TestCluster cluster_;
+  uint64_t revision_ = 0;  // the transport's thread
   std::unique_ptr<transport::Transport> worker_;
   BoundedQueue<protocol::ExpertRequest> requests_{100};
   const TestBatch batch_{1, 4, 2, LayerIdx(0)};
@@ -127,13 +187,39 @@ TEST_F(Scripted, DuplicateAndStrayRepliesAreDropped) {
 TEST_F(Scripted, AnErrorOfAWorkerCarriesItsName) {
   const auto ticket = dispatch();
   auto reply = reply_to_request();
-  reply.status = fail(ErrorCode::kNotFound, "expert 3 of layer 0 is not held here");
+  reply.status = fail(ErrorCode::kInvalidArgument, "rows of format 7 do not fit the experts");
   send(encode_header(reply));
   const Status status = combine(ticket);
   ASSERT_FALSE(status);
-  EXPECT_EQ(status.error().code, ErrorCode::kNotFound);
-  EXPECT_THAT(status.error().message, HasSubstr("worker 1"));
-  EXPECT_THAT(status.error().message, HasSubstr("is not held here"));
+  EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(status.error().message, HasSubstr("worker-1"));
+  EXPECT_THAT(status.error().message, HasSubstr("do not fit"));
+}
+
+/// What may pass is asked again.
+TEST_F(Scripted, ARefusalIsFollowedByAnotherTry) {
+  for (const ErrorCode code : {ErrorCode::kNotFound, ErrorCode::kResourceExhausted,
+                               ErrorCode::kDeadlineExceeded, ErrorCode::kUnavailable}) {
+    const auto ticket = dispatch();
+    std::thread script([&] {
+      auto reply = reply_to_request();
+      reply.status = fail(code, "not now");
+      send(encode_header(reply));
+      send(encode_header(reply_to_request()), ones());
+    });
+    const Status status = combine(ticket);
+    script.join();
+    EXPECT_TRUE(status) << status.error().message;
+  }
+  EXPECT_EQ(cluster_.probe.num_resent, 4u);
+}
+
+TEST_F(Scripted, SilenceEndsAfterTheWait) {
+  const auto ticket = dispatch();
+  const Status status = combine(ticket);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(status.error().message, HasSubstr("worker-1 (here:0) did not answer layer 0"));
 }
 
 TEST_F(Scripted, AnAnswerOfTheWrongSizeIsRefused) {
@@ -147,23 +233,14 @@ TEST_F(Scripted, AnAnswerOfTheWrongSizeIsRefused) {
   EXPECT_EQ(status.error().code, ErrorCode::kDataLoss);
 }
 
+/// A worker that sends what no worker sends is cut off; nothing else happens.
 TEST_F(Scripted, SurvivesAnyBytes) {
   Random random(3);
-  for (int i = 0; i < 2000; ++i) {
-    protocol::Bytes header(random.next_below(80));
-    for (std::byte& byte : header) byte = std::byte(random.next_below(4));
-    // Most with a type and layout that are known; no Error nor Goodbye, which end a worker.
-    if (header.size() >= 4) {
-      header[0] = std::byte(2 + random.next_below(6));
-      header[1] = header[3] = std::byte(0);
-      header[2] = std::byte(1);
-    }
-    send(header, Payload::copy_of(protocol::Bytes(random.next_below(200))));
-  }
-  const auto ticket = dispatch();
-  send(encode_header(reply_to_request()), ones());
-  EXPECT_TRUE(combine(ticket));
-  EXPECT_TRUE(cluster_.cluster->health());
+  protocol::Bytes header(random.next_below(80));
+  for (std::byte& byte : header) byte = std::byte(random.next_below(4));
+  send(header, Payload::copy_of(protocol::Bytes(random.next_below(200))));
+  cluster_.wait_for(1, coordinator::WorkerState::kDead);
+  EXPECT_FALSE(cluster_.cluster->health());
 }
 
 }  // namespace

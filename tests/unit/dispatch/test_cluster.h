@@ -1,9 +1,11 @@
 // A coordinator and its workers in one process, over inproc.
 #pragma once
 
+#include <algorithm>
 #include <thread>
 
 #include "base/random.h"
+#include "base/ticker.h"
 #include "coordinator/dispatch/remote_experts.h"
 #include "tests/unit/worker/fake_backend.h"
 #include "transport/inproc/hub.h"
@@ -20,10 +22,25 @@ inline coordinator::PlacementShape test_shape() {
   return {{LayerIdx(0), LayerIdx(1), LayerIdx(2)}, kNumExperts};
 }
 
+/// For a worker with fake experts that knows no secret.
+inline worker::SessionOptions test_session(uint32_t id) {
+  worker::SessionOptions session;
+  session.name = fmt::format("worker-{}", id);
+  session.model_fingerprint = kFingerprint;
+  session.weight_format = compute::WeightFormat::kF32;
+  session.capacity = {.rows_per_second = 1000,
+                      .memory_bytes = 1 << 20,
+                      .expert_bytes = 1000,
+                      .threads = 1,
+                      .backend = "fake"};
+  return session;
+}
+
 /// One worker with its own back end and thread.
 struct TestWorker {
   FakeBackend backend;
   worker::Probe probe;
+  Random random{1};
   std::unique_ptr<transport::Transport> transport;
   std::unique_ptr<worker::Worker> worker;
   std::thread thread;
@@ -38,12 +55,18 @@ struct TestWorker {
 };
 
 /// Counts what it is told.
-class CountingProbe final : public coordinator::DispatchProbe {
+class CountingProbe final : public coordinator::DispatchProbe, public coordinator::ClusterProbe {
  public:
   void late_reply(WorkerId) override { ++num_late; }
   void batch_combined(LayerIdx, size_t, Duration) override { ++num_combined; }
   void expert_tokens(LayerIdx, ExpertId, size_t rows) override { num_tokens += rows; }
-  std::atomic<size_t> num_late{0}, num_combined{0}, num_tokens{0};
+  void batch_resent(coordinator::ResendReason reason) override {
+    ++num_resent;
+    last_reason = reason;
+  }
+  void join_refused(coordinator::JoinRefusal) override { ++num_refused; }
+  std::atomic<size_t> num_late{0}, num_combined{0}, num_tokens{0}, num_resent{0}, num_refused{0};
+  std::atomic<coordinator::ResendReason> last_reason{};
 };
 
 class TestCluster {
@@ -53,16 +76,15 @@ class TestCluster {
     options.model = "test";
     options.model_fingerprint = kFingerprint;
     options.weight_format = compute::WeightFormat::kF32;
-    options.join_timeout = std::chrono::seconds(20);
-    for (uint32_t id = 1; id <= num_workers; ++id) {
-      options.workers.push_back(WorkerId(id));
-      workers.push_back(std::make_unique<TestWorker>());
-      TestWorker& node = *workers.back();
-      node.transport = hub.attach(transport::PeerId(id));
-    }
+    options.shape = test_shape();
+    options.min_workers = num_workers;
+    options.balancer.first_settle = {};
+    options.goodbye_timeout = std::chrono::seconds(1);
+    for (uint32_t id = 1; id <= num_workers; ++id) add_worker(id);
   }
   ~TestCluster() {
     experts.reset();
+    ticker.reset();
     cluster.reset();
     for (const auto& node : workers) {
       if (node->worker) node->worker->stop();
@@ -70,19 +92,25 @@ class TestCluster {
     }
   }
 
-  worker::WorkerOptions worker_options;
+  void add_worker(uint32_t id) {
+    workers.push_back(std::make_unique<TestWorker>());
+    workers.back()->transport = hub.attach(transport::PeerId(id));
+  }
 
   void start_worker(size_t index) {
     TestWorker& node = *workers[index];
-    worker_options.model_fingerprint = fingerprint_of_workers;
+    worker::WorkerOptions worker_options{.session = test_session(static_cast<uint32_t>(index + 1))};
+    worker_options.session.max_silence = max_silence_of_workers;
+    if (change_session) change_session(worker_options.session);
+    const auto read = [this](LayerIdx layer,
+                             ExpertId expert) -> Result<std::unique_ptr<compute::PackedExpert>> {
+      if (load_hook) PREGATE_TRY(load_hook(layer, expert));
+      return load_fake(layer, expert, kHidden);
+    };
     node.worker = std::make_unique<worker::Worker>(
-        *node.transport, node.backend,
-        [this](LayerIdx layer, ExpertId expert,
-               compute::WeightFormat) -> Result<std::unique_ptr<compute::PackedExpert>> {
-          if (load_hook) PREGATE_TRY(load_hook(layer, expert));
-          return load_fake(layer, expert, kHidden);
-        },
-        worker_options, node.probe);
+        worker::WorkerParts{*node.transport, node.backend, read, system_clock(), node.random,
+                            node.probe},
+        worker_options);
     node.start();
   }
 
@@ -92,25 +120,48 @@ class TestCluster {
   }
 
   Status start_coordinator(const coordinator::DispatchOptions& dispatch = {}) {
-    cluster = std::make_unique<coordinator::Cluster>(*coordinator_transport, options, probe);
-    auto placement = std::make_shared<coordinator::Placement>(
-        coordinator::even_placement(1, test_shape(), options.workers));
-    PREGATE_TRY(cluster->start(
-        placement, [](const auto&) {}, give_up));
-    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, dispatch, probe);
+    cluster = std::make_unique<coordinator::Cluster>(*coordinator_transport, system_clock(),
+                                                     options, probe);
+    cluster->start();
+    ticker.emplace(std::chrono::milliseconds(20), [this] { cluster->tick(); });
+    PREGATE_TRY(cluster->wait_until_whole(
+        start_timeout, [](const auto&) {}, give_up));
+    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, system_clock(), waiter,
+                                                           dispatch, probe);
     return {};
+  }
+
+  coordinator::WorkerState state_of(uint32_t id) const {
+    for (const auto& info : cluster->info().workers) {
+      if (info.member.id == WorkerId(id)) return info.member.state;
+    }
+    return coordinator::WorkerState::kDead;
+  }
+  void wait_for(uint32_t id, coordinator::WorkerState state) const {
+    while (state_of(id) != state) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  void wait_until_each_holds(size_t num_experts) const {
+    const auto holds = [&](const auto& info) { return info.num_held == num_experts; };
+    while (!std::ranges::all_of(cluster->info().workers, holds)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   }
 
   transport::InprocHub hub;
   coordinator::ClusterOptions options;
   CountingProbe probe;
   FakeBackend backend;
+  coordinator::ThreadWaiter waiter;
+  Duration start_timeout = std::chrono::seconds(20);
+  Duration max_silence_of_workers = std::chrono::seconds(10);
+  std::function<void(worker::SessionOptions&)> change_session;
+  std::function<Status(LayerIdx, ExpertId)> load_hook;
   std::unique_ptr<transport::Transport> coordinator_transport;
   std::vector<std::unique_ptr<TestWorker>> workers;
   std::unique_ptr<coordinator::Cluster> cluster;
+  std::optional<Ticker> ticker;
   std::unique_ptr<coordinator::RemoteExperts> experts;
-  std::function<Status(LayerIdx, ExpertId)> load_hook;
-  uint64_t fingerprint_of_workers = kFingerprint;
   std::atomic<bool> give_up{false};
 };
 

@@ -1,0 +1,21 @@
+#include "coordinator/dispatch/waiter.h"
+
+namespace pregate::coordinator {
+namespace {
+
+/// A reply of one token is often there within the time that going to sleep and waking take.
+constexpr auto kSpinTime = std::chrono::microseconds(20);
+
+}  // namespace
+
+void ThreadWaiter::wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed,
+                        TimePoint until, const std::function<bool()>& done) {
+  lock.unlock();
+  const TimePoint spin_end = system_clock().now() + kSpinTime;
+  while (!done() && system_clock().now() < spin_end) {
+  }
+  lock.lock();
+  changed.wait_until(lock, until, done);
+}
+
+}  // namespace pregate::coordinator
