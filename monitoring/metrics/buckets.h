@@ -37,6 +37,17 @@ inline Buckets dispatch_buckets() {
           0.010, 0.02, 0.05, 0.1,  0.2,  0.5,  1.0,   2.0,   5.0};
 }
 
+/// Seconds that rows waited for an expert: one comes from a page cache in milliseconds, from a
+/// network file system in tens of seconds.
+inline Buckets expert_wait_buckets() {
+  return {0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0};
+}
+
+/// Seconds of one rebalance, which loads under a rate limit.
+inline Buckets rebalance_buckets() {
+  return {0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0};
+}
+
 /// 1-2-5 series up to and including the last step not above `limit`.
 inline Buckets count_buckets(double limit) {
   Buckets edges;

@@ -3,23 +3,26 @@
 namespace pregate::monitoring {
 
 DispatchProbe::DispatchProbe(Registry& registry, const DispatchProbeOptions& options)
-    : rows_(registry.histograms("pregate_dispatch_rows", "Rows of one dispatch to one worker.")
+    : tokens_(registry.counters("pregate_worker_tokens_total", "Token rows sent to a worker.")),
+      seconds_(
+          registry.histograms("pregate_dispatch_seconds", "From a dispatch to its whole reply.")),
+      bytes_(registry.counters("pregate_dispatch_bytes_total", "Bytes to and from a worker.")),
+      resent_(registry.counters("pregate_dispatch_resent_total",
+                                "Token batches sent again to another worker.")),
+      rows_(registry.histograms("pregate_dispatch_rows", "Rows of one dispatch to one worker.")
                 .Add({}, row_buckets())),
+      expert_wait_(registry
+                       .histograms("pregate_expert_wait_seconds",
+                                   "How long rows waited for an expert that no worker held.")
+                       .Add({}, expert_wait_buckets())),
       late_replies_(registry
                         .counters("pregate_dispatch_late_replies_total",
-                                  "Replies that came after their deadline and were dropped.")
+                                  "Replies that nobody waited for any more.")
                         .Add({})),
       num_experts_(options.num_experts) {
-  auto& tokens = registry.counters("pregate_worker_tokens_total", "Token rows sent to a worker.");
-  auto& up = registry.gauges("pregate_worker_up", "1 while the worker answers, else 0.");
-  auto& seconds =
-      registry.histograms("pregate_dispatch_seconds", "From a dispatch to its whole reply.");
-  auto& bytes = registry.counters("pregate_dispatch_bytes_total", "Bytes to and from a worker.");
-  for (const std::string& name : options.worker_names) {
-    workers_.push_back({&tokens.Add({{"worker", name}}), &up.Add({{"worker", name}}),
-                        &seconds.Add({{"worker", name}}, dispatch_buckets()),
-                        &bytes.Add({{"worker", name}, {"direction", "sent"}}),
-                        &bytes.Add({{"worker", name}, {"direction", "received"}})});
+  // From zero on, so that a first increase is seen as one.
+  for (const char* reason : {"lost", "quiet", "late", "refused"}) {
+    resent_.Add({{"reason", reason}});
   }
   if (!options.per_expert) return;
   auto& experts = registry.counters("pregate_expert_tokens_total", "Tokens routed to an expert.");
@@ -31,20 +34,45 @@ DispatchProbe::DispatchProbe(Registry& registry, const DispatchProbeOptions& opt
   }
 }
 
-void DispatchProbe::dispatched(size_t worker, uint64_t rows, uint64_t bytes) {
-  workers_[worker].tokens->Increment(static_cast<double>(rows));
-  workers_[worker].sent_bytes->Increment(static_cast<double>(bytes));
-  rows_.Observe(static_cast<double>(rows));
+DispatchProbe::Worker& DispatchProbe::worker_locked(const std::string& name) {
+  const auto found = workers_.find(name);
+  if (found != workers_.end()) return found->second;
+  const Worker worker{&tokens_.Add({{"worker", name}}),
+                      &seconds_.Add({{"worker", name}}, dispatch_buckets()),
+                      &bytes_.Add({{"worker", name}, {"direction", "sent"}}),
+                      &bytes_.Add({{"worker", name}, {"direction", "received"}})};
+  return workers_.emplace(name, worker).first->second;
 }
 
-void DispatchProbe::combined(size_t worker, Duration duration, uint64_t bytes) {
-  workers_[worker].seconds->Observe(to_seconds(duration));
-  workers_[worker].received_bytes->Increment(static_cast<double>(bytes));
+void DispatchProbe::dispatched(const std::string& worker, uint64_t rows, uint64_t bytes) {
+  rows_.Observe(static_cast<double>(rows));
+  const std::lock_guard lock(mutex_);
+  const Worker& series = worker_locked(worker);
+  series.tokens->Increment(static_cast<double>(rows));
+  series.sent_bytes->Increment(static_cast<double>(bytes));
+}
+
+void DispatchProbe::combined(const std::string& worker, Duration duration, uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const Worker& series = worker_locked(worker);
+  series.seconds->Observe(to_seconds(duration));
+  series.received_bytes->Increment(static_cast<double>(bytes));
 }
 
 void DispatchProbe::routed(LayerIdx layer, ExpertId expert, uint64_t tokens) {
   if (expert_tokens_.empty()) return;
   expert_tokens_[layer.value * num_experts_ + expert.value]->Increment(static_cast<double>(tokens));
+}
+
+void DispatchProbe::forget_worker(const std::string& worker) {
+  const std::lock_guard lock(mutex_);
+  const auto found = workers_.find(worker);
+  if (found == workers_.end()) return;
+  tokens_.Remove(found->second.tokens);
+  seconds_.Remove(found->second.seconds);
+  bytes_.Remove(found->second.sent_bytes);
+  bytes_.Remove(found->second.received_bytes);
+  workers_.erase(found);
 }
 
 }  // namespace pregate::monitoring

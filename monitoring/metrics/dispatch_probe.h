@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,40 +14,52 @@
 namespace pregate::monitoring {
 
 struct DispatchProbeOptions {
-  std::vector<std::string> worker_names;  ///< A worker is named by its place in this list.
   size_t num_layers = 0;
   size_t num_experts = 0;
   /// One series per layer and expert: 1,024 for a model of 16 layers of 64 experts.
   bool per_expert = false;
 };
 
-/// What the coordinator's dispatch counts. Thread-safe.
+/// What the coordinator's dispatch counts. Workers come and go: the series of one appear when it is
+/// first named. Thread-safe.
 class DispatchProbe {
  public:
   DispatchProbe(Registry& registry, const DispatchProbeOptions& options);
 
-  void dispatched(size_t worker, uint64_t rows, uint64_t bytes);
+  void dispatched(const std::string& worker, uint64_t rows, uint64_t bytes);
   /// `duration`: from the send until the reply was whole.
-  void combined(size_t worker, Duration duration, uint64_t bytes);
+  void combined(const std::string& worker, Duration duration, uint64_t bytes);
   void late_reply() { late_replies_.Increment(); }
-  void set_worker_up(size_t worker, bool up) { workers_[worker].up->Set(up ? 1 : 0); }
+  /// `reason`: lost, quiet, late or refused.
+  void resent(const std::string& reason) { resent_.Add({{"reason", reason}}).Increment(); }
+  /// For an expert that nobody held.
+  void rows_waited(Duration duration) { expert_wait_.Observe(to_seconds(duration)); }
   /// Does nothing unless per_expert was asked for.
   void routed(LayerIdx layer, ExpertId expert, uint64_t tokens);
+  /// Its series end.
+  void forget_worker(const std::string& worker);
 
  private:
   struct Worker {
     prometheus::Counter* tokens;
-    prometheus::Gauge* up;
     prometheus::Histogram* seconds;
     prometheus::Counter* sent_bytes;
     prometheus::Counter* received_bytes;
   };
+  Worker& worker_locked(const std::string& name);
 
-  std::vector<Worker> workers_;
+  prometheus::Family<prometheus::Counter>& tokens_;
+  prometheus::Family<prometheus::Histogram>& seconds_;
+  prometheus::Family<prometheus::Counter>& bytes_;
+  prometheus::Family<prometheus::Counter>& resent_;
   prometheus::Histogram& rows_;
+  prometheus::Histogram& expert_wait_;
   prometheus::Counter& late_replies_;
   const size_t num_experts_;
   std::vector<prometheus::Counter*> expert_tokens_;  // [layer * num_experts + expert], or empty
+
+  std::mutex mutex_;                       // held while a worker's series are used: they can end
+  std::map<std::string, Worker> workers_;  // guarded by mutex_
 };
 
 }  // namespace pregate::monitoring

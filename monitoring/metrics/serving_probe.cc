@@ -21,6 +21,10 @@ prometheus::Labels with(prometheus::Labels labels, const std::string& name,
 ServingProbe::ServingProbe(Registry& registry, const std::string& model_name)
     : registry_(registry),
       labels_{{"model_name", model_name}, {"engine", "0"}},
+      lost_(registry
+                .counters("pregate_requests_lost_total",
+                          "Requests that ended because experts could not be reached.")
+                .Add({})),
       running_(gauge("vllm:num_requests_running", "Requests in the running batch.")),
       waiting_(gauge("vllm:num_requests_waiting", "Requests waiting to be scheduled.")),
       cache_usage_(gauge("vllm:kv_cache_usage_perc", "Share of KV cache blocks in use, 0 to 1.")),

@@ -43,6 +43,8 @@ class ServingProbe {
   /// Tokens of a prompt looked up in the prefix cache, and how many of them were there.
   void prefix_looked_up(uint64_t tokens, uint64_t hits);
   void request_finished(const FinishedRequest& request);
+  /// It was accepted, and ended because experts could not be reached.
+  void request_lost() { lost_.Increment(); }
 
  private:
   prometheus::Counter& counter(const std::string& name, const std::string& help);
@@ -53,6 +55,7 @@ class ServingProbe {
   Registry& registry_;
   const prometheus::Labels labels_;  // of every series here
 
+  prometheus::Counter& lost_;
   prometheus::Gauge& running_;
   prometheus::Gauge& waiting_;
   prometheus::Gauge& cache_usage_;

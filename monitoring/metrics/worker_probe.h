@@ -14,13 +14,23 @@ class WorkerProbe {
 
   /// One request computed: `rows` counts each row once per expert it went through.
   void computed(uint64_t rows, Duration duration);
-  void set_expert_bytes(uint64_t bytes);
+  /// What is held now.
+  void set_experts(uint64_t experts, uint64_t bytes);
+  void expert_loaded();
+  void load_failed();
+  void set_joined(bool joined);
+  void rejoined();
   void set_queue_depth(uint64_t requests);
 
  private:
   prometheus::Counter& rows_;
   prometheus::Counter& compute_seconds_;
+  prometheus::Gauge& experts_;
   prometheus::Gauge& expert_bytes_;
+  prometheus::Counter& loads_;
+  prometheus::Counter& load_errors_;
+  prometheus::Gauge& joined_;
+  prometheus::Counter& reconnects_;
   prometheus::Gauge& queue_depth_;
 };
 

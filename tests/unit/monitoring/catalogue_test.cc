@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "base/mapped_file.h"
+#include "monitoring/metrics/cluster_probe.h"
 #include "monitoring/metrics/dispatch_probe.h"
 #include "monitoring/metrics/http_probe.h"
 #include "monitoring/metrics/serving_probe.h"
@@ -97,7 +98,10 @@ std::string coordinator_scrape() {
   StartProbe(registry, "1").phase_finished("weights", std::chrono::seconds(1));
   HttpProbe(registry).request_finished("/metrics", "GET", 200, std::chrono::seconds(1));
   ServingProbe(registry, "m").set_cache_config(16, 100);
-  DispatchProbe(registry, {{"0"}, 1, 1, true});
+  DispatchProbe(registry, {.num_layers = 1, .num_experts = 1, .per_expert = true})
+      .dispatched("w", 1, 1);
+  ClusterProbe cluster(registry, {{"ready"}, {"too_many"}, {"finished"}});
+  cluster.worker_changed("w", "ready", true);
   return registry.scrape();
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "monitoring/metrics/cluster_probe.h"
 #include "monitoring/metrics/dispatch_probe.h"
 #include "monitoring/metrics/http_probe.h"
 #include "monitoring/metrics/serving_probe.h"
@@ -84,33 +85,109 @@ TEST(ServingProbe, CountsStepsQueuesAndCache) {
   EXPECT_EQ(value_of(scrape, "vllm:inter_token_latency_seconds_count" + labels), 1);
 }
 
+TEST(ServingProbe, CountsLostRequests) {
+  Registry registry;
+  ServingProbe probe(registry, "m");
+  EXPECT_EQ(value_of(registry.scrape(), "pregate_requests_lost_total"), 0);
+  probe.request_lost();
+  EXPECT_EQ(value_of(registry.scrape(), "pregate_requests_lost_total"), 1);
+}
+
 TEST(DispatchProbe, CountsPerWorkerAndPerExpert) {
   Registry registry;
-  DispatchProbe probe(registry, {{"0", "1"}, 2, 4, true});
-  probe.set_worker_up(1, true);
-  probe.dispatched(1, 5, 1000);
-  probe.combined(1, milliseconds(500), 800);
+  DispatchProbe probe(registry, {.num_layers = 2, .num_experts = 4, .per_expert = true});
+  probe.dispatched("b", 5, 1000);
+  probe.combined("b", milliseconds(500), 800);
   probe.late_reply();
+  probe.resent("late");
+  probe.rows_waited(milliseconds(250));
   probe.routed(LayerIdx(1), ExpertId(3), 5);
   const std::string scrape = registry.scrape();
-  EXPECT_EQ(value_of(scrape, "pregate_worker_up{worker=\"0\"}"), 0);
-  EXPECT_EQ(value_of(scrape, "pregate_worker_up{worker=\"1\"}"), 1);
-  EXPECT_EQ(value_of(scrape, "pregate_worker_tokens_total{worker=\"1\"}"), 5);
-  EXPECT_EQ(value_of(scrape, "pregate_dispatch_bytes_total{direction=\"sent\",worker=\"1\"}"),
+  EXPECT_EQ(value_of(scrape, "pregate_worker_tokens_total{worker=\"b\"}"), 5);
+  EXPECT_EQ(value_of(scrape, "pregate_dispatch_bytes_total{direction=\"sent\",worker=\"b\"}"),
             1000);
-  EXPECT_EQ(value_of(scrape, "pregate_dispatch_bytes_total{direction=\"received\",worker=\"1\"}"),
+  EXPECT_EQ(value_of(scrape, "pregate_dispatch_bytes_total{direction=\"received\",worker=\"b\"}"),
             800);
-  EXPECT_EQ(value_of(scrape, "pregate_dispatch_seconds_sum{worker=\"1\"}"), 0.5);
+  EXPECT_EQ(value_of(scrape, "pregate_dispatch_seconds_sum{worker=\"b\"}"), 0.5);
   EXPECT_EQ(value_of(scrape, "pregate_dispatch_rows_sum"), 5);
   EXPECT_EQ(value_of(scrape, "pregate_dispatch_late_replies_total"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_dispatch_resent_total{reason=\"late\"}"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_dispatch_resent_total{reason=\"lost\"}"), 0);
+  EXPECT_EQ(value_of(scrape, "pregate_expert_wait_seconds_sum"), 0.25);
   EXPECT_EQ(value_of(scrape, "pregate_expert_tokens_total{expert=\"3\",layer=\"1\"}"), 5);
 }
 
 TEST(DispatchProbe, PerExpertSeriesOnlyOnRequest) {
   Registry registry;
-  DispatchProbe probe(registry, {{"0"}, 2, 4, false});
+  DispatchProbe probe(registry, {.num_layers = 2, .num_experts = 4});
   probe.routed(LayerIdx(1), ExpertId(3), 5);
   EXPECT_THAT(registry.scrape(), Not(HasSubstr("pregate_expert_tokens_total")));
+}
+
+TEST(DispatchProbe, AForgottenWorkersSeriesEndAndBeginAtZeroAgain) {
+  Registry registry;
+  DispatchProbe probe(registry, {});
+  probe.dispatched("a", 5, 1000);
+  probe.dispatched("b", 5, 1000);
+  probe.forget_worker("a");
+  probe.forget_worker("nobody");
+  EXPECT_THAT(registry.scrape(), Not(HasSubstr("worker=\"a\"")));
+  EXPECT_EQ(value_of(registry.scrape(), "pregate_worker_tokens_total{worker=\"b\"}"), 5);
+  probe.dispatched("a", 1, 1);
+  EXPECT_EQ(value_of(registry.scrape(), "pregate_worker_tokens_total{worker=\"a\"}"), 1);
+}
+
+TEST(ClusterProbe, FollowsAWorkersStates) {
+  Registry registry;
+  ClusterProbe probe(registry, {.worker_states = {"ready", "dead", "loading"}});
+  probe.worker_changed("a", "ready", true);
+  probe.worker_changed("a", "ready", true);  // no change of state
+  probe.worker_changed("b", "ready", true);
+  probe.worker_changed("b", "dead", false);
+  probe.worker_holds("a", 7, 700);
+  probe.worker_queue_depth("a", 3);
+  const std::string scrape = registry.scrape();
+  EXPECT_EQ(value_of(scrape, "pregate_workers{state=\"ready\"}"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_workers{state=\"dead\"}"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_workers{state=\"loading\"}"), 0);
+  EXPECT_EQ(value_of(scrape, "pregate_worker_up{worker=\"a\"}"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_worker_up{worker=\"b\"}"), 0);
+  EXPECT_EQ(value_of(scrape, "pregate_worker_state_changes_total{state=\"ready\",worker=\"a\"}"),
+            1);
+  EXPECT_EQ(value_of(scrape, "pregate_worker_state_changes_total{state=\"dead\",worker=\"b\"}"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_worker_experts{worker=\"a\"}"), 7);
+  EXPECT_EQ(value_of(scrape, "pregate_worker_expert_bytes{worker=\"a\"}"), 700);
+  EXPECT_EQ(value_of(scrape, "pregate_worker_reported_queue_depth{worker=\"a\"}"), 3);
+}
+
+TEST(ClusterProbe, AForgottenWorkerIsInNoState) {
+  Registry registry;
+  ClusterProbe probe(registry, {.worker_states = {"dead"}});
+  probe.worker_changed("a", "dead", false);
+  probe.forget_worker("a");
+  EXPECT_EQ(value_of(registry.scrape(), "pregate_workers{state=\"dead\"}"), 0);
+  EXPECT_THAT(registry.scrape(), Not(HasSubstr("worker=\"a\"")));
+}
+
+TEST(ClusterProbe, CountsRefusalsAndRebalances) {
+  Registry registry;
+  ClusterProbe probe(registry, {{}, {"too_many", "no_answer"}, {"finished", "stalled"}});
+  probe.join_refused("too_many");
+  probe.table_changed(9, 4);
+  probe.rebalanced("finished", seconds(3), 12);
+  probe.set_rebalance_left(5);
+  probe.set_imbalance(1.25);
+  const std::string scrape = registry.scrape();
+  EXPECT_EQ(value_of(scrape, "pregate_join_refusals_total{reason=\"too_many\"}"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_join_refusals_total{reason=\"no_answer\"}"), 0);
+  EXPECT_EQ(value_of(scrape, "pregate_placement_version"), 9);
+  EXPECT_EQ(value_of(scrape, "pregate_missing_experts"), 4);
+  EXPECT_EQ(value_of(scrape, "pregate_rebalances_total{outcome=\"finished\"}"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_rebalances_total{outcome=\"stalled\"}"), 0);
+  EXPECT_EQ(value_of(scrape, "pregate_rebalance_seconds_sum"), 3);
+  EXPECT_EQ(value_of(scrape, "pregate_rebalance_moved_experts_total"), 12);
+  EXPECT_EQ(value_of(scrape, "pregate_rebalance_left_replicas"), 5);
+  EXPECT_EQ(value_of(scrape, "pregate_imbalance"), 1.25);
 }
 
 TEST(WorkerProbe, CountsWhatItComputed) {
@@ -118,12 +195,22 @@ TEST(WorkerProbe, CountsWhatItComputed) {
   WorkerProbe probe(registry);
   probe.computed(3, milliseconds(250));
   probe.computed(4, milliseconds(250));
-  probe.set_expert_bytes(123);
+  probe.set_experts(3, 123);
+  probe.expert_loaded();
+  probe.expert_loaded();
+  probe.load_failed();
+  probe.set_joined(true);
+  probe.rejoined();
   probe.set_queue_depth(2);
   const std::string scrape = registry.scrape();
   EXPECT_EQ(value_of(scrape, "pregate_expert_rows_total"), 7);
   EXPECT_EQ(value_of(scrape, "pregate_expert_compute_seconds_total"), 0.5);
+  EXPECT_EQ(value_of(scrape, "pregate_experts"), 3);
   EXPECT_EQ(value_of(scrape, "pregate_expert_bytes"), 123);
+  EXPECT_EQ(value_of(scrape, "pregate_expert_loads_total"), 2);
+  EXPECT_EQ(value_of(scrape, "pregate_expert_load_errors_total"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_joined"), 1);
+  EXPECT_EQ(value_of(scrape, "pregate_reconnects_total"), 1);
   EXPECT_EQ(value_of(scrape, "pregate_worker_queue_depth"), 2);
 }
 
