@@ -51,6 +51,7 @@ Api::Api(ApiConfig config, StatusHooks hooks, IoPost io_post, RunSlow run_slow)
       io_post_(std::move(io_post)),
       run_slow_(std::move(run_slow)),
       keys_(config_.api_keys),
+      admin_(config_.admin, config_.api_keys, io_post_, run_slow_),
       created_(std::time(nullptr)),
       random_(seed_from_system()) {
   PREGATE_CHECK(!config_.served_names.empty());
@@ -78,6 +79,7 @@ const Api::Route* Api::find_route(std::string_view path) {
 
 void Api::handle(Exchange exchange) {
   const HttpRequest& request = exchange->request();
+  if (AdminRoutes::owns(request.path)) return admin_.handle(exchange);
   const Route* route = find_route(request.path);
   const bool preflight = request.method == "OPTIONS" && route != nullptr;
   if (!preflight && !is_open_path(request.path) && !keys_.admits(request.authorization)) {
@@ -120,10 +122,11 @@ Readiness Api::readiness() const {
   return readiness;
 }
 
-bool Api::refuse_unready(Exchange exchange) const {
-  const Readiness now = readiness();
-  if (now.ready) return false;
-  exchange->respond(error_response({503, "not ready: " + now.state, "", "unavailable"}));
+// A served model that is not ready takes requests all the same: whether they can wait for what is
+// missing is for the GenerationService to say.
+bool Api::refuse_without_model(Exchange exchange) const {
+  if (model_ != nullptr && !draining_) return false;
+  exchange->respond(error_response({503, "not ready: " + readiness().state, "", "unavailable"}));
   return true;
 }
 
@@ -134,7 +137,7 @@ void Api::get_status(Exchange exchange) {
 }
 
 void Api::list_models(Exchange exchange) {
-  if (refuse_unready(exchange)) return;
+  if (refuse_without_model(exchange)) return;
   json::array models;
   for (const std::string& name : config_.served_names) {
     models.push_back(model_card(name, created_, *model_));
@@ -143,7 +146,7 @@ void Api::list_models(Exchange exchange) {
 }
 
 void Api::get_model(Exchange exchange) {
-  if (refuse_unready(exchange)) return;
+  if (refuse_without_model(exchange)) return;
   const std::string name = exchange->request().path.substr(kModelPrefix.size());
   const auto& names = config_.served_names;
   if (std::find(names.begin(), names.end(), name) == names.end()) {
@@ -159,7 +162,7 @@ void Api::tokenize(Exchange exchange) { answer_slowly(exchange, answer_tokenize)
 void Api::detokenize(Exchange exchange) { answer_slowly(exchange, answer_detokenize); }
 
 void Api::answer_slowly(Exchange exchange, Answer answer) {
-  if (refuse_unready(exchange)) return;
+  if (refuse_without_model(exchange)) return;
   run_slow_([exchange, answer, model = model_, names = config_.served_names, post = io_post_] {
     auto body =
         guarded<std::string>([&] { return answer(exchange->request().body, *model, names); });
@@ -171,7 +174,7 @@ void Api::answer_slowly(Exchange exchange, Answer answer) {
 }
 
 void Api::generate(Exchange exchange, Prepare prepare, bool chat) {
-  if (refuse_unready(exchange)) return;
+  if (refuse_without_model(exchange)) return;
   AnswerHead head{
       .id = new_id(chat ? "chatcmpl-" : "cmpl-"), .created = std::time(nullptr), .model = {}};
   run_slow_([exchange, prepare, chat, head, model = model_, names = config_.served_names,

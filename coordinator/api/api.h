@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "coordinator/api/admin_routes.h"
 #include "coordinator/api/auth.h"
 #include "coordinator/api/generation_call.h"
 #include "coordinator/api/http_server.h"
@@ -21,6 +22,7 @@ struct ApiConfig {
   ServedNames served_names;           ///< At least one.
   std::vector<std::string> api_keys;  ///< None: open to all.
   bool allow_cors = false;            ///< Answer browsers' preflight requests.
+  AdminConfig admin = {};
 };
 
 /// I/O thread only.
@@ -54,7 +56,7 @@ class Api {
   static const Route* find_route(std::string_view path);
   void dispatch(const Route& route, Exchange exchange);
   Readiness readiness() const;
-  bool refuse_unready(Exchange exchange) const;
+  bool refuse_without_model(Exchange exchange) const;
 
   void get_status(Exchange exchange);
   void list_models(Exchange exchange);
@@ -73,6 +75,7 @@ class Api {
   const IoPost io_post_;
   const RunSlow run_slow_;
   const ApiKeys keys_;
+  const AdminRoutes admin_;
   const int64_t created_;
   Random random_;
   std::shared_ptr<const ServingModel> model_;  // null until set

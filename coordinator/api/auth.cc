@@ -36,7 +36,8 @@ bool is_bearer(std::string_view scheme) {
 
 }  // namespace
 
-Result<std::vector<std::string>> read_api_keys(const std::filesystem::path& path) {
+Result<std::vector<std::string>> read_api_keys(const std::filesystem::path& path,
+                                               std::string_view flag) {
   PREGATE_ASSIGN(const std::string text, read_file(path, kMaxKeyFileBytes));
   std::vector<std::string> keys;
   std::istringstream lines(text);
@@ -45,7 +46,7 @@ Result<std::vector<std::string>> read_api_keys(const std::filesystem::path& path
     if (!key.empty() && key.front() != '#') keys.emplace_back(key);
   }
   if (keys.empty()) {
-    return fail(ErrorCode::kInvalidArgument, "--api-key-file {}: no key in it", path.string());
+    return fail(ErrorCode::kInvalidArgument, "{} {}: no key in it", flag, path.string());
   }
   return keys;
 }

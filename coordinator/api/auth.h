@@ -12,8 +12,9 @@
 namespace pregate::coordinator {
 
 /// The keys of a file: one per line, blank lines and lines that begin with # left out. An error for
-/// a file without any, which would leave the server open.
-Result<std::vector<std::string>> read_api_keys(const std::filesystem::path& path);
+/// a file without any, which would leave the server open. `flag` is what named the file.
+Result<std::vector<std::string>> read_api_keys(const std::filesystem::path& path,
+                                               std::string_view flag = "--api-key-file");
 
 /// Immutable; thread-safe. Without keys everybody is let in.
 class ApiKeys {

@@ -225,9 +225,13 @@ void Scheduler::close_choice(const Sequence& sequence, monitoring::Finish finish
 
 void Scheduler::fail_step(const std::vector<Slice>& step, const Error& error) {
   spdlog::error("a step failed, its {} sequences end: {}", step.size(), error.message);
+  const bool lost = error.code == ErrorCode::kUnavailable ||
+                    error.code == ErrorCode::kDeadlineExceeded;  // what a client sees as 503
   for (const Slice& slice : step) {
     ActiveRequest& request = slice.sequence->request();
-    if (!std::exchange(request.failed, true)) request.listener.on_error(error);
+    if (std::exchange(request.failed, true)) continue;
+    if (lost) probe_.request_lost();
+    request.listener.on_error(error);
   }
   const auto failed = [](const Sequence& s) { return s.request().failed; };
   for (const auto& sequence : planner_.remove_if(failed)) {

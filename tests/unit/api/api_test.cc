@@ -104,6 +104,15 @@ TEST_F(ApiTest, StatusWhenServingAndWhenDraining) {
   EXPECT_EQ(answer("GET", "/health/live").status, 200);
 }
 
+TEST_F(ApiTest, AServedModelTakesRequestsThoughItIsNotReady) {
+  start_with_model();
+  readiness_ = {false, "3 experts are held by no live worker"};
+  EXPECT_EQ(answer("GET", "/health/ready").status, 503);
+  EXPECT_EQ(answer("GET", "/v1/models").status, 200);
+  send("POST", "/v1/completions", R"({"prompt": "a"})");
+  EXPECT_EQ(service_.num_requests(), 1u);
+}
+
 TEST_F(ApiTest, UnknownPathsAndMethods) {
   start_with_model();
   EXPECT_EQ(answer("GET", "/").status, 404);
