@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/admin.h"
 #include "cli/command.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
@@ -23,6 +24,7 @@ int run_app(const std::vector<std::string>& arguments, const Environment& enviro
       add_serve(app, run_serve),
       add_coordinator(app, run_coordinator),
       add_worker(app, run_worker),
+      add_admin(app),
       add_inspect(app),
       add_bench(app, run_bench),
       add_eval(app),

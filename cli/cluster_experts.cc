@@ -1,6 +1,9 @@
 #include "cli/cluster_experts.h"
 
+#include <algorithm>
+
 #include "base/log.h"
+#include "cli/cluster_admin.h"
 #include "coordinator/dispatch/remote_experts.h"
 #include "coordinator/placement/placement_file.h"
 #include "model/fingerprint.h"
@@ -10,112 +13,159 @@ namespace {
 
 using coordinator::Cluster;
 using coordinator::Placement;
+using coordinator::PlacementShape;
 
-std::vector<WorkerId> workers_of(const transport::Transport& transport) {
-  std::vector<WorkerId> workers;
-  for (const transport::PeerId peer : transport.launched_peers()) {
-    workers.push_back(WorkerId(peer.value));
-  }
-  return workers;
+/// Of the cluster's clockwork: far below its shortest deadline.
+constexpr auto kTick = std::chrono::milliseconds(50);
+/// How often the log says whom we wait for.
+constexpr auto kRemind = std::chrono::seconds(10);
+
+coordinator::WorkerKeys keys_of(const ExpectedWorkers& workers, size_t max_workers) {
+  if (!workers.complete) return coordinator::future_workers(static_cast<uint32_t>(max_workers));
+  std::vector<WorkerId> ids;
+  for (uint32_t id = 1; id <= workers.min_workers; ++id) ids.push_back(WorkerId(id));
+  return coordinator::numbered_workers(std::move(ids));
 }
 
-std::vector<std::string> names_of(const std::vector<WorkerId>& workers) {
-  std::vector<std::string> names;
-  for (const WorkerId worker : workers) names.push_back(fmt::format("worker-{}", worker));
-  return names;
+coordinator::BalancerOptions balancer_options(const BalanceOptions& balance,
+                                              const ExpectedWorkers& workers) {
+  coordinator::BalancerOptions options;
+  options.replicas = balance.replicas;
+  options.extra_replicas = balance.extra_replicas;
+  options.interval = balance.interval;
+  if (workers.complete || workers.min_workers > 1) options.first_settle = Duration::zero();
+  return options;
 }
 
-Result<std::shared_ptr<const Placement>> make_placement(const std::filesystem::path& file,
-                                                        const model::ModelConfig& config,
-                                                        const std::vector<WorkerId>& workers) {
-  const coordinator::PlacementShape shape = coordinator::placement_shape(config);
-  if (file.empty()) {
-    return std::make_shared<const Placement>(coordinator::even_placement(1, shape, workers));
-  }
-  PREGATE_ASSIGN(Placement placement, coordinator::read_placement(file, 1, shape, workers));
-  return std::make_shared<const Placement>(std::move(placement));
-}
-
-Result<coordinator::ClusterOptions> make_cluster_options(const ClusterExpertsOptions& options,
-                                                         const model::Checkpoint& checkpoint,
-                                                         const std::vector<WorkerId>& workers) {
+Result<coordinator::ClusterOptions> cluster_options(const ClusterExpertsOptions& options,
+                                                    const ExpectedWorkers& workers,
+                                                    const model::Checkpoint& checkpoint) {
   PREGATE_ASSIGN(const uint64_t fingerprint, model::fingerprint(checkpoint));
-  return coordinator::ClusterOptions{.workers = workers,
-                                     .model = checkpoint.directory().string(),
-                                     .model_fingerprint = fingerprint,
-                                     .weight_format = options.model.weights,
-                                     .heartbeat_interval = options.cluster.heartbeat_interval,
-                                     .max_silence = options.cluster.heartbeat_deadline,
-                                     .load_timeout = options.model.load_timeout};
+  coordinator::ClusterOptions made;
+  made.shape = coordinator::placement_shape(checkpoint.config());
+  made.model = checkpoint.directory().string();
+  made.model_fingerprint = fingerprint;
+  made.weight_format = options.model.weights;
+  made.secret = workers.secret;
+  made.membership.suspect_after = options.cluster.suspect_after;
+  made.membership.dead_after = options.cluster.dead_after;
+  made.balancer = balancer_options(options.balance, workers);
+  made.min_workers = workers.min_workers;
+  made.dismiss_at_stop = workers.complete;
+  made.rebalance_bytes_per_second = options.balance.bytes_per_second;
+  made.heartbeat_interval = options.cluster.heartbeat_interval;
+  if (!options.dispatch.placement.empty()) {
+    PREGATE_ASSIGN(Placement placement,
+                   coordinator::read_placement(options.dispatch.placement, 1, made.shape,
+                                               keys_of(workers, made.membership.max_workers)));
+    made.placement = std::make_shared<const Placement>(std::move(placement));
+  }
+  return made;
 }
 
 // Experts are of one size, so that the bytes to come follow from those that came.
-void report_loading(const PhaseProgress& progress,
-                    const std::vector<coordinator::WorkerInfo>& workers) {
-  size_t num_loaded = 0, num_experts = 0, loaded_bytes = 0;
-  for (const auto& worker : workers) {
-    num_loaded += worker.loading.loaded_experts;
-    num_experts += worker.loading.total_experts;
-    loaded_bytes += worker.loading.loaded_bytes;
+void report_loading(const PhaseProgress& progress, const coordinator::ClusterInfo& info) {
+  size_t num_held = 0, num_assigned = 0, held_bytes = 0;
+  for (const auto& worker : info.workers) {
+    if (!worker.member.is_alive()) continue;
+    num_held += worker.num_held;
+    num_assigned += worker.num_assigned;
+    held_bytes += worker.held_bytes;
   }
-  if (num_loaded > 0) {
-    progress("experts on workers", loaded_bytes, loaded_bytes / num_loaded * num_experts);
-  }
+  if (num_held == 0) return;
+  progress("experts on workers", held_bytes,
+           std::max(held_bytes, held_bytes / num_held * std::max(num_assigned, info.num_experts)));
 }
 
 }  // namespace
 
+ClusterExpertsOptions experts_options(const CoordinatorOptions& options) {
+  return {.model = options.model,
+          .cluster = options.cluster,
+          .dispatch = options.dispatch,
+          .balance = options.balance};
+}
+
+ExpectedWorkers launched_workers(const transport::Transport& transport) {
+  return {.secret = {}, .min_workers = transport.launched_peers().size(), .complete = true};
+}
+
 ClusterExperts::ClusterExperts(const ClusterExpertsOptions& options, monitoring::Registry& registry,
-                               const model::ModelConfig& config, std::vector<WorkerId> workers)
+                               const model::ModelConfig& config)
     : options_(options),
-      metrics_(registry, {.worker_names = names_of(workers),
-                          .num_layers = config.num_layers(),
-                          .num_experts = config.num_experts,
-                          .per_expert = options.cluster.per_expert_metrics}),
-      probe_(metrics_),
-      routing_(metrics_, config.num_experts) {}
+      dispatch_metrics_(registry, {.num_layers = config.num_layers(),
+                                   .num_experts = config.num_experts,
+                                   .per_expert = options.cluster.per_expert_metrics}),
+      probe_(registry, dispatch_metrics_),
+      routing_(dispatch_metrics_, config.num_experts),
+      gate_(options.dispatch.expert_wait) {}
 
 Result<std::unique_ptr<ClusterExperts>> ClusterExperts::create(const ClusterExpertsOptions& options,
+                                                               const ExpectedWorkers& workers,
                                                                transport::Transport& transport,
                                                                monitoring::Registry& registry) {
-  const std::vector<WorkerId> workers = workers_of(transport);
   PREGATE_ASSIGN(const auto checkpoint, model::Checkpoint::open(options.model.model));
-  const model::ModelConfig& config = checkpoint->config();
-  std::unique_ptr<ClusterExperts> experts(new ClusterExperts(options, registry, config, workers));
-  PREGATE_ASSIGN(experts->placement_, make_placement(options.dispatch.placement, config, workers));
-  PREGATE_ASSIGN(const auto cluster_options, make_cluster_options(options, *checkpoint, workers));
-  experts->cluster_ = std::make_unique<Cluster>(transport, cluster_options, experts->probe_);
+  PREGATE_ASSIGN(auto made, cluster_options(options, workers, *checkpoint));
+  std::unique_ptr<ClusterExperts> experts(
+      new ClusterExperts(options, registry, checkpoint->config()));
+  experts->cluster_ =
+      std::make_unique<Cluster>(transport, experts->clock_, std::move(made), experts->probe_);
+  if (options.balance.frozen) experts->cluster_->freeze_balancer(true);
   return experts;
 }
 
 ClusterExperts::~ClusterExperts() {
   give_up_ = true;
-  if (joining_.valid()) joining_.wait();
+  ticker_.reset();
   if (cluster_) cluster_->stop();
 }
 
 void ClusterExperts::start(PhaseProgress progress) {
-  joining_ = std::async(std::launch::async, [this, progress = std::move(progress)] {
-    const auto report = [&](const auto& workers) { report_loading(progress, workers); };
-    return cluster_->start(placement_, report, give_up_);
-  });
+  progress_ = std::move(progress);
+  cluster_->start();
+  ticker_.emplace(kTick, [this] { tick(); });
+}
+
+void ClusterExperts::tick() {
+  cluster_->tick();
+  gate_.update(cluster_->health(), clock_.now());
+}
+
+Status ClusterExperts::wait_for_workers() {
+  TimePoint remind_at = clock_.now() + kRemind;
+  const auto report = [&](const coordinator::ClusterInfo& info) {
+    report_loading(progress_, info);
+    if (info.num_missing == 0 || clock_.now() < remind_at) return;
+    remind_at = clock_.now() + kRemind;
+    const Status health = cluster_->health();
+    if (!health) spdlog::info("waiting for workers: {}", health.error().message);
+  };
+  return cluster_->wait_until_whole(options_.model.load_timeout, report, give_up_);
 }
 
 ExpertsHooks ClusterExperts::hooks() {
   const auto connect = [this](std::shared_ptr<const model::Checkpoint>,
                               compute::Backend&) -> Result<std::unique_ptr<engine::ExpertClient>> {
-    PREGATE_TRY(joining_.get());
+    PREGATE_TRY(wait_for_workers());
     return std::make_unique<coordinator::RemoteExperts>(
-        *cluster_,
+        *cluster_, clock_, waiter_,
         coordinator::DispatchOptions{.timeout = options_.dispatch.dispatch_timeout,
+                                     .expert_wait = options_.dispatch.expert_wait,
                                      .reproducible = options_.dispatch.reproducible},
         probe_);
   };
-  return {
-      .connect = connect,
-      .available = [this] { return cluster_->health(); },
-      .observe = [this](LayerIdx layer,
-                        const router::Decisions& decisions) { routing_.count(layer, decisions); }};
+  const auto observe = [this](LayerIdx layer, const router::Decisions& decisions) {
+    routing_.count(layer, decisions);
+  };
+  return {.connect = connect,
+          .available =
+              [this] {
+                gate_.update(cluster_->health(), clock_.now());
+                return gate_.check(clock_.now());
+              },
+          .health = [this] { return cluster_->health(); },
+          .observe = observe,
+          .admin = admin_hooks(*cluster_)};
 }
 
 }  // namespace pregate::cli

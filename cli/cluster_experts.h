@@ -1,15 +1,18 @@
-// Experts held by workers, as the coordinator's process (rank 0 of a cluster) puts them together.
+// Experts held by workers, as the coordinator's process puts them together.
 #pragma once
 
 #include <atomic>
-#include <future>
 #include <memory>
+#include <optional>
 
-#include "cli/dispatch_metrics.h"
+#include "base/ticker.h"
+#include "cli/cluster_metrics.h"
+#include "cli/coordinator.h"
+#include "cli/expert_gate.h"
 #include "cli/experts_hooks.h"
-#include "cli/options.h"
 #include "cli/routing_counter.h"
-#include "coordinator/dispatch/cluster.h"
+#include "coordinator/dispatch/waiter.h"
+#include "coordinator/membership/cluster.h"
 #include "model/checkpoint/checkpoint.h"
 
 namespace pregate::cli {
@@ -18,35 +21,55 @@ struct ClusterExpertsOptions {
   ModelOptions model;
   ClusterOptions cluster;
   DispatchOptions dispatch;
+  BalanceOptions balance;
 };
+
+ClusterExpertsOptions experts_options(const CoordinatorOptions& options);
+
+/// Who may join.
+struct ExpectedWorkers {
+  protocol::Secret secret;
+  size_t min_workers = 1;
+  /// There are just min_workers, numbered from 1; nobody else will come.
+  bool complete = false;
+};
+
+/// Those that were launched together with the process of `transport`; the launch vouches for them.
+ExpectedWorkers launched_workers(const transport::Transport& transport);
 
 class ClusterExperts {
  public:
-  /// All peers of the launch are workers. References must outlive it.
+  /// References must outlive it.
   static Result<std::unique_ptr<ClusterExperts>> create(const ClusterExpertsOptions& options,
+                                                        const ExpectedWorkers& workers,
                                                         transport::Transport& transport,
                                                         monitoring::Registry& registry);
-  /// Stops the transport.
+  /// Sends the workers away and stops the transport.
   ~ClusterExperts();
 
-  /// Begins to load, at the same time as the caller loads the backbone; hooks().connect waits for
-  /// the end. `progress` is called on another thread.
+  /// Lets workers join. They load at the same time as the caller loads the backbone;
+  /// hooks().connect waits for them, and calls `progress`.
   void start(PhaseProgress progress);
   /// Valid while this object lives; what connect makes must be gone before it is.
   ExpertsHooks hooks();
 
  private:
   ClusterExperts(const ClusterExpertsOptions& options, monitoring::Registry& registry,
-                 const model::ModelConfig& config, std::vector<WorkerId> workers);
+                 const model::ModelConfig& config);
+  void tick();
+  Status wait_for_workers();
 
   const ClusterExpertsOptions options_;
-  monitoring::DispatchProbe metrics_;
-  DispatchMetrics probe_;
+  const Clock& clock_ = system_clock();
+  monitoring::DispatchProbe dispatch_metrics_;
+  ClusterMetrics probe_;
   RoutingCounter routing_;
-  std::shared_ptr<const coordinator::Placement> placement_;
+  ExpertGate gate_;
+  coordinator::ThreadWaiter waiter_;
   std::unique_ptr<coordinator::Cluster> cluster_;
+  PhaseProgress progress_;
   std::atomic<bool> give_up_{false};
-  std::future<Status> joining_;
+  std::optional<Ticker> ticker_;
 };
 
 }  // namespace pregate::cli

@@ -11,8 +11,11 @@ struct CoordinatorOptions {
   ModelOptions model;
   BatchingOptions batching;
   HttpOptions http;
+  AdminOptions admin;
   ClusterOptions cluster;
+  ListenOptions listen;  ///< Of `pregate coordinator` only.
   DispatchOptions dispatch;
+  BalanceOptions balance;
   GeneralOptions general;
 };
 

@@ -25,6 +25,16 @@ Result<uint64_t> parse_count(const std::string& text, Range range) {
   return number;
 }
 
+Result<double> parse_share(const std::string& text) {
+  double number = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, number);
+  if (error != std::errc() || end != last || !(number >= 0 && number <= 1)) {
+    return fail(ErrorCode::kInvalidArgument, "expected a number from 0 to 1, got \"{}\"", text);
+  }
+  return number;
+}
+
 }  // namespace
 
 CLI::Option* Flags::add(const std::string& flag, std::function<Status(const std::string&)> parse,
@@ -42,6 +52,11 @@ void Flags::positional(const std::string& name, std::string& value, const std::s
 }
 
 void Flags::positionals(const std::string& name, std::vector<std::filesystem::path>& values,
+                        const std::string& help) {
+  command_.add_option(name, values, help)->type_name("")->required();
+}
+
+void Flags::positionals(const std::string& name, std::vector<std::string>& values,
                         const std::string& help) {
   command_.add_option(name, values, help)->type_name("")->required();
 }
@@ -79,6 +94,14 @@ CLI::Option* Flags::duration(const std::string& flag, std::chrono::milliseconds&
     return {};
   };
   return add(flag, parse, help)->type_name(kDurationType)->default_str(format_duration(value));
+}
+
+CLI::Option* Flags::share(const std::string& flag, double& value, const std::string& help) {
+  const auto parse = [&value](const std::string& text) -> Status {
+    PREGATE_ASSIGN(value, parse_share(text));
+    return {};
+  };
+  return add(flag, parse, help)->type_name(kShareType)->default_str(fmt::format("{}", value));
 }
 
 CLI::Option* Flags::text(const std::string& flag, std::string& value, const std::string& help) {

@@ -24,6 +24,7 @@ namespace pregate::cli {
 inline constexpr const char* kCountType = "N";
 inline constexpr const char* kBytesType = "BYTES";
 inline constexpr const char* kDurationType = "TIME";
+inline constexpr const char* kShareType = "SHARE";
 inline constexpr const char* kTextType = "TEXT";
 inline constexpr const char* kPathType = "PATH";
 
@@ -46,6 +47,8 @@ class Flags {
   /// One or more of them.
   void positionals(const std::string& name, std::vector<std::filesystem::path>& values,
                    const std::string& help);
+  void positionals(const std::string& name, std::vector<std::string>& values,
+                   const std::string& help);
 
   CLI::Option* count(const std::string& flag, size_t& value, Range range, const std::string& help);
   /// Without a default: stays empty unless given.
@@ -54,6 +57,8 @@ class Flags {
   CLI::Option* bytes(const std::string& flag, uint64_t& value, const std::string& help);
   CLI::Option* duration(const std::string& flag, std::chrono::milliseconds& value,
                         const std::string& help);
+  /// From 0 to 1.
+  CLI::Option* share(const std::string& flag, double& value, const std::string& help);
   CLI::Option* text(const std::string& flag, std::string& value, const std::string& help);
   CLI::Option* path(const std::string& flag, std::filesystem::path& value, const std::string& help);
   CLI::Option* toggle(const std::string& flag, bool& value, const std::string& help);

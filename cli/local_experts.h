@@ -10,23 +10,18 @@ class LocalExpertsMetrics {
  public:
   LocalExpertsMetrics(monitoring::Registry& registry, const model::ModelConfig& config,
                       bool per_expert)
-      : probe_(registry, {.worker_names = {"local"},
-                          .num_layers = config.num_layers(),
+      : probe_(registry, {.num_layers = config.num_layers(),
                           .num_experts = config.num_experts,
                           .per_expert = per_expert}),
-        routing_(probe_, config.num_experts) {
-    probe_.set_worker_up(0, true);
-  }
+        routing_(probe_, config.num_experts) {}
 
   /// Valid while this object lives.
   ExpertsHooks hooks(compute::WeightFormat format, PhaseProgress progress) {
     return {.connect = ModelRuntime::local_experts(format, std::move(progress)),
-            .available = [] { return Status{}; },
-            .observe =
-                [this](LayerIdx layer, const router::Decisions& decisions) {
-                  routing_.count(layer, decisions);
-                  probe_.dispatched(0, decisions.expert_ids.size(), 0);
-                }};
+            .observe = [this](LayerIdx layer, const router::Decisions& decisions) {
+              routing_.count(layer, decisions);
+              probe_.dispatched("local", decisions.expert_ids.size(), 0);
+            }};
   }
 
  private:

@@ -15,8 +15,9 @@ Status run_in_mpi(const std::string& log_level, const std::string& command,
   PREGATE_TRY(init_log(log_level, "pregate"));
   if (!transport::launched_by_mpi()) {
     return fail(ErrorCode::kInvalidArgument,
-                "{} is one of several processes: start them together with mpirun, for example "
-                "`mpirun -n 3 pregate serve --model DIR`",
+                "{} is one of several processes: let workers join over the network (coordinator: "
+                "--listen HOST:PORT, worker: --join HOST:PORT, both: --secret-file FILE), or start "
+                "all together with mpirun, for example `mpirun -n 3 pregate serve --model DIR`",
                 command);
   }
   PREGATE_ASSIGN(const auto transport, transport::make_mpi_transport({}));

@@ -67,15 +67,33 @@ void add_http_flags(Flags& flags, HttpOptions& options) {
                  "On SIGTERM: how long running requests may go on");
 }
 
+void add_admin_flags(Flags& flags, AdminOptions& options) {
+  flags.group("HTTP");
+  flags.path("--admin-key-file", options.key_file,
+             "Keys for /admin/v1/ (`pregate admin`), one a line; default: the API keys");
+}
+
 void add_cluster_flags(Flags& flags, ClusterOptions& options) {
   flags.group("Cluster");
-  flags.text("--transport", options.transport, "What carries bytes between processes");
   flags.duration("--heartbeat-interval", options.heartbeat_interval,
                  "How often processes tell one another that they live");
-  flags.duration("--heartbeat-deadline", options.heartbeat_deadline,
-                 "Silence after which a process counts as dead");
+  flags.duration("--suspect-after", options.suspect_after,
+                 "Silence after which a worker is not asked if another can answer");
+  flags.duration("--dead-after", options.dead_after, "Silence after which a worker is given up");
   flags.toggle("--per-expert-metrics", options.per_expert_metrics,
                "Metrics for each expert of each layer, not only for each worker");
+}
+
+void add_listen_flags(Flags& flags, ListenOptions& options) {
+  flags.group("Cluster");
+  flags.text("--listen", options.address,
+             "HOST:PORT where workers join (`pregate worker --join`); without it they are the "
+             "ranks of the same mpirun");
+  flags.path("--secret-file", options.secret_file,
+             "What coordinator and workers know and nobody else does: 16 bytes or more, readable "
+             "by its owner only");
+  flags.count("--min-workers", options.min_workers, kAtLeastOne,
+              "With --listen: experts are spread once so many workers have joined");
 }
 
 void add_dispatch_flags(Flags& flags, DispatchOptions& options) {
@@ -84,8 +102,25 @@ void add_dispatch_flags(Flags& flags, DispatchOptions& options) {
              "File that says which worker holds which experts; default: spread evenly");
   flags.toggle("--reproducible", options.reproducible,
                "The same bits for any number of workers (slower)");
-  flags.duration("--dispatch-timeout", options.dispatch_timeout,
-                 "How long a worker may take for one token batch");
+  flags.duration(
+      "--dispatch-timeout", options.dispatch_timeout,
+      "How long a worker may take for one token batch before a replica is asked instead");
+  flags.duration("--expert-wait", options.expert_wait,
+                 "How long a request may wait for an expert that no worker holds");
+}
+
+void add_balance_flags(Flags& flags, BalanceOptions& options) {
+  flags.group("Experts");
+  flags.count("--replicas", options.replicas, {.min = 1, .max = 1024},
+              "Workers that hold each expert, as far as there are so many and their memory lasts");
+  flags.share("--extra-replicas", options.extra_replicas,
+              "More replicas for the busiest experts, as a share of all: 0.1 is a tenth");
+  flags.duration("--rebalance-interval", options.interval,
+                 "How often the load is looked at to see whether experts should move");
+  flags.bytes("--rebalance-rate", options.bytes_per_second,
+              "How much a worker loads per second of what no request waits for; 0: no limit");
+  flags.toggle("--freeze-balancer", options.frozen,
+               "Move no experts for the sake of the load (`pregate admin balancer unfreeze`)");
 }
 
 void add_worker_metrics_flags(Flags& flags, WorkerMetricsOptions& options) {
@@ -113,14 +148,34 @@ size_t thread_count(size_t num_threads) {
 }
 
 Status check(const ClusterOptions& options) {
-  if (options.heartbeat_interval.count() > 0 &&
-      options.heartbeat_deadline >= 2 * options.heartbeat_interval) {
-    return {};
+  if (options.heartbeat_interval.count() <= 0 ||
+      options.suspect_after < 2 * options.heartbeat_interval) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--suspect-after {} ms: expected at least twice --heartbeat-interval ({} ms), so "
+                "that one lost message raises no suspicion",
+                options.suspect_after.count(), options.heartbeat_interval.count());
   }
+  if (options.dead_after < options.suspect_after) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--dead-after {} ms: expected at least --suspect-after ({} ms)",
+                options.dead_after.count(), options.suspect_after.count());
+  }
+  return {};
+}
+
+Status check(const ListenOptions& options) {
+  if (options.address.empty()) {
+    if (options.secret_file.empty()) return {};
+    return fail(ErrorCode::kInvalidArgument,
+                "--secret-file is for workers that join over the network: give --listen HOST:PORT "
+                "too, or leave it out");
+  }
+  if (!options.secret_file.empty()) return {};
   return fail(ErrorCode::kInvalidArgument,
-              "--heartbeat-deadline {} ms: expected at least twice --heartbeat-interval ({} ms), "
-              "so that one lost message is no death",
-              options.heartbeat_deadline.count(), options.heartbeat_interval.count());
+              "--listen {}: --secret-file is needed, so that not everyone who reaches the port can "
+              "join. Make one with `(umask 077; openssl rand -hex 32 > cluster.secret)` and give "
+              "it to the workers too",
+              options.address);
 }
 
 Status check(const HttpOptions& options) {

@@ -39,19 +39,41 @@ struct HttpOptions {
   std::chrono::milliseconds drain_timeout{std::chrono::seconds(30)};
 };
 
-/// How the processes of a cluster find and watch one another; the same for all of them.
+/// Who may administer the cluster over HTTP.
+struct AdminOptions {
+  std::filesystem::path key_file;  ///< Empty: whoever has an API key.
+};
+
+/// How the processes of a cluster watch one another.
 struct ClusterOptions {
-  std::string transport = "mpi";
   std::chrono::milliseconds heartbeat_interval{250};
-  std::chrono::milliseconds heartbeat_deadline{1000};
+  std::chrono::milliseconds suspect_after{1000};
+  std::chrono::milliseconds dead_after{std::chrono::seconds(10)};
   bool per_expert_metrics = false;
+};
+
+/// How workers that are started on their own find the coordinator.
+struct ListenOptions {
+  std::string address;  ///< "HOST:PORT"; empty: the ranks of one mpirun are the workers.
+  std::filesystem::path secret_file;
+  size_t min_workers = 1;
 };
 
 /// What only the coordinator decides.
 struct DispatchOptions {
-  std::filesystem::path placement;  ///< Empty: experts are spread evenly.
+  std::filesystem::path placement;  ///< Empty: planned.
   bool reproducible = false;
-  std::chrono::milliseconds dispatch_timeout{std::chrono::seconds(30)};
+  std::chrono::milliseconds dispatch_timeout{std::chrono::seconds(2)};
+  std::chrono::milliseconds expert_wait{std::chrono::seconds(60)};
+};
+
+/// How experts are spread over workers, and moved when the load changes.
+struct BalanceOptions {
+  size_t replicas = 1;
+  double extra_replicas = 0;
+  std::chrono::milliseconds interval{std::chrono::seconds(10)};
+  uint64_t bytes_per_second = uint64_t{64} << 20;
+  bool frozen = false;
 };
 
 struct WorkerMetricsOptions {
@@ -67,8 +89,11 @@ struct GeneralOptions {
 void add_model_flags(Flags& flags, ModelOptions& options, Command& command);
 void add_batching_flags(Flags& flags, BatchingOptions& options);
 void add_http_flags(Flags& flags, HttpOptions& options);
+void add_admin_flags(Flags& flags, AdminOptions& options);
 void add_cluster_flags(Flags& flags, ClusterOptions& options);
+void add_listen_flags(Flags& flags, ListenOptions& options);
 void add_dispatch_flags(Flags& flags, DispatchOptions& options);
+void add_balance_flags(Flags& flags, BalanceOptions& options);
 void add_worker_metrics_flags(Flags& flags, WorkerMetricsOptions& options);
 /// --log-level and --config.
 void add_general_flags(Flags& flags, GeneralOptions& options);
@@ -82,5 +107,6 @@ size_t thread_count(size_t num_threads);
 /// Errors of settings that only make sense together.
 Status check(const ClusterOptions& options);
 Status check(const HttpOptions& options);
+Status check(const ListenOptions& options);
 
 }  // namespace pregate::cli

@@ -5,46 +5,57 @@
 #include "cli/local_experts.h"
 #include "cli/mpi_process.h"
 #include "cli/run_worker.h"
+#include "cli/serve_with_workers.h"
 #include "cli/service.h"
 #include "transport/mpi/mpi.h"
+#include "transport/ucx/ucx.h"
 
 namespace pregate::cli {
 namespace {
 
-ServiceOptions service_of(const CoordinatorOptions& options, const char* workers_as) {
-  return {.model = options.model,
-          .batching = options.batching,
-          .http = options.http,
-          .workers_as = workers_as};
-}
-
 WorkerOptions worker_of(const ServeOptions& options) {
-  return {.model = options.model,
-          .cluster = options.cluster,
-          .host = options.http.host,
-          .metrics = options.metrics,
-          .drain_timeout = options.http.drain_timeout,
-          .general = options.general};
+  WorkerOptions worker;
+  worker.model = options.model;
+  worker.cluster = options.cluster;
+  worker.host = options.http.host;
+  worker.metrics = options.metrics;
+  worker.drain_timeout = options.http.drain_timeout;
+  worker.general = options.general;
+  return worker;
 }
 
-Status coordinate(const CoordinatorOptions& options, transport::Transport& transport,
-                  Signals& signals) {
+Status coordinate(const CoordinatorOptions& options, const ExpectedWorkers& workers,
+                  transport::Transport& transport, Signals& signals) {
   monitoring::Registry registry;
-  PREGATE_ASSIGN(const auto experts, ClusterExperts::create({.model = options.model,
-                                                             .cluster = options.cluster,
-                                                             .dispatch = options.dispatch},
-                                                            transport, registry));
-  Service service(service_of(options, "on workers"), registry);
+  PREGATE_ASSIGN(const auto experts,
+                 ClusterExperts::create(experts_options(options), workers, transport, registry));
+  const ExpertsHooks hooks = experts->hooks();
+  Service service(service_options(options, "on workers"), registry);
   experts->start(service.progress());
-  return service.run(signals, experts->hooks());
+  return service.run(signals, hooks);
 }
 
 Status serve_alone(const CoordinatorOptions& options, Signals& signals) {
   monitoring::Registry registry;
-  Service service(service_of(options, "in this process"), registry);
   PREGATE_ASSIGN(const auto checkpoint, model::Checkpoint::open(options.model.model));
   LocalExpertsMetrics metrics(registry, checkpoint->config(), options.cluster.per_expert_metrics);
-  return service.run(signals, metrics.hooks(options.model.weights, service.progress()));
+  ExpertsHooks hooks;
+  Service service(service_options(options, "in this process"), registry);
+  hooks = metrics.hooks(options.model.weights, service.progress());
+  return service.run(signals, hooks);
+}
+
+// For processes that are started one by one, each when it pleases.
+Status listen_and_coordinate(const CoordinatorOptions& options) {
+  Signals signals;
+  PREGATE_TRY(init_log(options.general.log_level, "coordinator"));
+  ExpectedWorkers workers{.min_workers = options.listen.min_workers};
+  PREGATE_ASSIGN(workers.secret, protocol::Secret::read(options.listen.secret_file));
+  auto transport = transport::make_ucx_transport(
+      {.self = transport::PeerId(0), .listen = options.listen.address});
+  if (!transport) return fail(in_context(std::move(transport.error()), "--listen"));
+  spdlog::info("workers join at {}", (*transport)->listen_address());
+  return coordinate(options, workers, **transport, signals);
 }
 
 bool is_coordinator(const transport::Transport& transport) {
@@ -56,19 +67,30 @@ bool is_coordinator(const transport::Transport& transport) {
 Status run_serve(const ServeOptions& options) {
   if (!transport::launched_by_mpi()) {
     Signals signals;
+    if (options.num_workers > 0) return serve_with_workers(options, signals);
     PREGATE_TRY(init_log(options.general.log_level, "serve"));
     return serve_alone(options, signals);
+  }
+  if (options.num_workers > 0) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--workers starts workers without mpirun: use one or the other");
   }
   return run_in_mpi(options.general.log_level, "pregate serve",
                     [&](transport::Transport& transport, Signals& signals) {
                       if (!is_coordinator(transport)) {
                         return work_for_coordinator(worker_of(options), transport, signals);
                       }
-                      return coordinate(options, transport, signals);
+                      return coordinate(options, launched_workers(transport), transport, signals);
                     });
 }
 
 Status run_coordinator(const CoordinatorOptions& options) {
+  if (!options.listen.address.empty()) {
+    if (!transport::launched_by_mpi()) return listen_and_coordinate(options);
+    return fail(ErrorCode::kInvalidArgument,
+                "--listen is for workers that join over the network; under mpirun the workers are "
+                "its other ranks: leave --listen out, or start the coordinator without mpirun");
+  }
   return run_in_mpi(options.general.log_level, "pregate coordinator",
                     [&](transport::Transport& transport, Signals& signals) -> Status {
                       if (!is_coordinator(transport)) {
@@ -77,7 +99,7 @@ Status run_coordinator(const CoordinatorOptions& options) {
                                     "`mpirun -n 1 pregate coordinator ... : -n N pregate worker "
                                     "...`");
                       }
-                      return coordinate(options, transport, signals);
+                      return coordinate(options, launched_workers(transport), transport, signals);
                     });
 }
 

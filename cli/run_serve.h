@@ -6,10 +6,11 @@
 
 namespace pregate::cli {
 
-/// One process alone, or this rank's part of a cluster when mpirun started several.
+/// One process alone, a coordinator with workers that it starts on this machine (--workers), or
+/// this rank's part of a cluster when mpirun started several.
 Status run_serve(const ServeOptions& options);
 
-/// Rank 0 of a cluster.
+/// The process that workers join (--listen), or rank 0 of an mpirun.
 Status run_coordinator(const CoordinatorOptions& options);
 
 }  // namespace pregate::cli

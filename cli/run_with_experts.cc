@@ -40,7 +40,10 @@ Status run_with_experts(const std::string& command, const ExpertsOptions& option
           transport, signals);
     }
     monitoring::Registry registry;
-    PREGATE_ASSIGN(const auto experts, ClusterExperts::create(options, transport, registry));
+    ClusterExpertsOptions cluster = options;
+    cluster.balance.frozen = true;  // what is measured is to stay the same meanwhile
+    PREGATE_ASSIGN(const auto experts, ClusterExperts::create(cluster, launched_workers(transport),
+                                                              transport, registry));
     experts->start(progress);
     return compute(experts->hooks(), progress);
   };

@@ -7,10 +7,10 @@
 
 namespace pregate::cli {
 
-/// Serves rank 0 of the same mpirun.
+/// Joins the coordinator of --join over UCX, or serves rank 0 of the same mpirun.
 Status run_worker(const WorkerOptions& options);
 
-/// The same over a transport that is there already.
+/// The latter, as a rank that is there already.
 Status work_for_coordinator(const WorkerOptions& options, transport::Transport& transport,
                             Signals& signals);
 

@@ -1,4 +1,5 @@
-// `pregate serve`: everything in one process, or a cluster when mpirun starts several.
+// `pregate serve`: everything in one process, or a cluster of processes on this machine
+// (--workers), or of those that mpirun starts.
 #pragma once
 
 #include <functional>
@@ -9,6 +10,7 @@ namespace pregate::cli {
 
 struct ServeOptions : CoordinatorOptions {
   WorkerMetricsOptions metrics;
+  size_t num_workers = 0;  ///< Processes on this machine that own the experts; 0: this one does.
 };
 
 Command add_serve(CLI::App& app, std::function<Status(const ServeOptions&)> run);

@@ -36,12 +36,6 @@ engine::SamplingParams default_sampling(const model::SamplingDefaults& defaults)
   return params;
 }
 
-[[noreturn]] void leave_now(const char* reason, int code) {
-  spdlog::warn("{}", reason);
-  spdlog::shutdown();
-  std::_Exit(code);
-}
-
 }  // namespace
 
 RuntimeOptions runtime_options(const ModelOptions& model, const BatchingOptions& batching) {
@@ -55,6 +49,14 @@ RuntimeOptions runtime_options(const ModelOptions& model, const BatchingOptions&
           .max_num_seqs = batching.max_num_seqs};
 }
 
+ServiceOptions service_options(const CoordinatorOptions& options, std::string workers_as) {
+  return {.model = options.model,
+          .batching = options.batching,
+          .http = options.http,
+          .admin = options.admin,
+          .workers_as = std::move(workers_as)};
+}
+
 Service::Service(ServiceOptions options, monitoring::Registry& registry)
     : options_(std::move(options)),
       registry_(registry),
@@ -65,6 +67,13 @@ Service::Service(ServiceOptions options, monitoring::Registry& registry)
   show_progress_ = [progress](const std::string& phase, size_t done, size_t total) {
     progress->update(phase, done, total);
   };
+}
+
+void Service::leave_now(const char* reason, int code) const {
+  spdlog::warn("{}", reason);
+  spdlog::shutdown();
+  options_.before_hard_exit();
+  std::_Exit(code);
 }
 
 std::string Service::model_name() const { return name_of(options_); }
@@ -90,16 +99,26 @@ Status Service::run(Signals& signals, const ExpertsHooks& experts) {
   return {};
 }
 
+Result<coordinator::ApiConfig> Service::api_config(const ExpertsHooks& experts) const {
+  coordinator::ApiConfig config{.served_names = {model_name()}, .api_keys = {}};
+  if (!options_.http.api_key.empty()) config.api_keys.push_back(options_.http.api_key);
+  if (!options_.http.api_key_file.empty()) {
+    PREGATE_ASSIGN(const auto keys, coordinator::read_api_keys(options_.http.api_key_file));
+    std::ranges::copy(keys, std::back_inserter(config.api_keys));
+  }
+  config.admin.hooks = experts.admin;
+  if (!options_.admin.key_file.empty()) {
+    PREGATE_ASSIGN(config.admin.keys,
+                   coordinator::read_api_keys(options_.admin.key_file, "--admin-key-file"));
+  }
+  return config;
+}
+
 Status Service::listen(const ExpertsHooks& experts) {
   ApiOptions options;
   options.http.address = options_.http.host;
   options.http.port = static_cast<uint16_t>(options_.http.port);
-  options.api.served_names = {model_name()};
-  if (!options_.http.api_key.empty()) options.api.api_keys.push_back(options_.http.api_key);
-  if (!options_.http.api_key_file.empty()) {
-    PREGATE_ASSIGN(const auto keys, coordinator::read_api_keys(options_.http.api_key_file));
-    std::ranges::copy(keys, std::back_inserter(options.api.api_keys));
-  }
+  PREGATE_ASSIGN(options.api, api_config(experts));
   coordinator::StatusHooks hooks{.readiness = [this, &experts] { return readiness(experts); },
                                  .scrape = [this] { return registry_.scrape(); },
                                  .version = kVersion};
@@ -170,12 +189,14 @@ void Service::drain(Signals& signals) {
 }
 
 Readiness Service::readiness(const ExpertsHooks& experts) const {
-  if (!loaded_) {
-    std::lock_guard lock(state_mutex_);
-    return {.ready = false, .state = state_};
+  const Status health = experts.health();
+  if (loaded_) {
+    return {.ready = health.has_value(), .state = health ? "ready" : health.error().message};
   }
-  const Status available = experts.available();
-  return {.ready = available.has_value(), .state = available ? "ready" : available.error().message};
+  std::lock_guard lock(state_mutex_);
+  if (health) return {.ready = false, .state = state_};
+  return {.ready = false,
+          .state = fmt::format("{}; waiting for workers: {}", state_, health.error().message)};
 }
 
 PhaseProgress Service::progress() {

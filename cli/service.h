@@ -7,8 +7,8 @@
 #include <mutex>
 #include <string>
 
+#include "cli/coordinator.h"
 #include "cli/experts_hooks.h"
-#include "cli/options.h"
 #include "cli/signals.h"
 #include "coordinator/api/api_server.h"
 #include "coordinator/scheduling/scheduler.h"
@@ -25,15 +25,22 @@ struct ServiceOptions {
   ModelOptions model;
   BatchingOptions batching;
   HttpOptions http;
+  AdminOptions admin;
   std::string workers_as;  ///< For the log: where the experts are.
+  /// Called before the process ends at once, without its destructors.
+  std::function<void()> before_hard_exit = [] {};
 };
+
+/// `workers_as`: see above.
+ServiceOptions service_options(const CoordinatorOptions& options, std::string workers_as);
 
 class Service {
  public:
   Service(ServiceOptions options, monitoring::Registry& registry);
 
   /// Listens, loads the model, serves until SIGINT or SIGTERM, and ends what runs (bounded by
-  /// --drain-timeout). A signal while loading, or a second one, ends the process at once.
+  /// --drain-timeout). A signal while loading, or a second one, ends the process at once. `experts`
+  /// must outlive the service.
   Status run(Signals& signals, const ExpertsHooks& experts);
 
   /// Shown by /health/ready while loading, and as progress to people; thread-safe. Valid while the
@@ -42,10 +49,12 @@ class Service {
 
  private:
   Status listen(const ExpertsHooks& experts);
+  Result<coordinator::ApiConfig> api_config(const ExpertsHooks& experts) const;
   Status load(const ExpertsHooks& experts);
   Status load_text();
   void start_scheduler(const ExpertsHooks& experts);
   void drain(Signals& signals);
+  [[noreturn]] void leave_now(const char* reason, int code) const;
   coordinator::Readiness readiness(const ExpertsHooks& experts) const;
   std::string model_name() const;
   void report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes);

@@ -32,6 +32,7 @@ std::vector<ConfigType> types_for(const CLI::Option& option) {
   if (type == kCountType) return {ConfigType::kInteger};
   if (type == kBytesType) return {ConfigType::kInteger, ConfigType::kText};
   if (type == kDurationType) return {ConfigType::kText, ConfigType::kInteger, ConfigType::kFloat};
+  if (type == kShareType) return {ConfigType::kFloat, ConfigType::kInteger};
   return {ConfigType::kText};
 }
 

@@ -192,9 +192,59 @@ TEST_F(CommandTest, AFailedRunSaysWhyAndExitsWithOne) {
   EXPECT_EQ(errors_, "pregate serve: m/config.json: cannot open\n");
 }
 
-TEST_F(CommandTest, HeartbeatsMustFitTheirDeadline) {
-  EXPECT_EQ(run({"serve", "--model", "m", "--heartbeat-deadline", "300ms"}), kExitFailed);
-  EXPECT_THAT(errors_, HasSubstr("--heartbeat-deadline 300 ms: expected at least twice"));
+TEST_F(CommandTest, HeartbeatsMustFitTheirDeadlines) {
+  EXPECT_EQ(run({"serve", "--model", "m", "--suspect-after", "300ms"}), kExitFailed);
+  EXPECT_THAT(errors_, HasSubstr("--suspect-after 300 ms: expected at least twice"));
+}
+
+TEST_F(CommandTest, ADeadWorkerIsSuspectFirst) {
+  EXPECT_EQ(run({"serve", "--model", "m", "--dead-after", "900ms"}), kExitFailed);
+  EXPECT_THAT(errors_, HasSubstr("--dead-after 900 ms: expected at least --suspect-after"));
+}
+
+TEST_F(CommandTest, ClusterFlagsAreRead) {
+  ASSERT_EQ(run({"serve",
+                 "--model",
+                 "m",
+                 "--workers",
+                 "3",
+                 "--replicas",
+                 "2",
+                 "--extra-replicas",
+                 "0.25",
+                 "--expert-wait",
+                 "5s",
+                 "--rebalance-interval",
+                 "1m",
+                 "--rebalance-rate",
+                 "16M",
+                 "--freeze-balancer",
+                 "--dispatch-timeout",
+                 "500ms",
+                 "--admin-key-file",
+                 "k",
+                 "--dead-after",
+                 "20s"}),
+            kExitOk)
+      << errors_;
+  EXPECT_EQ(served_->num_workers, 3U);
+  EXPECT_EQ(served_->balance.replicas, 2U);
+  EXPECT_EQ(served_->balance.extra_replicas, 0.25);
+  EXPECT_EQ(served_->balance.interval, milliseconds(60'000));
+  EXPECT_EQ(served_->balance.bytes_per_second, uint64_t{16} << 20);
+  EXPECT_TRUE(served_->balance.frozen);
+  EXPECT_EQ(served_->dispatch.expert_wait, milliseconds(5000));
+  EXPECT_EQ(served_->dispatch.dispatch_timeout, milliseconds(500));
+  EXPECT_EQ(served_->admin.key_file, "k");
+  EXPECT_EQ(served_->cluster.dead_after, milliseconds(20'000));
+}
+
+TEST_F(CommandTest, SharesAreNumbersFromZeroToOne) {
+  EXPECT_EQ(run({"serve", "--model", "m", "--extra-replicas", "1.5"}), kExitUsage);
+  EXPECT_THAT(errors_, HasSubstr("--extra-replicas: expected a number from 0 to 1, got \"1.5\""));
+  ASSERT_EQ(run_with_config("extra-replicas = 0.5\n"), kExitOk) << errors_;
+  EXPECT_EQ(served_->balance.extra_replicas, 0.5);
+  EXPECT_EQ(run_with_config("extra-replicas = \"half\"\n"), kExitUsage);
 }
 
 TEST_F(CommandTest, VersionNamesItsBackEnds) {

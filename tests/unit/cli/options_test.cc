@@ -13,6 +13,15 @@ TEST(ApiKey, HasOneSourceOnly) {
   EXPECT_NE(both.error().message.find("--api-key and --api-key-file"), std::string::npos);
 }
 
+TEST(Listen, NeedsASecretAndTheSecretNeedsIt) {
+  EXPECT_TRUE(check(ListenOptions{}));
+  EXPECT_TRUE(check(ListenOptions{.address = "h:1", .secret_file = "s"}));
+  const Status open = check(ListenOptions{.address = "h:1"});
+  ASSERT_FALSE(open);
+  EXPECT_NE(open.error().message.find("--secret-file is needed"), std::string::npos);
+  EXPECT_FALSE(check(ListenOptions{.secret_file = "s"}));
+}
+
 TEST(ThreadCount, ZeroMeansAllCores) {
   EXPECT_EQ(thread_count(3), 3U);
   EXPECT_GE(thread_count(0), 1U);
