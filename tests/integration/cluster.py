@@ -30,10 +30,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def make_model(directory, *options):
+def make_model(directory, *options, seed=7):
     """A small random checkpoint; options as for `pregate make-model`."""
-    command = [BINARY, "make-model", "--out", directory, "--like", "tiny", "--seed", "7", *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    command = [BINARY, "make-model", "--out", directory, "--like", "tiny", "--seed", str(seed)]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL, timeout=120)
     return directory
 
 

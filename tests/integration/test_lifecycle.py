@@ -51,23 +51,56 @@ def metric(text, name):
     return sum(values)
 
 
-def test_a_dead_worker_is_named_within_two_seconds_and_nothing_hangs(model):
+def up(cluster, worker):
+    wanted = f'pregate_worker_up{{worker="{worker}"}}'
+    for line in cluster.get("/metrics")[1].splitlines():
+        if line.startswith(wanted):
+            return line.split()[-1] == "1"
+    raise AssertionError(f"no {wanted}")
+
+
+def kill_worker_while_a_request_runs(cluster, number):
+    """Returns the thread of the request and where its answer will be."""
+    answers = []
+    client = threading.Thread(target=long_request, args=(cluster, answers))
+    client.start()
+    time.sleep(0.1)
+    os.kill(cluster.pids()[number], signal.SIGKILL)
+    killed = time.monotonic()
+    while up(cluster, f"worker-{number}"):
+        assert time.monotonic() - killed < NOTICE_SECONDS
+        time.sleep(0.02)
+    return client, answers
+
+
+def test_a_dead_rank_is_noticed_within_two_seconds_and_the_others_take_its_experts(model):
     with Cluster(model, ranks=3, mpi_options=["--enable-recovery"]) as cluster:
-        answers = []
-        client = threading.Thread(target=long_request, args=(cluster, answers))
-        client.start()
-        time.sleep(0.1)
-        os.kill(cluster.pids()[2], signal.SIGKILL)
-        killed = time.monotonic()
-        while cluster.get("/health/ready")[0] == 200:
-            assert time.monotonic() - killed < NOTICE_SECONDS
-            time.sleep(0.02)
+        client, answers = kill_worker_while_a_request_runs(cluster, 2)
+        body = {"prompt": "a", "max_tokens": 2}
+        assert cluster.post("/v1/completions", body)[0] == 200
+        client.join(timeout=30)
+        status, answer = answers[0]
+        assert status == 200
+        assert answer["usage"]["completion_tokens"] == 200
+        assert up(cluster, "worker-1") and not up(cluster, "worker-2")
+        assert cluster.get("/health/ready")[0] == 200
+        assert cluster.stop() == 0
+
+
+def test_a_dead_rank_that_nobody_can_stand_in_for_is_named_and_nothing_hangs(model):
+    options = ["--expert-wait", "2s", "--dead-after", "3s"]
+    with Cluster(model, ranks=2, options=options, mpi_options=["--enable-recovery"]) as cluster:
+        client, answers = kill_worker_while_a_request_runs(cluster, 1)
         status, answer = cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 2})
         assert status == 503
-        assert "worker 2" in answer["error"]["message"]
-        client.join(timeout=10)
-        assert not client.is_alive()
-        assert answers[0][0] in (200, 503)
+        assert "worker-1" in answer["error"]["message"]
+        client.join(timeout=30)
+        assert answers[0][0] == 503
+        assert "worker-1" in answers[0][1]["error"]["message"]
+        deadline = time.monotonic() + 10  # It is given up by then.
+        while cluster.get("/health/ready")[0] == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         assert cluster.get("/health/live")[0] == 200
         assert cluster.stop() == 0
 

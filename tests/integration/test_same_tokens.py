@@ -5,6 +5,7 @@ import random
 
 import pytest
 from cluster import Cluster, make_model
+from elastic import ElasticCluster
 
 NUM_PROMPTS = 50
 NUM_TOKENS = 16
@@ -57,3 +58,14 @@ def test_greedy_tokens_do_not_depend_on_the_number_of_workers(tmp_path, weights)
     placement.write_text(json.dumps(UNEVEN))
     with Cluster(model, ranks=3, options=[*options, "--placement", placement]) as cluster:
         assert greedy_tokens(cluster) == expected, "uneven placement"
+
+
+def test_greedy_tokens_are_the_same_over_ucx(tmp_path):
+    model = make_model(tmp_path / "model")
+    weights = ["--weights", "q8"]
+    with Cluster(model, ranks=3, options=[*weights, "--reproducible"]) as cluster:
+        expected = greedy_tokens(cluster)
+    with ElasticCluster(
+        model, tmp_path, 2, options=[*weights, "--reproducible"], worker_options=weights
+    ) as cluster:
+        assert greedy_tokens(cluster) == expected

@@ -1,0 +1,176 @@
+"""Workers die, freeze, leave and come back under load: no request fails, no token differs."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from cluster import BINARY, make_model
+from elastic import (
+    FORMAT,
+    NUM_TOKENS,
+    Load,
+    cluster_of,
+    prompts,
+    report,
+    undisturbed,
+    wait_until,
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("elastic") / "model")
+
+
+@pytest.mark.parametrize("replicas", [2, 1])
+def test_each_worker_is_killed_in_turn(model, tmp_path, replicas):
+    asked = prompts(requests_per_stream=5)
+    expected = undisturbed(model, tmp_path, asked)
+    moments = []
+    with cluster_of(model, tmp_path, replicas) as cluster:
+        with Load(cluster.url, asked, NUM_TOKENS) as load:
+            for number in (1, 2, 3):
+                time.sleep(0.7)
+                moments.append((f"worker {number} killed", time.monotonic()))
+                cluster.kill_worker(number)
+                cluster.wait_up(number, up=False, seconds=5)
+                cluster.start_worker(number)
+                cluster.wait_up(number)
+                wait_until(lambda: cluster.get("/health/ready")[0] == 200)
+        report(f"{replicas} replicas", load, moments)
+        load.check(expected)
+        assert cluster.metric("pregate_requests_lost_total") == 0
+        assert cluster.stop() == 0
+
+
+@pytest.mark.parametrize("replicas", [2, 1])
+def test_each_worker_is_frozen_for_five_seconds(model, tmp_path, replicas):
+    asked = prompts(requests_per_stream=5)
+    expected = undisturbed(model, tmp_path, asked)
+    moments = []
+    with cluster_of(model, tmp_path, replicas) as cluster:
+        with Load(cluster.url, asked, NUM_TOKENS) as load:
+            for number in (1, 2, 3):
+                time.sleep(0.5)
+                moments.append((f"worker {number} frozen", time.monotonic()))
+                cluster.signal_worker(number, signal.SIGSTOP)
+                time.sleep(5)
+                cluster.signal_worker(number, signal.SIGCONT)
+                wait_until(lambda: cluster.metric("pregate_workers", state="ready") == 3)
+                time.sleep(1)
+        report(f"{replicas} replicas", load, moments)
+        load.check(expected)
+        assert cluster.metric("pregate_requests_lost_total") == 0
+
+
+def test_killed_while_it_loads_and_while_experts_move(model, tmp_path):
+    asked = prompts(requests_per_stream=5)
+    expected = undisturbed(model, tmp_path, asked)
+    with cluster_of(model, tmp_path, 1, more=["--rebalance-rate", "256K"]) as cluster:
+        with Load(cluster.url, asked, NUM_TOKENS) as load:
+            # A newcomer is killed as soon as it is given experts to load.
+            cluster.start_worker(4)
+            cluster.wait_up(4)
+            time.sleep(0.3)
+            cluster.kill_worker(4)
+            cluster.start_worker(4)
+            cluster.wait_up(4)
+            # One hands its experts over, and one of those that load them dies on the way.
+            cluster.signal_worker(3, signal.SIGTERM)
+            time.sleep(0.2)
+            cluster.kill_worker(1)
+            cluster.start_worker(1)
+            cluster.wait_up(1)
+        load.check(expected)
+        assert cluster.metric("pregate_requests_lost_total") == 0
+        cluster.workers[3].wait(timeout=30)
+        assert cluster.workers[3].returncode == 0, "drained, then left"
+
+
+def test_long_prompts_survive_a_death_in_prefill(model, tmp_path):
+    asked = prompts(requests_per_stream=3, longest=400)
+    expected = undisturbed(model, tmp_path, asked)
+    with cluster_of(model, tmp_path, 2) as cluster:
+        with Load(cluster.url, asked, NUM_TOKENS) as load:
+            time.sleep(0.05)
+            cluster.kill_worker(2)
+            cluster.start_worker(2)
+        load.check(expected)
+
+
+def test_nowhere_to_load_ends_in_503_after_the_wait(model, tmp_path):
+    with cluster_of(model, tmp_path, 1, workers=1, more=["--expert-wait", "2s"]) as cluster:
+        cluster.kill_worker(1)
+        cluster.wait_up(1, up=False)
+        began = time.monotonic()
+        status, answer = cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})
+        assert status == 503, answer
+        assert "worker-1" in answer["error"]["message"]
+        assert time.monotonic() - began < 10
+        cluster.start_worker(1)
+        wait_until(lambda: cluster.get("/health/ready")[0] == 200)
+        assert cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})[0] == 200
+
+
+def test_a_restarted_coordinator_finds_its_workers_again(model, tmp_path):
+    with cluster_of(model, tmp_path, 1) as cluster:
+        pids = {number: process.pid for number, process in cluster.workers.items()}
+        os.killpg(cluster.process.pid, signal.SIGKILL)
+        cluster.process.wait()
+        began = time.monotonic()
+        cluster.start_coordinator()
+        cluster.wait_ready()
+        print(f"ready again after {time.monotonic() - began:.1f} s")
+        assert cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})[0] == 200
+        for number, process in cluster.workers.items():
+            assert process.poll() is None and process.pid == pids[number]
+            assert cluster.log(f"worker-{number}").count("loaded") <= 1
+
+
+def refused(cluster, arguments, reason):
+    command = [BINARY, "worker", "--join", cluster.listen, "--threads", "1", *FORMAT, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0, ended.stderr
+    assert reason in ended.stderr, ended.stderr
+
+
+def test_strangers_are_refused_with_a_reason(model, tmp_path):
+    other = make_model(tmp_path / "other", seed=8)
+    wrong = tmp_path / "wrong"
+    wrong.write_text("not the secret at all")
+    wrong.chmod(0o600)
+    with cluster_of(model, tmp_path, 1, workers=1) as cluster:
+        base = ["--model", model, "--name", "stranger"]
+        refused(cluster, [*base, "--secret-file", wrong], "secret")
+        base[1] = other
+        refused(cluster, [*base, "--secret-file", cluster.secret], "checkpoint")
+        assert cluster.metric("pregate_join_refusals_total", reason="wrong_secret") >= 1
+        assert cluster.metric("pregate_join_refusals_total", reason="other_model") >= 1
+        # A second one of a name that is alive waits, and says why.
+        twin = cluster.spawn(
+            cluster.hosts[0],
+            ["worker", "--model", model, "--join", cluster.listen, "--name", "worker-1"]
+            + ["--secret-file", cluster.secret, "--threads", "1", *FORMAT],
+            "twin.log",
+        )
+        wait_until(
+            lambda: cluster.metric("pregate_join_refusals_total", reason="name_taken") >= 1
+        )
+        os.killpg(twin.pid, signal.SIGKILL)
+        twin.wait()
+        assert "worker-1" in cluster.log("twin")
+        garbage(cluster)
+        assert cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})[0] == 200
+
+
+def garbage(cluster):
+    """Bytes that are no hello, and a flood of connections that say nothing."""
+    host, port = cluster.listen.rsplit(":", 1)
+    with socket.create_connection((host, int(port))) as stranger:
+        stranger.sendall(os.urandom(4096))
+    idle = [socket.create_connection((host, int(port))) for _ in range(200)]
+    for stranger in idle:
+        stranger.close()
