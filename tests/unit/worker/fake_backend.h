@@ -31,7 +31,7 @@ class FakeExpert final : public compute::PackedExpert {
   const size_t hidden_;
 };
 
-class FakeBackend final : public compute::Backend {
+class FakeBackend : public compute::Backend {
  public:
   /// Called before each call of experts(), with the number of its rows.
   std::function<void(size_t rows)> before_experts;
