@@ -90,7 +90,12 @@ class Endpoint final : public Transport {
 Network::Network(World& world, size_t num_hosts) : world_(world) {
   for (size_t i = 0; i < num_hosts; ++i) hosts_.push_back(std::make_unique<Host>());
 }
-Network::~Network() = default;
+Network::~Network() {
+  // What is held back may hold its connection.
+  for (const auto& connection : connections_) {
+    for (auto& held_back : connection->held_back) held_back.clear();
+  }
+}
 
 std::unique_ptr<Transport> Network::attach(HostId host) {
   Host& node = *hosts_[host];

@@ -215,8 +215,10 @@ void InprocEndpoint::handle_hello(const Event& event) {
 
 void InprocEndpoint::handle_message(Event& event) {
   if (!table_.is_up(event.peer)) return;  // given up, or never greeted
-  if (events_.receive) events_.receive(event.peer, event.header, std::move(event.payload));
+  // Before it is received: who has a message may rely on its sender knowing that it was sent, even
+  // if the receiver is cut off at once.
   hub_.post(self_, event.peer, {Kind::kSent, self_, {}, {}, event.send_id, {}});
+  if (events_.receive) events_.receive(event.peer, event.header, std::move(event.payload));
 }
 
 }  // namespace pregate::transport
