@@ -261,6 +261,11 @@ void Network::carry(const std::shared_ptr<Connection>& connection, bool to_liste
 void Network::close(const std::shared_ptr<Connection>& connection, HostId by, const char* why) {
   const bool to_listener = by != kListener;
   if (!std::exchange(connection->open[!to_listener], false)) return;
+  if (!connection->open[to_listener]) {
+    // Nobody is left to tell, and what is held back may hold its connection.
+    for (auto& held_back : connection->held_back) held_back.clear();
+    return;
+  }
   const auto tell = [=, this] {
     world_.after(world_.between(kMinNotice, kMaxNotice),
                  [=, this] { hear_of_end(connection, to_listener, why); });
