@@ -31,6 +31,7 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   }
   MappedFile file;
   file.size_ = static_cast<size_t>(info.st_size);
+  file.identity_ = identity_of(info);
   if (file.size_ > 0) {
     void* mapped = ::mmap(nullptr, file.size_, PROT_READ, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED) {
@@ -45,11 +46,14 @@ Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      identity_(other.identity_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(identity_, other.identity_);
   return *this;
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 
+#include "base/file_identity.h"
 #include "base/result.h"
 
 namespace pregate {
@@ -21,12 +22,15 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  /// What the file was when it was opened.
+  const FileIdentity& identity() const { return identity_; }
   /// Tells the kernel that the range is not needed any more; it is read again when touched.
   void drop(size_t offset, size_t length) const;
 
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  FileIdentity identity_;
 };
 
 /// The whole of a small text file; an error names the path. Refuses files over `limit_bytes`.

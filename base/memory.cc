@@ -7,6 +7,8 @@
 #include <sstream>
 #include <string>
 
+#include "base/cgroup.h"
+
 namespace pregate {
 namespace {
 
@@ -41,50 +43,27 @@ std::optional<uint64_t> read_field(const path& file, const std::string& key) {
 
 /// What the two versions of cgroups call their files.
 struct CgroupFiles {
-  path root;
   const char *limit, *usage, *reclaimable;
 };
+constexpr CgroupFiles kV1{"memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"};
+constexpr CgroupFiles kV2{"memory.max", "memory.current", "inactive_file"};
 
-/// What the limit of one cgroup leaves.
-std::optional<uint64_t> room_in(const path& folder, const CgroupFiles& files) {
-  const auto limit = read_number(folder / files.limit);
-  const auto usage = read_number(folder / files.usage);
-  if (!limit || !usage) return std::nullopt;
-  const uint64_t cached = read_field(folder / "memory.stat", files.reclaimable).value_or(0);
+/// What the limit of one cgroup leaves; UINT64_MAX without a limit.
+uint64_t room_in(const CgroupFolder& folder) {
+  const CgroupFiles& files = folder.version == 1 ? kV1 : kV2;
+  const auto limit = read_number(folder.path / files.limit);
+  const auto usage = read_number(folder.path / files.usage);
+  if (!limit || !usage) return UINT64_MAX;
+  const uint64_t cached = read_field(folder.path / "memory.stat", files.reclaimable).value_or(0);
   const uint64_t used = *usage - std::min(*usage, cached);
   return *limit - std::min(*limit, used);
 }
 
-/// The least that a cgroup and those above it leave. In a container the path may be the host's:
-/// then its folder is not there, and the root is the container's own.
-uint64_t room_along(const path& group, const CgroupFiles& files) {
-  uint64_t room = UINT64_MAX;
-  path folder = group.relative_path();
-  for (;;) {
-    room = std::min(room, room_in(files.root / folder, files).value_or(UINT64_MAX));
-    if (folder.empty()) return room;
-    folder = folder.parent_path();
-  }
-}
-
-/// What the cgroups of this process leave; UINT64_MAX without a limit.
+/// What the cgroups of this process leave.
 uint64_t cgroup_room(const path& root) {
-  const CgroupFiles v1{root / "sys/fs/cgroup/memory", "memory.limit_in_bytes",
-                       "memory.usage_in_bytes", "total_inactive_file"};
-  const CgroupFiles v2{root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"};
   uint64_t room = UINT64_MAX;
-  std::ifstream in(root / "proc/self/cgroup");
-  for (std::string line; std::getline(in, line);) {
-    // "4:memory:/group" or, version 2, "0::/group".
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const path group = line.substr(second + 1);
-    if (controllers == ",,") room = std::min(room, room_along(group, v2));
-    if (controllers.find(",memory,") != std::string::npos) {
-      room = std::min(room, room_along(group, v1));
-    }
+  for (const CgroupFolder& folder : cgroup_folders(root, "memory")) {
+    room = std::min(room, room_in(folder));
   }
   return room;
 }
