@@ -87,7 +87,8 @@ void fields(auto& field, Like<Join> auto& m) {
   field("model_fingerprint", m.model_fingerprint);
   field("pid", m.pid);
   field("weight_format", m.weight_format);
-  field.zeros("reserved", 3);
+  field("wants_plans", m.capacity.wants_plans);
+  field.zeros("reserved", 2);
   field("rows_per_second", m.capacity.rows_per_second);
   field("memory_bytes", m.capacity.memory_bytes);
   field("expert_bytes", m.capacity.expert_bytes);
@@ -114,6 +115,20 @@ void fields(auto& field, Like<Holdings> auto& m, auto& num_ranges) {
   field("bytes", m.bytes);
   field("num_ranges", num_ranges);
   field("complete", m.complete);
+  field.zeros("reserved", 3);
+}
+
+void fields(auto& field, Like<ExpertPlan> auto& m, auto& num_experts) {
+  field("now", m.now);
+  field("num_experts", num_experts);
+}
+
+void fields(auto& field, Like<PlannedExpert> auto& m) {
+  field("layer", m.layer);
+  field("expert", m.expert);
+  field("ahead", m.ahead);
+  field("likelihood", m.likelihood);
+  field("certain", m.certain);
   field.zeros("reserved", 3);
 }
 
@@ -179,6 +194,7 @@ bool is_known(MessageType type) {
     case MessageType::kWelcome:
     case MessageType::kRefusal:
     case MessageType::kHoldings:
+    case MessageType::kExpertPlan:
       return true;
   }
   return false;
@@ -228,6 +244,31 @@ Result<std::vector<ExpertRange>> decode_ranges(const char* name, uint32_t num_ra
   return ranges;
 }
 
+template <typename Message>
+Bytes encode_with_ranges(MessageType type, const Message& message) {
+  return encode(type, message, static_cast<uint32_t>(message.ranges.size()));
+}
+
+template <typename Message>
+Result<Message> decode_with_ranges(const char* name, MessageType type, ByteView header,
+                                   ByteView payload) {
+  Message message;
+  uint32_t num_ranges = 0;
+  PREGATE_TRY(decode(name, type, header, message, num_ranges));
+  PREGATE_ASSIGN(message.ranges, decode_ranges(name, num_ranges, payload));
+  return message;
+}
+
+constexpr size_t kPlannedExpertBytes = 5 * sizeof(uint32_t);
+
+/// Of one that is all in its header.
+template <typename Message>
+Result<Message> decode_plain(const char* name, MessageType type, ByteView header) {
+  Message message;
+  PREGATE_TRY(decode(name, type, header, message));
+  return message;
+}
+
 static_assert(sizeof(ExpertId) == sizeof(uint32_t));
 
 Status check_table(const ExpertRequest& request) {
@@ -250,13 +291,9 @@ Status check_table(const ExpertRequest& request) {
 }  // namespace
 
 Bytes encode_header(const AssignExperts& m) {
-  const auto num_ranges = static_cast<uint32_t>(m.ranges.size());
-  return encode(MessageType::kAssignExperts, m, num_ranges);
+  return encode_with_ranges(MessageType::kAssignExperts, m);
 }
-Bytes encode_header(const Holdings& m) {
-  const auto num_ranges = static_cast<uint32_t>(m.ranges.size());
-  return encode(MessageType::kHoldings, m, num_ranges);
-}
+Bytes encode_header(const Holdings& m) { return encode_with_ranges(MessageType::kHoldings, m); }
 Bytes encode_header(const Heartbeat& m) { return encode(MessageType::kHeartbeat, m); }
 Bytes encode_header(const ErrorMessage& m) { return encode(MessageType::kError, m); }
 Bytes encode_header(const Goodbye& m) { return encode(MessageType::kGoodbye, m); }
@@ -264,6 +301,10 @@ Bytes encode_header(const Challenge& m) { return encode(MessageType::kChallenge,
 Bytes encode_header(const Join& m) { return encode(MessageType::kJoin, m); }
 Bytes encode_header(const Welcome& m) { return encode(MessageType::kWelcome, m); }
 Bytes encode_header(const Refusal& m) { return encode(MessageType::kRefusal, m); }
+
+Bytes encode_header(const ExpertPlan& m) {
+  return encode(MessageType::kExpertPlan, m, static_cast<uint32_t>(m.experts.size()));
+}
 
 Bytes encode_header(const ExpertRequest& m) {
   const TableSize size{static_cast<uint32_t>(m.table.experts.size()),
@@ -292,27 +333,19 @@ Result<MessageType> decode_type(ByteView header) {
 }
 
 Result<Heartbeat> decode_heartbeat(ByteView header) {
-  Heartbeat m;
-  PREGATE_TRY(decode("Heartbeat", MessageType::kHeartbeat, header, m));
-  return m;
+  return decode_plain<Heartbeat>("Heartbeat", MessageType::kHeartbeat, header);
 }
 
 Result<ErrorMessage> decode_error(ByteView header) {
-  ErrorMessage m;
-  PREGATE_TRY(decode("Error", MessageType::kError, header, m));
-  return m;
+  return decode_plain<ErrorMessage>("Error", MessageType::kError, header);
 }
 
 Result<Goodbye> decode_goodbye(ByteView header) {
-  Goodbye m;
-  PREGATE_TRY(decode("Goodbye", MessageType::kGoodbye, header, m));
-  return m;
+  return decode_plain<Goodbye>("Goodbye", MessageType::kGoodbye, header);
 }
 
 Result<Challenge> decode_challenge(ByteView header) {
-  Challenge m;
-  PREGATE_TRY(decode("Challenge", MessageType::kChallenge, header, m));
-  return m;
+  return decode_plain<Challenge>("Challenge", MessageType::kChallenge, header);
 }
 
 bool is_worker_name(std::string_view name) {
@@ -332,36 +365,51 @@ Result<Join> decode_join(ByteView header) {
 }
 
 Result<Welcome> decode_welcome(ByteView header) {
-  Welcome m;
-  PREGATE_TRY(decode("Welcome", MessageType::kWelcome, header, m));
-  return m;
+  return decode_plain<Welcome>("Welcome", MessageType::kWelcome, header);
 }
 
 Result<Refusal> decode_refusal(ByteView header) {
-  Refusal m;
-  PREGATE_TRY(decode("Refusal", MessageType::kRefusal, header, m));
-  return m;
+  return decode_plain<Refusal>("Refusal", MessageType::kRefusal, header);
 }
 
 Bytes encode_payload(const AssignExperts& message) { return encode_ranges(message.ranges); }
-
-Result<AssignExperts> decode_assign_experts(ByteView header, ByteView payload) {
-  constexpr auto kName = "AssignExperts";
-  AssignExperts m;
-  uint32_t num_ranges = 0;
-  PREGATE_TRY(decode(kName, MessageType::kAssignExperts, header, m, num_ranges));
-  PREGATE_ASSIGN(m.ranges, decode_ranges(kName, num_ranges, payload));
-  return m;
-}
-
 Bytes encode_payload(const Holdings& message) { return encode_ranges(message.ranges); }
 
+Result<AssignExperts> decode_assign_experts(ByteView header, ByteView payload) {
+  return decode_with_ranges<AssignExperts>("AssignExperts", MessageType::kAssignExperts, header,
+                                           payload);
+}
+
 Result<Holdings> decode_holdings(ByteView header, ByteView payload) {
-  constexpr auto kName = "Holdings";
-  Holdings m;
-  uint32_t num_ranges = 0;
-  PREGATE_TRY(decode(kName, MessageType::kHoldings, header, m, num_ranges));
-  PREGATE_ASSIGN(m.ranges, decode_ranges(kName, num_ranges, payload));
+  return decode_with_ranges<Holdings>("Holdings", MessageType::kHoldings, header, payload);
+}
+
+Bytes encode_payload(const ExpertPlan& message) {
+  Bytes out;
+  out.reserve(message.experts.size() * kPlannedExpertBytes);
+  Encoder encoder(out);
+  for (const PlannedExpert& planned : message.experts) fields(encoder, planned);
+  return out;
+}
+
+Result<ExpertPlan> decode_expert_plan(ByteView header, ByteView payload) {
+  constexpr auto kName = "ExpertPlan";
+  ExpertPlan m;
+  uint32_t num_experts = 0;
+  PREGATE_TRY(decode(kName, MessageType::kExpertPlan, header, m, num_experts));
+  if (payload.size() != num_experts * kPlannedExpertBytes) {
+    return damaged(kName, "payload does not have the size of its experts");
+  }
+  if (num_experts > kMaxPlannedExperts) return damaged(kName, "too many experts");
+  Decoder decoder(payload);
+  m.experts.resize(num_experts);
+  for (PlannedExpert& planned : m.experts) {
+    fields(decoder, planned);
+    if (decoder.failed()) return damaged(kName, decoder.error());
+    if (!(planned.likelihood >= 0 && planned.likelihood <= 1)) {
+      return damaged(kName, "a likelihood is none");
+    }
+  }
   return m;
 }
 

@@ -20,6 +20,7 @@ Bytes encode_header(const Join& message);
 Bytes encode_header(const Welcome& message);
 Bytes encode_header(const Refusal& message);
 Bytes encode_header(const Holdings& message);
+Bytes encode_header(const ExpertPlan& message);
 
 /// kUnimplemented for a type that this version does not know.
 Result<MessageType> decode_type(ByteView header);
@@ -41,6 +42,10 @@ Bytes encode_payload(const AssignExperts& message);
 Result<AssignExperts> decode_assign_experts(ByteView header, ByteView payload);
 Bytes encode_payload(const Holdings& message);
 Result<Holdings> decode_holdings(ByteView header, ByteView payload);
+
+/// At most kMaxPlannedExperts, and likelihoods are such.
+Bytes encode_payload(const ExpertPlan& message);
+Result<ExpertPlan> decode_expert_plan(ByteView header, ByteView payload);
 
 /// The payload of a request is its table and, from row_data_offset() on, the encoded rows.
 size_t row_data_offset(size_t num_experts, size_t num_entries);

@@ -17,7 +17,7 @@
 
 namespace pregate::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 
 /// 3 and 4 were in version 1.
 enum class MessageType : uint16_t {
@@ -32,6 +32,7 @@ enum class MessageType : uint16_t {
   kWelcome = 12,
   kRefusal = 13,
   kHoldings = 14,
+  kExpertPlan = 15,
 };
 
 inline constexpr size_t kMaxTextBytes = 512;
@@ -39,6 +40,8 @@ inline constexpr size_t kMaxTextBytes = 512;
 inline constexpr size_t kMaxNameBytes = 128;
 /// Experts in one assignment: far over any model's.
 inline constexpr size_t kMaxAssignedExperts = size_t{1} << 20;
+/// Experts in one plan; a longer one is cut, so that the farthest uses are left out.
+inline constexpr size_t kMaxPlannedExperts = size_t{1} << 16;
 /// Row data in a request begins at a multiple of this in the payload.
 inline constexpr size_t kRowAlignment = 64;
 
@@ -76,6 +79,7 @@ struct Capacity {
   uint64_t expert_bytes = 0;   ///< Of one packed expert in `weight_format`.
   uint32_t threads = 0;
   std::string backend;
+  bool wants_plans = false;  ///< Experts may be on disk: it helps to know what will be needed.
 };
 
 /// Worker to coordinator: the answer to a challenge. Then come Holdings.
@@ -157,6 +161,22 @@ struct ExpertReply {
   uint32_t num_rows = 0;
   uint32_t cols = 0;
   Status status;
+};
+
+/// An expert that will or may be needed.
+struct PlannedExpert {
+  LayerIdx layer;
+  ExpertId expert;
+  uint32_t ahead = 0;    ///< When, in layers after `ExpertPlan::now`.
+  float likelihood = 1;  ///< 0 to 1; 1 where it is certain.
+  bool certain = false;  ///< Else it is a guess.
+};
+
+/// Coordinator to worker, where Capacity::wants_plans: of the experts that it holds, what will or
+/// may be asked for. It only ever moves data and may be lost. No answer.
+struct ExpertPlan {
+  uint64_t now = 0;  ///< Layers computed since the engine began, dense ones too.
+  std::vector<PlannedExpert> experts;
 };
 
 /// Both ways, also while the sender computes. The numbers let either end see that the other missed

@@ -6,8 +6,10 @@
 //   - Messages of one peer arrive whole, once and in the order sent. One that can reorder on its
 //     way numbers them.
 //   - Nothing blocks. A send over the bound of bytes in flight is refused.
-//   - All callbacks of one transport run on one thread of its own, never while it holds a lock:
-//     they may call send(), connect() and disconnect(), but not stop().
+//   - The callbacks of one transport run one at a time, on a thread of its own or
+//     on one in drive(), never while it holds a lock that they could want.
+//     They may call what they like of the transport,
+//     but not drive() and stop().
 //   - It may not notice that a peer froze or died (MPI never does): liveness lies above, which
 //     calls disconnect().
 #pragma once
@@ -83,11 +85,27 @@ class Transport {
   /// kInvalidArgument: larger than the limits above. After an error `done` is not called.
   virtual Status send(PeerId to, std::span<const std::byte> header, Payload payload,
                       Completion done) = 0;
+  /// As send(), by a caller whose next call is drive(), or from a callback: no thread is woken to
+  /// take the message.
+  virtual Status queue(PeerId to, std::span<const std::byte> header, Payload payload,
+                       Completion done) {
+    return send(to, header, std::move(payload), std::move(done));
+  }
   /// Gives a peer up: its pending sends end with kUnavailable and nothing of it arrives any more,
   /// until another incarnation says hello or, where connections have an end (UCX), on a new one.
   virtual void disconnect(PeerId peer) = 0;
   /// After it returns no callback runs.
   virtual void stop(const StopOptions& options) = 0;
+
+  /// Does the transport's work on the caller's thread, callbacks included, until `done` holds or
+  /// `until`, and at least what can be done at once. Who waits for a message so takes it from the
+  /// network himself, and saves the time that it takes one thread to wake another. To be called
+  /// without a lock that a callback wants; `done` is asked after callbacks, without a lock. False:
+  /// it was not done (not every transport can, and only for one caller at a time); wait in another
+  /// way.
+  virtual bool drive(TimePoint /*until*/, const std::function<bool()>& /*done*/) { return false; }
+  /// Has a drive() under way ask its `done` again. Locks may be held.
+  virtual void interrupt_drive() {}
 
   /// After stop(): leaving main() in the usual way could hang (MPI, when a peer was lost), so the
   /// process should flush its output and _exit().

@@ -10,8 +10,8 @@ constexpr int kMaxAcceptsAtOnce = 16;
 
 }  // namespace
 
-void UcxTransportImpl::attend_doors(Duration timeout) {
-  for (const uint64_t key : mailbox_->poller.wait(timeout)) {
+void UcxTransportImpl::attend_doors(const std::vector<uint64_t>& keys) {
+  for (const uint64_t key : keys) {
     if (key == kListenerKey) accept_connections();
     if (Connection* const connection = find(key); connection != nullptr) attend_door(*connection);
   }

@@ -1,4 +1,5 @@
-// What other threads ask of the one that owns UCX.
+// What other threads ask of the one that does UCX's work, and who that is: the transport's own
+// thread, or for a while one that drives.
 #pragma once
 
 #include <deque>
@@ -24,21 +25,31 @@ struct UcxCommand {
 };
 
 /// Shared with the threads that look names up, which may outlive the transport. Thread-safe, but
-/// for `poller`, whose owner is the owner of UCX.
+/// for the pollers.
 class UcxMailbox {
  public:
-  explicit UcxMailbox(Poller p) : poller(std::move(p)) {}
+  UcxMailbox(Poller own, Poller drivers) : poller(std::move(own)), driver(std::move(drivers)) {}
 
-  Poller poller;
+  Poller poller;  ///< What the transport's own thread sleeps on.
+  Poller driver;  ///< And one that drives.
 
   void post(UcxCommand command) {
-    bool wake = false;
+    queue(std::move(command));
+    rouse();
+  }
+  /// Without waking anybody.
+  void queue(UcxCommand command) {
+    std::lock_guard lock(mutex_);
+    commands_.push_back(std::move(command));
+  }
+  /// Whoever is to do the work, if it sleeps.
+  void rouse() {
+    Poller* asleep = nullptr;
     {
       std::lock_guard lock(mutex_);
-      commands_.push_back(std::move(command));
-      wake = std::exchange(asleep_, false);
+      asleep = std::exchange(asleep_, nullptr);
     }
-    if (wake) poller.wake();
+    if (asleep != nullptr) asleep->wake();
   }
 
   std::deque<UcxCommand> take() {
@@ -46,21 +57,76 @@ class UcxMailbox {
     return std::exchange(commands_, {});
   }
 
-  /// From now on post() wakes the poller; false if there are commands to take first.
+  // The transport's own thread.
+
+  /// Whether it must leave the work to another thread.
+  bool is_driven() const {
+    std::lock_guard lock(mutex_);
+    return driven_;
+  }
+  /// From now on it is roused when there is something to do for it; false if there is already.
   bool fall_asleep() {
     std::lock_guard lock(mutex_);
-    asleep_ = commands_.empty();
-    return asleep_;
+    if (!driven_ && !commands_.empty()) return false;
+    own_asleep_ = true;
+    if (!driven_) asleep_ = &poller;
+    return true;
   }
   void awake() {
     std::lock_guard lock(mutex_);
-    asleep_ = false;
+    own_asleep_ = false;
+    if (asleep_ == &poller) asleep_ = nullptr;
+  }
+
+  // A thread that drives.
+
+  /// False: another one does.
+  bool begin_drive() {
+    std::lock_guard lock(mutex_);
+    if (std::exchange(driven_, true)) return false;
+    asleep_ = nullptr;
+    interrupted_ = false;
+    return true;
+  }
+  /// Keeps it awake for another look, or wakes it. By any thread; nothing if none drives.
+  void interrupt_drive() {
+    {
+      std::lock_guard lock(mutex_);
+      if (!driven_) return;
+      interrupted_ = true;
+    }
+    rouse();
+  }
+  /// False if there is something to look at first.
+  bool driver_falls_asleep() {
+    std::lock_guard lock(mutex_);
+    if (std::exchange(interrupted_, false) || !commands_.empty()) return false;
+    asleep_ = &driver;
+    return true;
+  }
+  void driver_awakes() {
+    std::lock_guard lock(mutex_);
+    asleep_ = nullptr;
+  }
+  /// Hands the work back; `more`: there is some besides the commands.
+  void end_drive(bool more) {
+    {
+      std::lock_guard lock(mutex_);
+      driven_ = false;
+      if (own_asleep_) asleep_ = &poller;
+      more |= !commands_.empty();
+    }
+    if (more) rouse();
   }
 
  private:
-  std::mutex mutex_;
-  std::deque<UcxCommand> commands_;  // guarded by mutex_
-  bool asleep_ = false;              // guarded by mutex_
+  mutable std::mutex mutex_;
+  // Guarded by mutex_.
+  std::deque<UcxCommand> commands_;
+  bool driven_ = false;
+  bool interrupted_ = false;
+  bool own_asleep_ = false;   // the transport's own thread
+  Poller* asleep_ = nullptr;  // of whoever takes the commands, if it sleeps
 };
 
 }  // namespace pregate::transport

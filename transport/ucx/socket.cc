@@ -17,6 +17,11 @@ constexpr int kBacklog = 256;
 
 std::string error_text(int code) { return std::generic_category().message(code); }
 
+/// A host may get its name after those who look for it have started.
+bool may_be_known_later(int code) {
+  return code == EAI_AGAIN || code == EAI_FAIL || code == EAI_NONAME || code == EAI_NODATA;
+}
+
 /// Without the port.
 bool same_host(const sockaddr* a, const SocketAddress& b) {
   if (a == nullptr || a->sa_family != b.storage.ss_family) return false;
@@ -72,7 +77,9 @@ Result<SocketAddress> parse_address(const std::string& address, LookUp look_up) 
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &found);
   if (code != 0) {
-    return fail(code == EAI_AGAIN ? ErrorCode::kUnavailable : ErrorCode::kInvalidArgument,
+    return fail(may_be_known_later(code) && look_up == LookUp::kAnyHost
+                    ? ErrorCode::kNotFound
+                    : ErrorCode::kInvalidArgument,
                 "address {}: {}", address, ::gai_strerror(code));
   }
   SocketAddress result;

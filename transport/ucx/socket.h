@@ -43,7 +43,8 @@ struct SocketAddress {
 };
 
 enum class LookUp { kAnyHost, kNumbersOnly };
-/// "HOST:PORT". A name may take seconds to look up; with kNumbersOnly it is kInvalidArgument.
+/// "HOST:PORT". A name may take seconds to look up, and is kNotFound if nobody knows it now; with
+/// kNumbersOnly it is kInvalidArgument.
 Result<SocketAddress> parse_address(const std::string& address, LookUp look_up);
 std::string to_string(const SocketAddress& address);
 

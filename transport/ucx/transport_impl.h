@@ -40,10 +40,13 @@ struct Connection {
   UcxLink link;
 };
 
-/// All calls of UCX are made on one thread, which runs the callbacks too.
+/// UCX is called by one thread at a time, which runs the callbacks too: the transport's own, or one
+/// in drive(). Who works holds owner_, and nobody sleeps with it. While a thread drives, UCX's
+/// descriptor is not among those that the own thread sleeps on: it looks after the doors only.
 class UcxTransportImpl final : public UcxTransport {
  public:
-  UcxTransportImpl(UcxOptions options, std::unique_ptr<UcpWorker> worker, Poller poller);
+  UcxTransportImpl(UcxOptions options, std::unique_ptr<UcpWorker> worker,
+                   std::shared_ptr<UcxMailbox> mailbox);
   ~UcxTransportImpl() override;
 
   Status listen(const SocketAddress& address);
@@ -57,15 +60,24 @@ class UcxTransportImpl final : public UcxTransport {
   void connect(PeerId peer) override;
   Status send(PeerId to, std::span<const std::byte> header, Payload payload,
               Completion done) override;
+  Status queue(PeerId to, std::span<const std::byte> header, Payload payload,
+               Completion done) override;
   void disconnect(PeerId peer) override;
   void stop(const StopOptions& options) override;
+  bool drive(TimePoint until, const std::function<bool()>& done) override;
+  void interrupt_drive() override { mailbox_->interrupt_drive(); }
 
  private:
   using Kind = UcxCommand::Kind;
   using Step = Connection::Step;
 
   void serve();
+  bool take_turn();
   void sleep();
+  bool drive_until(TimePoint until, const std::function<bool()>& done);
+  void sleep_driving(TimePoint until);
+  Result<UcxCommand> admit(PeerId to, std::span<const std::byte> header, Payload payload,
+                           Completion done);
   Duration time_to_sleep() const;
   bool may_leave();
   void close_all();
@@ -79,7 +91,7 @@ class UcxTransportImpl final : public UcxTransport {
   void end_connection(UcxCommand& command);
   void begin_leaving(TimePoint leave_by);
 
-  void attend_doors(Duration timeout);
+  void attend_doors(const std::vector<uint64_t>& keys);
   void attend_door(Connection& connection);
   void accept_connections();
   size_t num_ungreeted() const;
@@ -119,7 +131,8 @@ class UcxTransportImpl final : public UcxTransport {
   std::atomic<uint64_t> num_refused_{0};
   std::thread thread_;
 
-  // Own thread only.
+  std::mutex owner_;
+  // Guarded by owner_.
   std::unique_ptr<UcpWorker> worker_;
   UcxLinks links_;
   Fd listener_;

@@ -12,6 +12,8 @@ namespace {
 constexpr unsigned kDoorTurns = 64;
 /// UCX gives buffers back by itself, and does not say when: look again.
 constexpr Duration kClosingNap = std::chrono::milliseconds(5);
+/// Of a drive() whose time is over while there still is something to do.
+constexpr int kMaxLateTurns = 16;
 /// After the linger, for UCX to close by force: it takes a millisecond.
 constexpr Duration kMaxClosingTime = std::chrono::seconds(1);
 
@@ -33,14 +35,15 @@ size_t max_held_bytes(const UcxOptions& options) {
 }  // namespace
 
 UcxTransportImpl::UcxTransportImpl(UcxOptions options, std::unique_ptr<UcpWorker> worker,
-                                   Poller poller)
+                                   std::shared_ptr<UcxMailbox> mailbox)
     : options_(std::move(options)),
       table_(options_.max_in_flight_bytes),
-      mailbox_(std::make_shared<UcxMailbox>(std::move(poller))),
+      mailbox_(std::move(mailbox)),
       worker_(std::move(worker)),
       links_{*worker_, options_.rendezvous_threshold_bytes, max_held_bytes(options_), {}},
       next_peer_(first_accepted_peer(options_)) {
   mailbox_->poller.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
+  mailbox_->driver.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
   worker_->on_frame([this](auto header, void* data, size_t data_bytes, const auto& param) {
     return receive(header, data, data_bytes, param);
   });
@@ -49,6 +52,7 @@ UcxTransportImpl::UcxTransportImpl(UcxOptions options, std::unique_ptr<UcpWorker
 UcxTransportImpl::~UcxTransportImpl() {
   stop({.linger = {}, .peers_lost = false});
   mailbox_->poller.remove(worker_->event_fd());
+  mailbox_->driver.remove(worker_->event_fd());
   // Before the connections: it may still own some of their buffers.
   worker_.reset();
 }
@@ -79,14 +83,27 @@ void UcxTransportImpl::connect(PeerId peer) {
 
 Status UcxTransportImpl::send(PeerId to, std::span<const std::byte> header, Payload payload,
                               Completion done) {
+  PREGATE_ASSIGN(auto command, admit(to, header, std::move(payload), std::move(done)));
+  mailbox_->post(std::move(command));
+  return {};
+}
+
+Status UcxTransportImpl::queue(PeerId to, std::span<const std::byte> header, Payload payload,
+                               Completion done) {
+  PREGATE_ASSIGN(auto command, admit(to, header, std::move(payload), std::move(done)));
+  mailbox_->queue(std::move(command));
+  return {};
+}
+
+Result<UcxCommand> UcxTransportImpl::admit(PeerId to, std::span<const std::byte> header,
+                                           Payload payload, Completion done) {
   UcxCommand command;
   command.kind = Kind::kSend;
   command.peer = to;
   PREGATE_ASSIGN(command.send_id, table_.admit(to, header.size(), payload.size(), std::move(done)));
   command.header = UcxLink::make_header(header);
   command.payload = std::move(payload);
-  mailbox_->post(std::move(command));
-  return {};
+  return command;
 }
 
 void UcxTransportImpl::disconnect(PeerId peer) {
@@ -110,25 +127,97 @@ void UcxTransportImpl::stop(const StopOptions& options) {
 
 void UcxTransportImpl::serve() {
   int idle_turns = 0;
-  for (unsigned turn = 0; !may_leave(); ++turn) {
-    bool busy = take_commands();
-    busy |= worker_->progress();
-    busy |= attend_links();
-    if (turn % kDoorTurns == 0) attend_doors(Duration::zero());
-    idle_turns = busy ? 0 : idle_turns + 1;
-    if (idle_turns > options_.spins) {
+  for (unsigned turn = 0;; ++turn) {
+    bool driven = false;
+    {
+      std::lock_guard owner(owner_);
+      driven = mailbox_->is_driven();
+      if (!driven && may_leave()) return close_all();
+      idle_turns = !driven && take_turn() ? 0 : idle_turns + 1;
+      if (turn % kDoorTurns == 0) attend_doors(mailbox_->poller.wait(Duration::zero()));
+    }
+    if (driven || idle_turns > options_.spins) {
       sleep();
       idle_turns = 0;
     }
   }
-  close_all();
+}
+
+/// False if there was nothing to do.
+bool UcxTransportImpl::take_turn() {
+  bool busy = take_commands();
+  busy |= worker_->progress();
+  busy |= attend_links();
+  return busy;
 }
 
 void UcxTransportImpl::sleep() {
-  if (!mailbox_->fall_asleep()) return;
-  const bool armed = worker_->arm();
-  attend_doors(armed ? time_to_sleep() : Duration::zero());
+  Duration timeout{};
+  {
+    std::lock_guard owner(owner_);
+    if (!mailbox_->fall_asleep()) return;
+    // Who drives arms UCX himself, when he hands it back at the latest.
+    const bool armed = mailbox_->is_driven() || worker_->arm();
+    timeout = armed ? time_to_sleep() : Duration::zero();
+  }
+  const auto& keys = mailbox_->poller.wait(timeout);
   mailbox_->awake();
+  std::lock_guard owner(owner_);
+  attend_doors(keys);
+  // A greeting may have left UCX something to do, or called back.
+  mailbox_->interrupt_drive();
+}
+
+bool UcxTransportImpl::drive(TimePoint until, const std::function<bool()>& done) {
+  if (!mailbox_->begin_drive()) {
+    mailbox_->rouse();
+    return false;
+  }
+  mailbox_->poller.remove(worker_->event_fd());
+  const bool driven = drive_until(until, done);
+  bool more = false;
+  {
+    std::lock_guard owner(owner_);
+    more = !worker_->arm() || time_to_sleep() >= Duration::zero();
+    mailbox_->poller.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
+  }
+  mailbox_->end_drive(more);
+  return driven;
+}
+
+/// False if the transport is leaving, which is for its own thread to do.
+bool UcxTransportImpl::drive_until(TimePoint until, const std::function<bool()>& done) {
+  int idle_turns = 0;
+  for (int late_turns = 0;;) {
+    {
+      std::lock_guard owner(owner_);
+      if (leave_by_) return false;
+      idle_turns = take_turn() ? 0 : idle_turns + 1;
+    }
+    if (done()) return true;
+    const bool late = system_clock().now() >= until;
+    if (late && (idle_turns > 0 || ++late_turns > kMaxLateTurns)) return true;
+    if (idle_turns > options_.spins) {
+      sleep_driving(until);
+      idle_turns = 0;
+    }
+  }
+}
+
+void UcxTransportImpl::sleep_driving(TimePoint until) {
+  Duration timeout = std::max(until - system_clock().now(), Duration::zero());
+  {
+    std::lock_guard owner(owner_);
+    if (!mailbox_->driver_falls_asleep()) return;
+    if (!worker_->arm()) timeout = Duration::zero();
+    if (const Duration due = time_to_sleep(); due >= Duration::zero()) {
+      timeout = std::min(timeout, due);
+    }
+  }
+  mailbox_->driver.wait(timeout);
+  mailbox_->driver_awakes();
+  std::lock_guard owner(owner_);
+  drop_late_connections();
 }
 
 /// Until the next deadline; negative: for ever.
@@ -402,8 +491,10 @@ Result<std::unique_ptr<UcxTransport>> make_ucx_transport(const UcxOptions& optio
   PREGATE_ASSIGN(const std::string device, choose_device(options, listen));
   PREGATE_ASSIGN(auto worker, UcpWorker::create(device));
   PREGATE_ASSIGN(auto poller, Poller::create());
+  PREGATE_ASSIGN(auto driver, Poller::create());
+  auto mailbox = std::make_shared<UcxMailbox>(std::move(poller), std::move(driver));
   auto transport =
-      std::make_unique<UcxTransportImpl>(options, std::move(worker), std::move(poller));
+      std::make_unique<UcxTransportImpl>(options, std::move(worker), std::move(mailbox));
   if (listen) PREGATE_TRY(transport->listen(*listen));
   return transport;
 }

@@ -50,7 +50,8 @@ class UcxTransport : public Transport {
 };
 
 /// Listens at once; connections wait until start(). kInvalidArgument and kUnavailable for addresses
-/// that cannot be used, kUnimplemented in a build without UCX.
+/// that cannot be used, kNotFound for the name of a host that nobody knows yet, kUnimplemented in a
+/// build without UCX.
 Result<std::unique_ptr<UcxTransport>> make_ucx_transport(const UcxOptions& options);
 
 }  // namespace pregate::transport
