@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,8 @@
 #include "base/ids.h"
 
 namespace pregate::model {
+
+class ChannelMasks;  // model/refactored/channel_masks.h
 
 /// Longest context of any model: beyond it, f32 cannot tell two positions apart.
 inline constexpr size_t kMaxContextTokens = size_t{1} << 24;
@@ -36,6 +39,20 @@ struct LayerConfig {
   bool is_moe = true;
   size_t intermediate_size = 0;  ///< Of the dense MLP, where the layer is not MoE.
   size_t window = 0;             ///< Sliding attention window in tokens; 0: full attention.
+  /// Widths of this layer's experts, one each, and of its shared part, in families that read them
+  /// off their tensors because they differ.
+  std::vector<size_t> expert_sizes;
+  std::optional<size_t> shared_size;
+};
+
+/// Read-ME's pre-gating router: a small transformer layer of its own, from token ids to one expert
+/// per token for all layers. Widths are those of its tensors.
+struct PregateConfig {
+  size_t embedding_size = 0;
+  size_t attention_size = 0;  ///< Of queries, keys and values together.
+  size_t mlp_size = 0;
+  size_t num_heads = 0;
+  double normalizer = 1.0;  ///< Scores are divided by it, and by nothing else.
 };
 
 /// What generation_config.json asks of requests that do not say; names as there.
@@ -64,7 +81,10 @@ struct ModelConfig {
   size_t top_k = 0;
   size_t expert_intermediate_size = 0;
   size_t shared_intermediate_size = 0;  ///< 0: no shared expert.
+  bool shared_is_gated = true;          ///< The shared expert has a sigmoid gate.
   bool norm_topk_prob = false;
+  std::optional<PregateConfig> pregate;       ///< Then there are no gates in the layers.
+  std::shared_ptr<const ChannelMasks> masks;  ///< Then experts are channels of a dense MLP.
 
   std::vector<LayerConfig> layers;
 
@@ -73,6 +93,13 @@ struct ModelConfig {
   SamplingDefaults sampling;
 
   size_t num_layers() const { return layers.size(); }
+  size_t expert_size(LayerIdx layer, ExpertId expert) const {
+    const std::vector<size_t>& sizes = layers[layer.value].expert_sizes;
+    return sizes.empty() ? expert_intermediate_size : sizes[expert.value];
+  }
+  size_t shared_size(LayerIdx layer) const {
+    return layers[layer.value].shared_size.value_or(shared_intermediate_size);
+  }
 };
 
 }  // namespace pregate::model

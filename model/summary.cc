@@ -19,12 +19,25 @@ size_t parameters_of(const std::vector<size_t>& shape) {
 size_t loaded_bytes(const TensorId& id, const std::vector<size_t>& shape, WeightFormat format,
                     size_t checkpoint_bytes) {
   if (id.role == TensorRole::kEmbedding) return checkpoint_bytes;
-  const bool is_gate = id.role == TensorRole::kRouter || id.role == TensorRole::kSharedGate;
+  if (id.role == TensorRole::kPregateEmbedding) return checkpoint_bytes;
+  const bool is_gate = part_of(id.role) == Part::kRouter || id.role == TensorRole::kSharedGate;
   if (shape.size() == 1 || is_gate) return parameters_of(shape) * sizeof(float);
   return shape[0] * compute::encoded_row_bytes(format, shape[1]);
 }
 
+/// What the channels of an expert, or of the shared part, take of the dense MLP they lie in.
+Result<size_t> masked_bytes(const Checkpoint& checkpoint, const TensorId& id) {
+  const TensorId dense{.role = TensorRole::kDenseGate, .layer = id.layer};
+  PREGATE_ASSIGN(const TensorView tensor,
+                 checkpoint.tensor(checkpoint.family().tensor_name(dense)));
+  return parameters_of(tensor_shape(checkpoint.config(), id)) * compute::dtype_bytes(tensor.dtype);
+}
+
 Result<size_t> checkpoint_bytes(const Checkpoint& checkpoint, const TensorId& id) {
+  const Part part = part_of(id.role);
+  if (checkpoint.config().masks && (part == Part::kExperts || part == Part::kShared)) {
+    return masked_bytes(checkpoint, id);
+  }
   const std::string name = checkpoint.family().tensor_name(id);
   PREGATE_ASSIGN(const TensorView tensor, checkpoint.tensor(name));
   const std::vector<size_t> expected = tensor_shape(checkpoint.config(), id);
@@ -82,7 +95,7 @@ Result<ModelSummary> summarize(const Checkpoint& checkpoint, WeightFormat format
     summary.total_parameters += size.parameters;
     const bool is_routed = part == Part::kExperts;
     summary.active_parameters +=
-        is_routed ? size.parameters / config.num_experts * config.top_k : size.parameters;
+        is_routed ? size.parameters * config.top_k / config.num_experts : size.parameters;
     if (!is_routed) summary.backbone_loaded_bytes += size.loaded_bytes;
     if (is_routed) summary.expert_loaded_bytes = size.loaded_bytes / summary.num_routed_experts;
   }

@@ -1,8 +1,14 @@
 #include "model/weights.h"
 
+#include <algorithm>
+#include <iterator>
+#include <map>
+
 #include "compute/source.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/direct_files.h"
 #include "model/families/family.h"
+#include "model/refactored/channel_masks.h"
 
 namespace pregate::model {
 namespace {
@@ -22,22 +28,49 @@ Error about_tensor(Error error, const TensorView& tensor, const std::string& nam
 /// Finds tensors by role, checks their shapes and packs them.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, compute::Backend& backend, WeightFormat format)
-      : checkpoint_(checkpoint), backend_(backend), format_(format) {}
+  /// `direct`: null to use the mapped files.
+  Loader(const Checkpoint& checkpoint, compute::Backend& backend, WeightFormat format,
+         const DirectFiles* direct = nullptr)
+      : checkpoint_(checkpoint), backend_(backend), format_(format), direct_(direct) {}
 
   std::string name(const TensorId& id) const { return checkpoint_.family().tensor_name(id); }
 
-  Result<TensorView> find(const TensorId& id) const {
+  Result<TensorView> find(const TensorId& id) {
     PREGATE_ASSIGN(TensorView tensor, checkpoint_.tensor(name(id)));
+    if (files_.try_emplace(tensor.file, tensor).second) {
+      PREGATE_TRY(checkpoint_.check_unchanged(tensor));
+    }
     const std::vector<size_t> expected = tensor_shape(checkpoint_.config(), id);
     if (tensor.shape == expected) return tensor;
     return fail(ErrorCode::kDataLoss, "{}: {}: shape [{}], expected [{}]", tensor.file, name(id),
                 fmt::join(tensor.shape, ", "), fmt::join(expected, ", "));
   }
 
-  Result<SourceMatrix> source(const TensorId& id) const {
+  /// That the files in use are still the same, after what was read of them.
+  Status check_files() const {
+    for (const auto& [file, tensor] : files_) PREGATE_TRY(checkpoint_.check_unchanged(tensor));
+    return {};
+  }
+
+  Result<SourceMatrix> source(const TensorId& id) {
     PREGATE_ASSIGN(const TensorView tensor, find(id));
-    return SourceMatrix{tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1]};
+    return source(tensor);
+  }
+
+  Result<SourceMatrix> source(const TensorView& tensor) {
+    return rows_of(tensor, 0, tensor.shape[0], tensor.shape[1]);
+  }
+
+  /// `rows` rows of `cols` numbers each, beginning with the first_row-th; valid while this lives.
+  Result<SourceMatrix> rows_of(const TensorView& tensor, size_t first_row, size_t rows,
+                               size_t cols) {
+    const size_t row_bytes = cols * compute::dtype_bytes(tensor.dtype);
+    const std::byte* data = tensor.data + first_row * row_bytes;
+    if (direct_ != nullptr) {
+      PREGATE_ASSIGN(auto bytes, direct_->read(tensor, first_row * row_bytes, rows * row_bytes));
+      data = buffers_.emplace_back(std::move(bytes)).bytes().data();
+    }
+    return SourceMatrix{data, tensor.dtype, rows, cols};
   }
 
   Result<std::vector<float>> vector(const TensorId& id) {
@@ -60,17 +93,44 @@ class Loader {
   Result<MatrixPtr> matrix(const TensorId& id) { return matrix(id, format_); }
 
   Result<ExpertPtr> mlp(const TensorId& gate, const TensorId& up, const TensorId& down) {
+    if (checkpoint_.config().masks && gate.role != kDenseGate) return masked_mlp(gate);
     PREGATE_ASSIGN(const TensorView gate_tensor, find(gate));
     PREGATE_ASSIGN(const TensorView up_tensor, find(up));
     PREGATE_ASSIGN(const TensorView down_tensor, find(down));
-    const auto source = [](const TensorView& t) {
-      return SourceMatrix{t.data, t.dtype, t.shape[0], t.shape[1]};
-    };
+    PREGATE_ASSIGN(const SourceMatrix gate_rows, source(gate_tensor));
+    PREGATE_ASSIGN(const SourceMatrix up_rows, source(up_tensor));
+    PREGATE_ASSIGN(const SourceMatrix down_rows, source(down_tensor));
     PREGATE_ASSIGN(ExpertPtr expert,
-                   pack_expert({source(gate_tensor), source(up_tensor), source(down_tensor)},
-                               gate_tensor, fmt::format("{} and its up and down", name(gate))));
+                   pack_expert({gate_rows, up_rows, down_rows}, gate_tensor,
+                               fmt::format("{} and its up and down", name(gate))));
     for (const TensorView* tensor : {&gate_tensor, &up_tensor, &down_tensor}) count(*tensor);
     return expert;
+  }
+
+  /// An expert, or the shared part, as channels of a dense MLP.
+  Result<ExpertPtr> masked_mlp(const TensorId& id) {
+    const LayerChannels& masks = checkpoint_.config().masks->layer(id.layer);
+    const auto& channels =
+        id.role == kSharedGateProjection ? masks.shared : masks.own[id.expert.value];
+    PREGATE_ASSIGN(const SourceMatrix gate, source({.role = kDenseGate, .layer = id.layer}));
+    PREGATE_ASSIGN(const SourceMatrix up, source({.role = kDenseUp, .layer = id.layer}));
+    const TensorId down_id{.role = kDenseDown, .layer = id.layer};
+    PREGATE_ASSIGN(const TensorView tensor, find(down_id));
+    PREGATE_ASSIGN(const SourceMatrix down, source(tensor));
+    const auto gate_rows = gather_rows(gate, channels), up_rows = gather_rows(up, channels);
+    const auto down_columns = gather_columns(down, channels);
+    const size_t width = channels.size(), h = gate.cols;
+    return pack_expert({{gate_rows.data(), gate.dtype, width, h},
+                        {up_rows.data(), up.dtype, width, h},
+                        {down_columns.data(), down.dtype, h, width}},
+                       tensor, fmt::format("{}: channels of expert {}", name(down_id), id.expert));
+  }
+
+  Result<AffineMap> affine(TensorRole weight, TensorRole bias) {
+    AffineMap map;
+    PREGATE_ASSIGN(map.weight, matrix({.role = weight}, kRouterFormat));
+    PREGATE_ASSIGN(map.bias, vector({.role = bias}));
+    return map;
   }
 
   /// An expert out of the tensors that hold all experts of a layer: gate_up [E, 2f, h], gate
@@ -80,15 +140,13 @@ class Loader {
     PREGATE_ASSIGN(const TensorView gate_up, find(gate_up_id));
     PREGATE_ASSIGN(const TensorView down, find({.role = kFusedDown, .layer = layer}));
     const size_t h = checkpoint_.config().hidden_size;
-    const size_t f = checkpoint_.config().expert_intermediate_size;
-    const auto slice = [&](const TensorView& tensor, size_t first_row, size_t rows, size_t cols) {
-      const size_t offset = first_row * cols * compute::dtype_bytes(tensor.dtype);
-      return SourceMatrix{tensor.data + offset, tensor.dtype, rows, cols};
-    };
+    const size_t f = checkpoint_.config().expert_size(layer, expert);
     const size_t e = expert.value;
-    return pack_expert({slice(gate_up, e * 2 * f, f, h), slice(gate_up, e * 2 * f + f, f, h),
-                        slice(down, e * h, h, f)},
-                       gate_up, fmt::format("{}: expert {}", name(gate_up_id), expert));
+    PREGATE_ASSIGN(const SourceMatrix gate_rows, rows_of(gate_up, e * 2 * f, f, h));
+    PREGATE_ASSIGN(const SourceMatrix up_rows, rows_of(gate_up, e * 2 * f + f, f, h));
+    PREGATE_ASSIGN(const SourceMatrix down_rows, rows_of(down, e * h, h, f));
+    return pack_expert({gate_rows, up_rows, down_rows}, gate_up,
+                       fmt::format("{}: expert {}", name(gate_up_id), expert));
   }
 
   void report_to(const LoadProgress& progress, size_t total_bytes) {
@@ -113,6 +171,9 @@ class Loader {
   const Checkpoint& checkpoint_;
   compute::Backend& backend_;
   const WeightFormat format_;
+  const DirectFiles* const direct_;
+  std::map<std::string_view, TensorView> files_;  // those in use, with one of their tensors
+  std::vector<FileBytes> buffers_;                // of what was read directly
   LoadProgress progress_;
   size_t done_bytes_ = 0, total_bytes_ = 0;
 };
@@ -146,13 +207,32 @@ Status load_feed_forward(Loader& loader, const ModelConfig& config, LayerIdx lay
     PREGATE_ASSIGN(weights.dense, loader.mlp(id(kDenseGate), id(kDenseUp), id(kDenseDown)));
     return {};
   }
-  PREGATE_ASSIGN(weights.router, loader.matrix(id(kRouter), kRouterFormat));
-  if (config.shared_intermediate_size > 0) {
-    PREGATE_ASSIGN(weights.shared,
-                   loader.mlp(id(kSharedGateProjection), id(kSharedUp), id(kSharedDown)));
+  if (!config.pregate) {
+    PREGATE_ASSIGN(weights.router, loader.matrix(id(kRouter), kRouterFormat));
+  }
+  if (config.shared_size(layer) == 0) return {};
+  PREGATE_ASSIGN(weights.shared,
+                 loader.mlp(id(kSharedGateProjection), id(kSharedUp), id(kSharedDown)));
+  if (config.shared_is_gated) {
     PREGATE_ASSIGN(weights.shared_gate, loader.matrix(id(kSharedGate), kRouterFormat));
   }
   return {};
+}
+
+Result<PregateWeights> load_pregate(Loader& loader) {
+  PregateWeights weights;
+  PREGATE_ASSIGN(weights.embedding, loader.source({.role = kPregateEmbedding}));
+  PREGATE_ASSIGN(weights.input_norm, loader.vector({.role = kPregateInputNorm}));
+  PREGATE_ASSIGN(weights.post_attention_norm, loader.vector({.role = kPregatePostAttentionNorm}));
+  PREGATE_ASSIGN(weights.out_norm, loader.vector({.role = kPregateOutNorm}));
+  PREGATE_ASSIGN(weights.q, loader.affine(kPregateQuery, kPregateQueryBias));
+  PREGATE_ASSIGN(weights.k, loader.affine(kPregateKey, kPregateKeyBias));
+  PREGATE_ASSIGN(weights.v, loader.affine(kPregateValue, kPregateValueBias));
+  PREGATE_ASSIGN(weights.o, loader.affine(kPregateAttentionOut, kPregateAttentionOutBias));
+  PREGATE_ASSIGN(weights.mlp_in, loader.affine(kPregateMlpIn, kPregateMlpInBias));
+  PREGATE_ASSIGN(weights.mlp_out, loader.affine(kPregateMlpOut, kPregateMlpOutBias));
+  PREGATE_ASSIGN(weights.out, loader.affine(kPregateOut, kPregateOutBias));
+  return weights;
 }
 
 Result<LayerWeights> load_layer(Loader& loader, const ModelConfig& config, LayerIdx layer) {
@@ -169,6 +249,7 @@ Result<LayerWeights> load_layer(Loader& loader, const ModelConfig& config, Layer
 /// loader reports it.
 size_t backbone_source_bytes(const Checkpoint& checkpoint) {
   std::vector<TensorId> ids = outer_tensors(checkpoint.config());
+  std::ranges::copy(pregate_tensors(checkpoint.config()), std::back_inserter(ids));
   for (uint32_t l = 0; l < checkpoint.config().num_layers(); ++l) {
     const auto more = layer_tensors(checkpoint.config(), LayerIdx{l});
     ids.insert(ids.end(), more.begin(), more.end());
@@ -176,7 +257,8 @@ size_t backbone_source_bytes(const Checkpoint& checkpoint) {
   size_t total = 0;
   for (const TensorId& id : ids) {
     const auto tensor = checkpoint.tensor(checkpoint.family().tensor_name(id));
-    const bool is_mapped = id.role == kEmbedding && !checkpoint.config().tie_embeddings;
+    const bool is_mapped = id.role == kPregateEmbedding ||
+                           (id.role == kEmbedding && !checkpoint.config().tie_embeddings);
     if (tensor && !is_mapped) total += tensor->bytes;
   }
   return total;
@@ -200,11 +282,25 @@ size_t layer_bytes(const LayerWeights& layer) {
   return total + bytes_of(layer.dense) + bytes_of(layer.shared);
 }
 
+size_t pregate_bytes(const PregateWeights& weights) {
+  const compute::SourceMatrix& table = weights.embedding;
+  size_t total = table.rows * table.cols * compute::dtype_bytes(table.dtype);
+  for (const auto* norm : {&weights.input_norm, &weights.post_attention_norm, &weights.out_norm}) {
+    total += bytes_of(*norm);
+  }
+  for (const AffineMap* map : {&weights.q, &weights.k, &weights.v, &weights.o, &weights.mlp_in,
+                               &weights.mlp_out, &weights.out}) {
+    total += bytes_of(map->weight) + bytes_of(map->bias);
+  }
+  return total;
+}
+
 }  // namespace
 
 size_t BackboneWeights::bytes() const {
   size_t total = embedding.rows * embedding.cols * compute::dtype_bytes(embedding.dtype);
   for (const LayerWeights& layer : layers) total += layer_bytes(layer);
+  if (pregate) total += pregate_bytes(*pregate);
   return total + bytes_of(final_norm) + bytes_of(lm_head);
 }
 
@@ -223,24 +319,35 @@ Result<BackboneWeights> load_backbone(std::shared_ptr<const Checkpoint> checkpoi
   PREGATE_ASSIGN(weights.final_norm, loader.vector({.role = kFinalNorm}));
   const TensorRole head = config.tie_embeddings ? kEmbedding : kLmHead;
   PREGATE_ASSIGN(weights.lm_head, loader.matrix({.role = head}));
+  if (config.pregate) {
+    PREGATE_ASSIGN(weights.pregate, load_pregate(loader));
+  }
   weights.checkpoint = std::move(checkpoint);
   return weights;
 }
 
-Result<ExpertPtr> load_expert(const Checkpoint& checkpoint, LayerIdx layer, ExpertId expert,
+Result<MatrixPtr> load_matrix(const Checkpoint& checkpoint, const TensorId& id,
                               compute::Backend& backend, WeightFormat format) {
+  return Loader(checkpoint, backend, format).matrix(id);
+}
+
+Result<ExpertPtr> load_expert(const Checkpoint& checkpoint, LayerIdx layer, ExpertId expert,
+                              compute::Backend& backend, WeightFormat format,
+                              const DirectFiles* direct) {
   const ModelConfig& config = checkpoint.config();
   if (layer.value >= config.num_layers() || !config.layers[layer.value].is_moe ||
       expert.value >= config.num_experts) {
     return fail(ErrorCode::kInvalidArgument, "{}: no expert {} in layer {}",
                 checkpoint.directory().string(), expert, layer);
   }
-  Loader loader(checkpoint, backend, format);
-  if (checkpoint.has_tensor(loader.name({.role = kFusedGateUp, .layer = layer}))) {
-    return loader.fused_expert(layer, expert);
-  }
-  return loader.mlp({kExpertGate, layer, expert}, {kExpertUp, layer, expert},
-                    {kExpertDown, layer, expert});
+  Loader loader(checkpoint, backend, format, direct);
+  const bool is_fused = checkpoint.has_tensor(loader.name({.role = kFusedGateUp, .layer = layer}));
+  auto loaded = is_fused ? loader.fused_expert(layer, expert)
+                         : loader.mlp({kExpertGate, layer, expert}, {kExpertUp, layer, expert},
+                                      {kExpertDown, layer, expert});
+  // First: a file that changed meanwhile explains any other error.
+  PREGATE_TRY(loader.check_files());
+  return loaded;
 }
 
 }  // namespace pregate::model

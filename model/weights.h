@@ -7,10 +7,12 @@
 
 #include "compute/backend.h"
 #include "model/config.h"
+#include "model/families/tensors.h"
 
 namespace pregate::model {
 
-class Checkpoint;  // model/checkpoint/checkpoint.h
+class Checkpoint;   // model/checkpoint/checkpoint.h
+class DirectFiles;  // model/checkpoint/direct_files.h
 
 /// Called now and then from the loading thread with the bytes packed so far and in all.
 using LoadProgress = std::function<void(size_t done_bytes, size_t total_bytes)>;
@@ -30,12 +32,26 @@ struct LayerWeights {
   MatrixPtr shared_gate;              // f32 [1, h]: its sigmoid gate
 };
 
+/// y = weight x + bias, in f32.
+struct AffineMap {
+  MatrixPtr weight;
+  std::vector<float> bias;
+};
+
+/// The pre-gating router, where a model has one; see router/pregate/pregate_router.h.
+struct PregateWeights {
+  compute::SourceMatrix embedding;  ///< [vocab, e], in the mapped checkpoint.
+  std::vector<float> input_norm, post_attention_norm, out_norm;  // [e]
+  AffineMap q, k, v, o, mlp_in, mlp_out, out;
+};
+
 /// The model without its routed experts: what an engine holds.
 struct BackboneWeights {
   compute::SourceMatrix embedding;  ///< [vocab, h], in the mapped checkpoint.
   std::vector<LayerWeights> layers;
-  std::vector<float> final_norm;                 // [h]
-  MatrixPtr lm_head;                             // [vocab, h]
+  std::vector<float> final_norm;  // [h]
+  MatrixPtr lm_head;              // [vocab, h]
+  std::optional<PregateWeights> pregate;
   std::shared_ptr<const Checkpoint> checkpoint;  ///< Keeps `embedding` mapped.
 
   size_t bytes() const;
@@ -47,8 +63,15 @@ Result<BackboneWeights> load_backbone(std::shared_ptr<const Checkpoint> checkpoi
                                       compute::Backend& backend, compute::WeightFormat format,
                                       const LoadProgress& progress);
 
-/// One routed expert. Touches only that expert's bytes of the checkpoint.
+/// One routed expert. Touches only that expert's bytes of the checkpoint (all channels of the layer
+/// where experts are parts of a dense MLP), mapped or, given the checkpoint's files, read directly.
+/// kDataLoss if the files are not those any more that were opened.
 Result<ExpertPtr> load_expert(const Checkpoint& checkpoint, LayerIdx layer, ExpertId expert,
+                              compute::Backend& backend, compute::WeightFormat format,
+                              const DirectFiles* direct = nullptr);
+
+/// One matrix of the model.
+Result<MatrixPtr> load_matrix(const Checkpoint& checkpoint, const TensorId& id,
                               compute::Backend& backend, compute::WeightFormat format);
 
 }  // namespace pregate::model

@@ -89,11 +89,13 @@ class DirectoryCheckpoint final : public Checkpoint {
       return fail(ErrorCode::kDataLoss, "{}: {}: dtype {}, expected F32, BF16 or F16",
                   file->path().string(), name, entry->dtype);
     }
-    return TensorView{.data = file->file().bytes().data() + entry->begin_bytes,
+    const auto data = file->data(*entry);
+    return TensorView{.data = data.data(),
                       .dtype = *dtype,
                       .shape = entry->shape,
-                      .bytes = entry->end_bytes - entry->begin_bytes,
-                      .file = file->path().native()};
+                      .bytes = data.size(),
+                      .file = file->path().native(),
+                      .file_offset = entry->begin_bytes};
   }
 
   std::vector<std::string> tensor_names() const override {
@@ -102,15 +104,35 @@ class DirectoryCheckpoint final : public Checkpoint {
     return names;
   }
 
+  Status check_unchanged(const TensorView& tensor) const override {
+    const TensorFile* file = file_of(tensor);
+    if (file == nullptr) return {};
+    const auto identity = identify_file(file->path());
+    if (identity && *identity == file->file().identity()) return {};
+    if (!identity && identity.error().code != ErrorCode::kNotFound) return fail(identity.error());
+    return fail(ErrorCode::kDataLoss,
+                "{}: {} since this process opened it; start it again to use what is there now",
+                file->path().string(),
+                identity ? fmt::format("was replaced or written to ({} bytes, then {})",
+                                       identity->size_bytes, file->file().identity().size_bytes)
+                         : "was removed");
+  }
+
   void drop(const TensorView& tensor) const override {
-    for (const SafetensorsFile& file : files_.files()) {
-      const auto bytes = file.file().bytes();
-      if (tensor.file != file.path().native()) continue;
-      file.file().drop(static_cast<size_t>(tensor.data - bytes.data()), tensor.bytes);
+    if (const TensorFile* file = file_of(tensor)) {
+      file->file().drop(tensor.file_offset, tensor.bytes);
     }
   }
 
  private:
+  /// Null if it is not of this checkpoint.
+  const TensorFile* file_of(const TensorView& tensor) const {
+    for (const TensorFile& file : files_.files()) {
+      if (tensor.file == file.path().native()) return &file;
+    }
+    return nullptr;
+  }
+
   const fs::path directory_;
   const ModelConfig config_;
   const Family& family_;
@@ -128,6 +150,7 @@ Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const fs::path& direc
     PREGATE_ASSIGN(ModelConfig config, family->parse_config(fields));
     PREGATE_TRY(read_generation_config(directory / "generation_config.json", config));
     PREGATE_ASSIGN(TensorFiles files, TensorFiles::open(directory));
+    PREGATE_TRY(family->complete_config(directory, files, config));
     return std::make_shared<DirectoryCheckpoint>(directory, std::move(config), *family,
                                                  std::move(files));
   } catch (const std::exception& error) {  // std::filesystem's, chiefly

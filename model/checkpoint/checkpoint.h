@@ -1,4 +1,4 @@
-// A model directory as Hugging Face lays it out: config.json, *.safetensors,
+// A model directory as Hugging Face lays it out: config.json, *.safetensors or pytorch_model*.bin,
 // generation_config.json.
 #pragma once
 
@@ -22,7 +22,8 @@ struct TensorView {
   compute::DType dtype = compute::DType::kF32;
   std::vector<size_t> shape;
   size_t bytes = 0;
-  std::string_view file;  ///< Its path, for messages.
+  std::string_view file;   ///< Its path.
+  size_t file_offset = 0;  ///< Where it begins in there.
 };
 
 /// Immutable after open(); thread-safe.
@@ -40,6 +41,9 @@ class Checkpoint {
   /// kNotFound if there is none of that name.
   virtual Result<TensorView> tensor(const std::string& name) const = 0;
   virtual std::vector<std::string> tensor_names() const = 0;
+  /// kDataLoss if the tensor's file was replaced or written to since it was opened, so that it may
+  /// hold another model; kUnavailable if that cannot be found out.
+  virtual Status check_unchanged(const TensorView& /*tensor*/) const { return {}; }
   /// Takes the pages of a tensor out of memory once it is packed; they are read again when touched.
   virtual void drop(const TensorView& tensor) const = 0;
 };

@@ -95,12 +95,12 @@ Status check_metadata(const json::value& metadata, const std::string& where) {
   return fail(ErrorCode::kDataLoss, "{}: __metadata__: expected an object of strings", where);
 }
 
-Result<SafetensorsEntry> parse_entry(const json::value& value, const std::string& where,
-                                     size_t data_begin, size_t file_bytes) {
+Result<TensorEntry> parse_entry(const json::value& value, const std::string& where,
+                                size_t data_begin, size_t file_bytes) {
   const json::object* object = value.if_object();
   if (object == nullptr) return fail(ErrorCode::kDataLoss, "{}: expected an object", where);
   FieldReader fields(*object, where);
-  SafetensorsEntry entry;
+  TensorEntry entry;
   entry.dtype = fields.text("dtype", std::nullopt);
   entry.shape = fields.sizes("shape");
   const std::vector<size_t> offsets = fields.sizes("data_offsets");
@@ -128,9 +128,9 @@ Result<SafetensorsEntry> parse_entry(const json::value& value, const std::string
 }
 
 /// The format forbids holes, so that a file has one reading only.
-Status check_coverage(const SafetensorsHeader& header, size_t data_begin, size_t file_bytes,
+Status check_coverage(const TensorTable& header, size_t data_begin, size_t file_bytes,
                       const std::string& where) {
-  std::vector<const SafetensorsHeader::value_type*> in_order;
+  std::vector<const TensorTable::value_type*> in_order;
   for (const auto& item : header) in_order.push_back(&item);
   std::sort(in_order.begin(), in_order.end(), [](const auto* a, const auto* b) {
     return std::pair(a->second.begin_bytes, a->second.end_bytes) <
@@ -152,13 +152,6 @@ Status check_coverage(const SafetensorsHeader& header, size_t data_begin, size_t
 
 }  // namespace
 
-std::optional<compute::DType> weight_dtype(std::string_view name) {
-  if (name == "F32") return compute::DType::kF32;
-  if (name == "BF16") return compute::DType::kBf16;
-  if (name == "F16") return compute::DType::kF16;
-  return std::nullopt;
-}
-
 std::string_view safetensors_name(compute::DType dtype) {
   switch (dtype) {
     case compute::DType::kF32:
@@ -171,15 +164,14 @@ std::string_view safetensors_name(compute::DType dtype) {
   return "?";
 }
 
-Result<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file,
-                                            const std::string& where) {
+Result<TensorTable> parse_safetensors(std::span<const std::byte> file, const std::string& where) {
   PREGATE_ASSIGN(const std::string_view text, header_text(file, where));
   PREGATE_ASSIGN(const json::object object, parse_json_object(text, where + ": header"));
   if (count_keys(text) != object.size()) {
     return fail(ErrorCode::kDataLoss, "{}: header: a tensor name occurs twice", where);
   }
   const size_t data_begin = kLengthBytes + text.size();
-  SafetensorsHeader header;
+  TensorTable header;
   for (const auto& [key, value] : object) {
     if (key == "__metadata__") {
       PREGATE_TRY(check_metadata(value, where));
@@ -192,12 +184,10 @@ Result<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file,
   return header;
 }
 
-Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
-  SafetensorsFile result;
-  result.path_ = path;
-  PREGATE_ASSIGN(result.file_, MappedFile::open(path));
-  PREGATE_ASSIGN(result.header_, parse_safetensors(result.file_.bytes(), path.string()));
-  return result;
+Result<TensorFile> open_safetensors(const std::filesystem::path& path) {
+  PREGATE_ASSIGN(MappedFile file, MappedFile::open(path));
+  PREGATE_ASSIGN(TensorTable header, parse_safetensors(file.bytes(), path.string()));
+  return TensorFile(path, std::move(file), std::move(header));
 }
 
 }  // namespace pregate::model

@@ -1,5 +1,9 @@
 #include "model/checkpoint/safetensors_writer.h"
 
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
 #include <boost/json.hpp>
 
 namespace pregate::model {
@@ -21,6 +25,22 @@ std::string safetensors_header(std::span<const SafetensorsOutline> tensors,
   std::string bytes(kAlignment, '\0');
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(text.size() >> (8 * i) & 0xFF);
   return bytes + text;
+}
+
+Status write_safetensors(const std::filesystem::path& path,
+                         std::span<const SafetensorsTensor> tensors,
+                         const std::map<std::string, std::string>& metadata) {
+  std::vector<SafetensorsOutline> outlines;
+  for (const auto& tensor : tensors) {
+    outlines.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.bytes.size()});
+  }
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << safetensors_header(outlines, metadata);
+  for (const auto& tensor : tensors) file << tensor.bytes;
+  file.close();
+  if (file.good()) return {};
+  return fail(ErrorCode::kResourceExhausted, "{}: cannot write: {}", path.string(),
+              std::strerror(errno));
 }
 
 }  // namespace pregate::model

@@ -6,7 +6,6 @@ namespace pregate::model {
 namespace {
 
 constexpr size_t kMaxLayers = 4096;
-constexpr size_t kMaxExperts = 65536;
 
 /// Both names occur for every family: transformers 5 writes num_local_experts for some whose own
 /// name is num_experts.

@@ -6,6 +6,9 @@
 
 namespace pregate::model {
 
+/// Of a layer: more is taken for a mistake.
+inline constexpr size_t kMaxExperts = 65536;
+
 /// What transformers documents for attributes that are absent.
 struct ConfigDefaults {
   size_t vocab_size = 0;

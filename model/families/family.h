@@ -4,6 +4,7 @@
 // Adding one: a folder beside this file, and a line in registry.cc and in model/CMakeLists.txt.
 #pragma once
 
+#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,8 @@
 #include "model/families/tensors.h"
 
 namespace pregate::model {
+
+class TensorFiles;  // model/checkpoint/tensor_files.h
 
 /// Stateless; lives as long as the program.
 class Family {
@@ -28,6 +31,12 @@ class Family {
   virtual Result<ModelConfig> parse_config(FieldReader fields) const = 0;
   /// What parse_config() reads, in the spelling of transformers 4, which version 5 reads as well.
   virtual boost::json::object write_config(const ModelConfig& config) const = 0;
+
+  /// Fills in what only the tensors say. Called once, after all else was read.
+  virtual Status complete_config(const std::filesystem::path& /*directory*/,
+                                 const TensorFiles& /*files*/, ModelConfig& /*config*/) const {
+    return {};
+  }
 
   /// The name in a checkpoint. This is the naming most families share.
   virtual std::string tensor_name(const TensorId& id) const;

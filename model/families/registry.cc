@@ -1,6 +1,7 @@
 #include <array>
 
 #include "model/families/family.h"
+#include "model/families/llama/llama.h"
 #include "model/families/mixtral/mixtral.h"
 #include "model/families/olmoe/olmoe.h"
 #include "model/families/qwen2_moe/qwen2_moe.h"
@@ -9,8 +10,9 @@
 namespace pregate::model {
 
 std::span<const Family* const> families() {
-  static const std::array<const Family*, 4> kFamilies{&mixtral_family(), &olmoe_family(),
-                                                      &qwen2_moe_family(), &qwen3_moe_family()};
+  static const std::array<const Family*, 5> kFamilies{&llama_family(), &mixtral_family(),
+                                                      &olmoe_family(), &qwen2_moe_family(),
+                                                      &qwen3_moe_family()};
   return kFamilies;
 }
 

@@ -40,6 +40,25 @@ enum class TensorRole {
   // All experts of a layer in one tensor, as some tools save them; see weights.cc.
   kFusedGateUp,
   kFusedDown,
+  // The pre-gating router, one for the whole model.
+  kPregateEmbedding,
+  kPregateInputNorm,
+  kPregatePostAttentionNorm,
+  kPregateOutNorm,
+  kPregateQuery,
+  kPregateKey,
+  kPregateValue,
+  kPregateAttentionOut,
+  kPregateMlpIn,
+  kPregateMlpOut,
+  kPregateOut,
+  kPregateQueryBias,
+  kPregateKeyBias,
+  kPregateValueBias,
+  kPregateAttentionOutBias,
+  kPregateMlpInBias,
+  kPregateMlpOutBias,
+  kPregateOutBias,
 };
 
 struct TensorId {
@@ -61,6 +80,8 @@ std::vector<size_t> tensor_shape(const ModelConfig& config, const TensorId& id);
 std::vector<TensorId> layer_tensors(const ModelConfig& config, LayerIdx layer);
 /// Gate, up and down of one routed expert.
 std::vector<TensorId> expert_tensors(LayerIdx layer, ExpertId expert);
+/// Those of the pre-gating router, if the model has one.
+std::vector<TensorId> pregate_tensors(const ModelConfig& config);
 /// Embedding, final norm and, where it is a tensor of its own, lm_head.
 std::vector<TensorId> outer_tensors(const ModelConfig& config);
 /// Every tensor of the model, layer after layer.

@@ -57,14 +57,17 @@ void apply_shape(const Preset& preset, const SyntheticOptions& options, ModelCon
   config.rope.theta = preset.rope_theta;
   config.rope.original_max_position = config.max_position;
   config.tie_embeddings = options.tie_embeddings.value_or(false);
-  config.num_experts = options.num_experts.value_or(preset.num_experts);
-  config.top_k = options.top_k.value_or(preset.top_k);
+  const bool is_dense = config.num_experts == 0;
+  config.num_experts = options.num_experts.value_or(is_dense ? 0 : preset.num_experts);
+  config.top_k = options.top_k.value_or(is_dense ? 0 : preset.top_k);
   config.expert_intermediate_size =
       options.expert_intermediate_size.value_or(preset.expert_intermediate_size);
   config.shared_intermediate_size =
       options.shared_intermediate_size.value_or(has_shared ? preset.shared_intermediate_size : 0);
   config.norm_topk_prob = preset.norm_topk_prob;
-  config.layers.assign(options.num_layers.value_or(preset.num_layers), LayerConfig{});
+  LayerConfig layer;
+  if (is_dense) layer = {.is_moe = false, .intermediate_size = config.expert_intermediate_size};
+  config.layers.assign(options.num_layers.value_or(preset.num_layers), layer);
   config.bos_token = -1;
   config.eos_tokens = {kTurnEnd, kEndOfText};
 }
@@ -74,6 +77,9 @@ Status check_round_trip(const ModelConfig& asked, const ModelConfig& got) {
   if (asked.head_dim != got.head_dim) {
     return fail(ErrorCode::kInvalidArgument, "head-dim: {} always has hidden / heads = {}",
                 asked.architecture, got.head_dim);
+  }
+  if (asked.num_experts != got.num_experts) {
+    return fail(ErrorCode::kInvalidArgument, "experts: {} has none", asked.architecture);
   }
   if (asked.shared_intermediate_size != got.shared_intermediate_size) {
     return fail(ErrorCode::kInvalidArgument, "shared-intermediate: {} has no shared expert",

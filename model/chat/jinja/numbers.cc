@@ -27,13 +27,14 @@ bool drop_underscores(std::string& digits) {
   return true;
 }
 
+/// Of "0x_1f", 16 and "1f" remain: one underscore may follow a prefix.
 void drop_base_prefix(std::string& digits, int& base) {
   if (digits.size() < 2 || digits[0] != '0') return;
   const char letter = static_cast<char>(digits[1] | 0x20);
   const int named = letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 0;
   if (named == 0 || (base != 0 && base != named)) return;
   base = named;
-  digits.erase(0, 2);
+  digits.erase(0, digits.size() > 2 && digits[2] == '_' ? 3 : 2);
 }
 
 }  // namespace
