@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "compute/f32_rows.h"
 #include "compute/source.h"
 
 namespace pregate::engine {
@@ -42,24 +43,47 @@ Result<std::unique_ptr<Engine>> Engine::create(EngineParts parts, EngineOptions 
 Engine::Engine(EngineParts parts, EngineOptions options, std::unique_ptr<compute::KvStorage> kv)
     : parts_(std::move(parts)), options_(options), rotary_(parts_.config), kv_(std::move(kv)) {}
 
-Status Engine::step(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
-  begin_step(sequences);
+Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequences,
+                                           const LogitsVisitor& visit) {
+  PREGATE_TRY(begin_step(sequences));
   PREGATE_TRY(embed());
-  for (uint32_t layer = 0; layer < parts_.config.num_layers(); ++layer) {
+  for (uint32_t layer = 0; layer < parts_.config.num_layers() && !present_.empty(); ++layer) {
     attention(LayerIdx(layer));
     PREGATE_TRY(feed_forward(LayerIdx(layer)));
+    if (!homeless_.empty()) {
+      PREGATE_TRY(set_aside(sequences, LayerIdx(layer)));
+    }
   }
   visit_logits(sequences, visit);
+  std::ranges::sort(set_aside_, {}, &SetAside::sequence);
+  return std::move(set_aside_);
+}
+
+Status Engine::step_all(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
+  PREGATE_ASSIGN(const auto set_aside, step(sequences, visit));
+  if (set_aside.empty()) return {};
+  return fail(parts_.experts.missing_error(set_aside.front().missing));
+}
+
+Status Engine::begin_step(std::span<const StepSequence> sequences) {
+  ++num_steps_;
+  homeless_.clear();
+  set_aside_.clear();
+  present_.resize(sequences.size());
+  std::iota(present_.begin(), present_.end(), size_t{0});
+  PREGATE_TRY(lay_out(sequences));
+  look_ahead_from(LayerIdx(0));
   return {};
 }
 
-void Engine::begin_step(std::span<const StepSequence> sequences) {
-  ++num_steps_;
+// A row for each token of the sequences that are present, one sequence after the other.
+Status Engine::lay_out(std::span<const StepSequence> sequences) {
   tokens_.clear();
   positions_.clear();
   lengths_.clear();
   placed_.clear();
-  for (const StepSequence& sequence : sequences) {
+  for (const size_t s : present_) {
+    const StepSequence& sequence = sequences[s];
     const size_t count = sequence.tokens.size();
     placed_.push_back({tokens_.size(), count, sequence.first_position, sequence.blocks});
     tokens_.insert(tokens_.end(), sequence.tokens.begin(), sequence.tokens.end());
@@ -79,6 +103,26 @@ void Engine::begin_step(std::span<const StepSequence> sequences) {
   k_ = resized(storage_.k, n, config.num_kv_heads * config.head_dim);
   v_ = resized(storage_.v, n, config.num_kv_heads * config.head_dim);
   rotary_.rows(positions_, lengths_, cos_, sin_);
+  return parts_.router.begin_step(step_tokens());
+}
+
+router::LayerTime Engine::time_of(LayerIdx layer) const {
+  return num_steps_ * parts_.config.num_layers() + layer.value;
+}
+
+// Of the rows as they are now; `layer` is the next to be computed.
+void Engine::look_ahead_from(LayerIdx layer) {
+  if (parts_.lookahead == nullptr) return;
+  plan_.clear();
+  parts_.lookahead->begin_step(step_tokens(), time_of(layer), plan_);
+  if (!plan_.empty()) parts_.experts.expect(plan_, time_of(layer));
+}
+
+void Engine::look_ahead_after(LayerIdx layer) {
+  if (parts_.lookahead == nullptr) return;
+  plan_.clear();
+  parts_.lookahead->routed(layer, time_of(layer), normed_, decisions_, plan_);
+  if (!plan_.empty()) parts_.experts.expect(plan_, time_of(layer));
 }
 
 Status Engine::embed() {
@@ -140,6 +184,7 @@ Status Engine::feed_forward(LayerIdx layer) {
                           static_cast<float>(parts_.config.rms_norm_eps), normed_);
   encoded_ = encode(normed_);
   if (weights.dense) {
+    if (mlp_observer_) mlp_observer_(layer, normed_);
     run_on_all_rows(*weights.dense, out_);
   } else {
     PREGATE_TRY(mixture_of_experts(layer));
@@ -158,20 +203,54 @@ Status Engine::mixture_of_experts(LayerIdx layer) {
                           .expert_ids = decisions_.expert_ids,
                           .gates = decisions_.gates};
   PREGATE_ASSIGN(const DispatchTicket ticket, parts_.experts.dispatch(batch));
+  look_ahead_after(layer);  // after what is needed now, and while that is computed
   const auto& weights = parts_.weights.layers[layer.value];
   if (weights.shared) run_on_all_rows(*weights.shared, shared_);
-  PREGATE_TRY(parts_.experts.combine(ticket, out_));
+  PREGATE_ASSIGN(homeless_, parts_.experts.combine(ticket, out_));
   if (weights.shared) add_shared_expert(weights);
   return {};
+}
+
+// Leaves the sequences of homeless rows out; the rows of the others close up.
+Status Engine::set_aside(std::span<const StepSequence> sequences, LayerIdx layer) {
+  std::vector<size_t> kept;
+  size_t num_rows = 0;
+  for (size_t i = 0; i < present_.size(); ++i) {
+    if (auto missing = missing_experts(placed_[i]); !missing.empty()) {
+      set_aside_.push_back({present_[i], {layer, std::move(missing)}});
+      continue;
+    }
+    const Rows rows = hidden_.slice_rows(placed_[i].first_row, placed_[i].num_rows);
+    const Rows to = hidden_.slice_rows(num_rows, rows.rows);
+    if (to.data != rows.data) std::copy_n(rows.data, rows.rows * rows.cols, to.data);
+    num_rows += rows.rows;
+    kept.push_back(present_[i]);
+  }
+  homeless_.clear();
+  present_ = std::move(kept);
+  PREGATE_TRY(lay_out(sequences));
+  const LayerIdx next(layer.value + 1);
+  if (!present_.empty() && next.value < parts_.config.num_layers()) look_ahead_from(next);
+  return {};
+}
+
+// Of these rows, each once.
+std::vector<ExpertId> Engine::missing_experts(const compute::SequenceRows& rows) const {
+  std::vector<ExpertId> missing;
+  for (const auto& [row, expert] : homeless_) {
+    if (row - rows.first_row < rows.num_rows) missing.push_back(expert);
+  }
+  std::ranges::sort(missing);
+  const auto doubles = std::ranges::unique(missing);
+  missing.erase(doubles.begin(), doubles.end());
+  return missing;
 }
 
 // out += sigmoid(shared_gate(x)) * shared(x), or without the gate where the family has none.
 void Engine::add_shared_expert(const model::LayerWeights& weights) {
   if (weights.shared_gate) {
     const Rows gate = resized(storage_.gate, normed_.rows, 1);
-    const compute::EncodedRows rows{compute::WeightFormat::kF32, normed_.rows, normed_.cols,
-                                    reinterpret_cast<const std::byte*>(normed_.data)};
-    parts_.backend.linear(rows, *weights.shared_gate, {}, gate);
+    parts_.backend.linear(compute::f32_rows(normed_), *weights.shared_gate, {}, gate);
     for (size_t r = 0; r < gate.rows; ++r) {
       const float factor = 1.0f / (1.0f + std::exp(-gate.data[r]));
       for (float& value : shared_.row(r)) value *= factor;
@@ -190,28 +269,29 @@ void Engine::run_on_all_rows(const compute::PackedExpert& expert, Rows out) {
 
 void Engine::visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
   struct Wanted {
-    size_t sequence, row;
+    size_t place, row;  // in present_ and placed_; of the sequence
   };
   std::vector<Wanted> wanted;
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    const size_t count = sequences[s].tokens.size();
-    if (sequences[s].logits == LogitRows::kLast) wanted.push_back({s, count - 1});
-    if (sequences[s].logits != LogitRows::kAll) continue;
-    for (size_t row = 0; row < count; ++row) wanted.push_back({s, row});
+  for (size_t i = 0; i < present_.size(); ++i) {
+    const StepSequence& sequence = sequences[present_[i]];
+    const size_t count = sequence.tokens.size();
+    if (sequence.logits == LogitRows::kLast) wanted.push_back({i, count - 1});
+    if (sequence.logits != LogitRows::kAll) continue;
+    for (size_t row = 0; row < count; ++row) wanted.push_back({i, row});
   }
   for (size_t first = 0; first < wanted.size(); first += kLogitRowsAtOnce) {
     const size_t count = std::min(kLogitRowsAtOnce, wanted.size() - first);
     const Rows rows = normed_.slice_rows(0, count);
     for (size_t i = 0; i < count; ++i) {
-      const auto& [s, row] = wanted[first + i];
-      std::ranges::copy(hidden_.row(placed_[s].first_row + row), rows.row(i).begin());
+      const auto& [place, row] = wanted[first + i];
+      std::ranges::copy(hidden_.row(placed_[place].first_row + row), rows.row(i).begin());
     }
     parts_.backend.rms_norm(rows, parts_.weights.final_norm,
                             static_cast<float>(parts_.config.rms_norm_eps), rows);
     const Rows logits = resized(storage_.logits, count, parts_.config.vocab_size);
     parts_.backend.linear(encode(rows), *parts_.weights.lm_head, {}, logits);
     for (size_t i = 0; i < count; ++i) {
-      visit(wanted[first + i].sequence, wanted[first + i].row, logits.row(i));
+      visit(present_[wanted[first + i].place], wanted[first + i].row, logits.row(i));
     }
   }
 }

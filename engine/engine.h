@@ -10,6 +10,7 @@
 #include "engine/expert_client.h"
 #include "model/rotary.h"
 #include "model/weights.h"
+#include "router/lookahead/lookahead.h"
 #include "router/router.h"
 
 namespace pregate::engine {
@@ -26,6 +27,12 @@ struct StepSequence {
   LogitRows logits = LogitRows::kLast;
 };
 
+/// A sequence that a step left out, from this layer on, because nobody holds these experts now.
+struct SetAside {
+  size_t sequence = 0;
+  MissingExperts missing;
+};
+
 /// Called once for each row that asked for logits [vocab], in order; `row` counts the rows of that
 /// sequence within this step.
 using LogitsVisitor =
@@ -33,6 +40,9 @@ using LogitsVisitor =
 
 /// Called once per MoE layer and step with the router's decisions.
 using RoutingObserver = std::function<void(LayerIdx layer, const router::Decisions& decisions)>;
+
+/// Called once per dense layer and step with its MLP's input [n, h].
+using MlpObserver = std::function<void(LayerIdx layer, compute::Matrix<const float> rows)>;
 
 struct EngineOptions {
   compute::WeightFormat format = compute::WeightFormat::kBf16;
@@ -47,6 +57,7 @@ struct EngineParts {
   compute::Backend& backend;
   router::Router& router;
   ExpertClient& experts;
+  router::Lookahead* lookahead = nullptr;  ///< Null: none. What it says goes to `experts`.
 };
 
 /// Used by one thread.
@@ -54,11 +65,19 @@ class Engine {
  public:
   static Result<std::unique_ptr<Engine>> create(EngineParts parts, EngineOptions options);
 
-  /// One forward pass over all rows. An error (from the experts) leaves no trace but garbage in the
-  /// KV entries of this step's positions, which the next step over them overwrites.
-  Status step(std::span<const StepSequence> sequences, const LogitsVisitor& visit_logits);
+  /// One forward pass over all rows. Returns the sequences, ascending, that were set aside: they
+  /// get no logits, and the others are computed as without them. Of what was set aside, and of all
+  /// after an error (from the experts), no trace is left but garbage in the KV entries of this
+  /// step's positions, which the next step over them overwrites.
+  Result<std::vector<SetAside>> step(std::span<const StepSequence> sequences,
+                                     const LogitsVisitor& visit_logits);
+  /// For callers with nothing to do meanwhile: to set one aside is an error.
+  Status step_all(std::span<const StepSequence> sequences, const LogitsVisitor& visit_logits);
 
+  ExpertClient& experts() const { return parts_.experts; }
+  router::Router& router() const { return parts_.router; }
   void set_routing_observer(RoutingObserver observer) { observer_ = std::move(observer); }
+  void set_mlp_observer(MlpObserver observer) { mlp_observer_ = std::move(observer); }
   const model::ModelConfig& config() const { return parts_.config; }
 
  private:
@@ -66,13 +85,20 @@ class Engine {
 
   Engine(EngineParts parts, EngineOptions options, std::unique_ptr<compute::KvStorage> kv);
 
-  void begin_step(std::span<const StepSequence> sequences);
+  Status begin_step(std::span<const StepSequence> sequences);
+  Status lay_out(std::span<const StepSequence> sequences);
+  router::StepTokens step_tokens() const { return {tokens_, positions_, lengths_, placed_}; }
+  router::LayerTime time_of(LayerIdx layer) const;
+  void look_ahead_from(LayerIdx layer);
+  void look_ahead_after(LayerIdx layer);
   Status embed();
   void attention(LayerIdx layer);
   void project_heads(const model::LayerWeights& weights);
   Status feed_forward(LayerIdx layer);
   Status mixture_of_experts(LayerIdx layer);
   void add_shared_expert(const model::LayerWeights& weights);
+  Status set_aside(std::span<const StepSequence> sequences, LayerIdx layer);
+  std::vector<ExpertId> missing_experts(const compute::SequenceRows& rows) const;
   void visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit);
   compute::EncodedRows encode(Rows rows);
   void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
@@ -82,14 +108,19 @@ class Engine {
   model::Rotary rotary_;
   std::unique_ptr<compute::KvStorage> kv_;
   RoutingObserver observer_;
+  MlpObserver mlp_observer_;
   uint64_t num_steps_ = 0;
 
   // The current step.
+  std::vector<size_t> present_;                // sequences not set aside, ascending
+  std::vector<SetAside> set_aside_;            // the others
+  std::vector<HomelessRow> homeless_;          // of the current layer
   std::vector<TokenId> tokens_;                // [n]
   std::vector<uint32_t> positions_;            // [n]
   std::vector<uint32_t> lengths_;              // [n], of each row's sequence
-  std::vector<compute::SequenceRows> placed_;  // per sequence
+  std::vector<compute::SequenceRows> placed_;  // [present_.size()]
   router::Decisions decisions_;
+  router::Plan plan_;             // scratch
   compute::EncodedRows encoded_;  // of normed_ (or context_), the input of the next linear maps
   Rows hidden_;                   // the residual stream
   Rows normed_, q_, k_, v_, context_, out_, shared_;

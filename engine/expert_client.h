@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <vector>
 
 #include "base/ids.h"
 #include "base/result.h"
 #include "compute/types.h"
+#include "router/lookahead/lookahead.h"
 
 namespace pregate::engine {
 
@@ -23,6 +26,18 @@ struct ExpertBatch {
 /// Names a dispatch until it is combined. At most a few are open at a time.
 using DispatchTicket = uint64_t;
 
+/// A row that was not computed, and an expert of it that nobody holds now.
+struct HomelessRow {
+  uint32_t row = 0;
+  ExpertId expert;
+};
+
+/// Experts that nobody holds; at least one.
+struct MissingExperts {
+  LayerIdx layer;
+  std::vector<ExpertId> experts;
+};
+
 /// Used by one engine thread. dispatch() starts the work and returns, combine() waits for it, so
 /// that what the caller does in between (the shared expert) overlaps. Each ticket is combined
 /// exactly once.
@@ -30,9 +45,26 @@ class ExpertClient {
  public:
   virtual ~ExpertClient() = default;
   virtual Result<DispatchTicket> dispatch(const ExpertBatch& batch) = 0;
-  /// Sets out [n, h] to the sum over each row's experts of gate * expert(row). kUnavailable or
-  /// kDeadlineExceeded, naming the worker, when it did not answer.
-  virtual Status combine(DispatchTicket ticket, compute::Matrix<float> out) = 0;
+  /// Sets out [n, h] to the sum over each row's experts of gate * expert(row), but for the rows
+  /// that it returns, one entry for each of their experts that is missing: of those `out` means
+  /// nothing. kUnavailable or kDeadlineExceeded, naming the worker, when it did not answer.
+  virtual Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
+                                                   compute::Matrix<float> out) = 0;
+  /// What will or may be needed, and when; only ever moves data.
+  virtual void expect(const router::Plan& /*plan*/, router::LayerTime /*now*/) {}
+
+  // For those who wait for missing experts; nobody does where combine() returns no rows.
+
+  /// Whether somebody holds all of them now.
+  virtual bool has_homes(const MissingExperts&) const { return true; }
+  /// What to tell who waited for them in vain: kUnavailable.
+  virtual Error missing_error(const MissingExperts& missing) const {
+    return {ErrorCode::kUnavailable, fmt::format("no worker holds expert {} of layer {}",
+                                                 missing.experts.front(), missing.layer)};
+  }
+  /// `changed` is called, on any thread, when has_homes() may answer otherwise than before; it must
+  /// not call back. When this returns the one before is not called any more; empty: nobody.
+  virtual void watch_homes(std::function<void()> /*changed*/) {}
 };
 
 }  // namespace pregate::engine

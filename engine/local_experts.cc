@@ -46,7 +46,8 @@ Result<DispatchTicket> LocalExperts::dispatch(const ExpertBatch& batch) {
   return ++open_ticket_;
 }
 
-Status LocalExperts::combine(DispatchTicket ticket, compute::Matrix<float> out) {
+Result<std::vector<HomelessRow>> LocalExperts::combine(DispatchTicket ticket,
+                                                       compute::Matrix<float> out) {
   PREGATE_CHECK(ticket == open_ticket_);
   std::vector<compute::ExpertTask> tasks;
   for (size_t e = 0; e < assignments_.size(); ++e) {

@@ -23,7 +23,8 @@ class LocalExperts final : public ExpertClient {
   LocalExperts(compute::Backend& backend, ExpertTable experts);
 
   Result<DispatchTicket> dispatch(const ExpertBatch& batch) override;
-  Status combine(DispatchTicket ticket, compute::Matrix<float> out) override;
+  Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
+                                           compute::Matrix<float> out) override;
 
  private:
   struct Assignment {

@@ -1,9 +1,7 @@
 #include "router/trace.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 
 #include "base/check.h"
 #include "compute/number.h"
@@ -28,11 +26,11 @@ std::vector<To> converted(const std::vector<From>& values, To (*convert)(From)) 
 /// Takes tensors of a trace file by name, each checked for its type and shape.
 class TraceReader {
  public:
-  explicit TraceReader(const model::SafetensorsFile& file) : file_(file) {}
+  explicit TraceReader(const model::TensorFile& file) : file_(file) {}
 
   Result<std::vector<size_t>> shape_of(std::string_view name, size_t num_dimensions) const {
-    const auto found = file_.header().find(name);
-    if (found != file_.header().end() && found->second.shape.size() == num_dimensions) {
+    const auto found = file_.tensors().find(name);
+    if (found != file_.tensors().end() && found->second.shape.size() == num_dimensions) {
       return found->second.shape;
     }
     return bad(name, fmt::format("expected a tensor of {} dimensions", num_dimensions));
@@ -41,13 +39,12 @@ class TraceReader {
   template <typename T>
   Result<std::vector<T>> read(std::string_view name, std::string_view dtype,
                               const std::vector<size_t>& shape) const {
-    const auto found = file_.header().find(name);
-    if (found == file_.header().end() || found->second.dtype != dtype ||
+    const auto found = file_.tensors().find(name);
+    if (found == file_.tensors().end() || found->second.dtype != dtype ||
         found->second.shape != shape) {
       return bad(name, fmt::format("expected {} [{}]", dtype, fmt::join(shape, ", ")));
     }
-    const auto bytes = file_.file().bytes().subspan(
-        found->second.begin_bytes, found->second.end_bytes - found->second.begin_bytes);
+    const auto bytes = file_.data(found->second);
     std::vector<T> values(bytes.size() / sizeof(T));
     if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
@@ -58,7 +55,7 @@ class TraceReader {
   }
 
  private:
-  const model::SafetensorsFile& file_;
+  const model::TensorFile& file_;
 };
 
 Status check_indices(const TraceReader& reader, const RoutingTrace& trace) {
@@ -125,28 +122,19 @@ Status write_trace(const std::filesystem::path& path, const RoutingTrace& trace)
   const std::vector<uint32_t> counts = tokens_per_expert(trace);
   const std::vector<uint16_t> gates = converted<uint16_t, float>(trace.gates, compute::f32_to_f16);
   const std::vector<size_t> per_token{trace.num_tokens(), trace.num_layers(), trace.top_k};
-  const std::string_view tokens = bytes_of(trace.tokens), starts = bytes_of(trace.starts),
-                         layers = bytes_of(trace.layers), expert_tokens = bytes_of(counts),
-                         experts = bytes_of(trace.experts), gate_bytes = bytes_of(gates);
-  const std::vector<model::SafetensorsOutline> outlines{
-      {"tokens", "I32", {trace.num_tokens()}, tokens.size()},
-      {"starts", "I32", {trace.starts.size()}, starts.size()},
-      {"layers", "I32", {trace.num_layers()}, layers.size()},
-      {"expert_tokens", "I32", {trace.num_layers(), trace.num_experts}, expert_tokens.size()},
-      {"experts", "U16", per_token, experts.size()},
-      {"gates", "F16", per_token, gate_bytes.size()}};
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << model::safetensors_header(
-      outlines, {{"format", "pregate-trace"}, {"model", trace.model}, {"text", trace.text}});
-  file << tokens << starts << layers << expert_tokens << experts << gate_bytes;
-  file.close();
-  if (file.good()) return {};
-  return fail(ErrorCode::kResourceExhausted, "{}: cannot write: {}", path.string(),
-              std::strerror(errno));
+  const std::vector<model::SafetensorsTensor> tensors{
+      {"tokens", "I32", {trace.num_tokens()}, bytes_of(trace.tokens)},
+      {"starts", "I32", {trace.starts.size()}, bytes_of(trace.starts)},
+      {"layers", "I32", {trace.num_layers()}, bytes_of(trace.layers)},
+      {"expert_tokens", "I32", {trace.num_layers(), trace.num_experts}, bytes_of(counts)},
+      {"experts", "U16", per_token, bytes_of(trace.experts)},
+      {"gates", "F16", per_token, bytes_of(gates)}};
+  return model::write_safetensors(
+      path, tensors, {{"format", "pregate-trace"}, {"model", trace.model}, {"text", trace.text}});
 }
 
 Result<RoutingTrace> read_trace(const std::filesystem::path& path) {
-  PREGATE_ASSIGN(const auto file, model::SafetensorsFile::open(path));
+  PREGATE_ASSIGN(const auto file, model::open_safetensors(path));
   const TraceReader reader(file);
   PREGATE_ASSIGN(const auto shape, reader.shape_of("experts", 3));
   PREGATE_ASSIGN(const auto loads_shape, reader.shape_of("expert_tokens", 2));

@@ -5,15 +5,10 @@
 #include <vector>
 
 #include "compute/backend.h"
+#include "router/gate.h"
 #include "router/router.h"
 
 namespace pregate::router {
-
-/// The k best experts of one row of gate logits [num_experts], in Router's order. `probabilities`
-/// is scratch. Gates are the softmax over all experts at the chosen ones; with `normalize` they are
-/// scaled to sum to one (Mixtral's softmax over the chosen logits is the same thing).
-void choose_top_k(std::span<const float> logits, size_t top_k, bool normalize,
-                  std::vector<float>& probabilities, Decisions& out);
 
 class TopKRouter final : public Router {
  public:
