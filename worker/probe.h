@@ -25,6 +25,8 @@ class Probe {
   virtual void queue_depth(size_t /*requests*/) {}
   virtual void expert_loaded(size_t /*bytes*/, Duration) {}
   virtual void load_failed() {}
+  /// So many experts wait for memory that others have to leave first; 0: none any more.
+  virtual void waits_for_room(size_t /*experts*/) {}
   /// What is held after something was loaded or dropped.
   virtual void holds(size_t /*experts*/, size_t /*bytes*/) {}
   /// Whether the coordinator counts this worker in.

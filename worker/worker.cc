@@ -20,9 +20,13 @@ Worker::Worker(WorkerParts parts, WorkerOptions options)
       probe_(parts.probe),
       options_(std::move(options)),
       store_(options_.session.weight_format),
-      loader_(std::move(parts.read_expert), store_, parts.clock, parts.probe),
+      loader_(std::move(parts.read_expert), options_.session.capacity, store_, parts.clock,
+              parts.probe),
       queue_(options_.max_queued_requests),
-      server_(store_, parts.backend, parts.clock, parts.probe),
+      cache_(parts.cache == nullptr
+                 ? nullptr
+                 : std::make_unique<PlannedCache>(*parts.cache, store_, parts.num_layers)),
+      server_(store_, parts.backend, parts.clock, parts.probe, cache_.get()),
       session_(
           {parts.transport, loader_, parts.clock, parts.random, parts.probe}, options_.session,
           [this] { return queue_.size(); }, [this](const Ending& ending) { end(ending); }) {}
@@ -38,7 +42,7 @@ int Worker::run() {
     const std::jthread loading([this] {
       while (!is_over()) load_wakeup_.wait_until(load_next(), clock_);
     });
-    while (!is_over()) serve(queue_.pop_batch(kIdleWait));
+    while (!is_over()) serve(wait_for_requests());
   }
   return finish();
 }
@@ -55,6 +59,7 @@ void Worker::end(const Ending& ending) {
   peers_lost_ = peers_lost_ || ending.peers_lost;
   over_ = true;
   queue_.wake();
+  transport_.interrupt_drive();
   tick_wakeup_.wake();
   load_wakeup_.wake();
 }
@@ -81,6 +86,13 @@ TimePoint Worker::load_next() {
   }
   tick_wakeup_.wake();
   return next;
+}
+
+/// Spends the wait in the transport, if that can be: then a request needs no thread but this one.
+std::vector<PendingRequest> Worker::wait_for_requests() {
+  const auto is_ready = [this] { return queue_.is_ready(); };
+  const bool driven = transport_.drive(system_clock().now() + kIdleWait, is_ready);
+  return queue_.pop_batch(driven ? Duration::zero() : kIdleWait);
 }
 
 bool Worker::serve_next() { return serve(queue_.pop_batch(Duration::zero())); }
@@ -139,6 +151,8 @@ Status Worker::handle(std::span<const std::byte> header, transport::Payload payl
       return accept_request(header, std::move(payload));
     case MessageType::kAssignExperts:
       return accept_assignment(header, payload);
+    case MessageType::kExpertPlan:
+      return accept_plan(header, payload);
     case MessageType::kHeartbeat:
       return protocol::decode_heartbeat(header).map(
           [this](const auto& heartbeat) { session_.seen_by_coordinator(heartbeat); });
@@ -173,6 +187,13 @@ Status Worker::accept_assignment(std::span<const std::byte> header,
   if (!session_.joined_connection()) return {};
   loader_.assign(assignment);
   load_wakeup_.wake();
+  return {};
+}
+
+Status Worker::accept_plan(std::span<const std::byte> header, const transport::Payload& payload) {
+  PREGATE_ASSIGN(const auto plan, protocol::decode_expert_plan(header, payload.bytes()));
+  const auto connection = session_.joined_connection();
+  if (cache_ && connection) cache_->expect(*connection, plan);
   return {};
 }
 

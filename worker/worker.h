@@ -24,18 +24,23 @@ struct WorkerOptions {
 
 /// What a worker is made of. All that is referred to outlives it.
 struct WorkerParts {
-  transport::Transport& transport;  ///< Must not call back from within a call.
+  transport::Transport& transport;  ///< Must not call back from within a call but drive().
   compute::Backend& backend;        ///< For serve_next() only.
   ReadExpert read_expert;           ///< For load_next() only.
   const Clock& clock;
   Random& random;  ///< For the incarnation and the pauses between dialling; the worker's alone.
   Probe& probe;
+  /// Null: experts are in memory. Else `read_expert` is ExpertOnDisk's, serve_next() gets the
+  /// experts from here, and waits for those that are not in memory.
+  ExpertCache* cache = nullptr;
+  size_t num_layers = 1;  ///< Of the model, for the cache.
 };
 
 /// run() is the process: four threads, of which the transport's receives, one beats the heart, one
-/// loads experts, and the caller's computes. Or, without threads: start(), then tick(), load_next()
-/// and serve_next() at the times they ask for and after each event of the transport, until
-/// is_over(), then finish(). None of these steps waits or looks at another clock.
+/// loads experts, and the caller's computes, and receives while it waits. Or, without threads:
+/// start(), then tick(), load_next() and serve_next() at the times they ask for and after each
+/// event of the transport, until is_over(), then finish(). None of these steps waits or looks at
+/// another clock.
 class Worker {
  public:
   Worker(WorkerParts parts, WorkerOptions options);
@@ -71,11 +76,13 @@ class Worker {
   int finish();
 
  private:
+  std::vector<PendingRequest> wait_for_requests();
   bool serve(std::vector<PendingRequest> requests);
   transport::Events events();
   void receive(std::span<const std::byte> header, transport::Payload payload);
   Status handle(std::span<const std::byte> header, transport::Payload payload);
   Status accept_assignment(std::span<const std::byte> header, const transport::Payload& payload);
+  Status accept_plan(std::span<const std::byte> header, const transport::Payload& payload);
   Status accept_request(std::span<const std::byte> header, transport::Payload payload);
   void end(const Ending& ending);
 
@@ -86,6 +93,7 @@ class Worker {
   ExpertStore store_;
   ExpertLoader loader_;
   RequestQueue queue_;
+  const std::unique_ptr<PlannedCache> cache_;  // null: experts are in memory
   BatchServer server_;
   Session session_;
 

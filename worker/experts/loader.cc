@@ -3,12 +3,17 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "protocol/expert_ranges.h"
 
 namespace pregate::worker {
 namespace {
 
 constexpr Duration kRetryDelay = std::chrono::seconds(1);
 constexpr size_t kMaxRetries = 3;
+/// While a dropped expert is still computed with.
+constexpr Duration kRoomPoll = std::chrono::milliseconds(10);
+
+double mebibytes(size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 /// For the next load to begin after one of so many bytes.
 Duration pause_after(size_t bytes, uint64_t bytes_per_second) {
@@ -21,18 +26,22 @@ Duration pause_after(size_t bytes, uint64_t bytes_per_second) {
 
 }  // namespace
 
-ExpertLoader::ExpertLoader(ReadExpert read, ExpertStore& store, const Clock& clock, Probe& probe)
-    : read_(std::move(read)), store_(store), clock_(clock), probe_(probe) {}
+ExpertLoader::ExpertLoader(ReadExpert read, const protocol::Capacity& announced, ExpertStore& store,
+                           const Clock& clock, Probe& probe)
+    : read_(std::move(read)),
+      memory_bytes_(announced.memory_bytes),
+      expert_bytes_(announced.expert_bytes),
+      store_(store),
+      clock_(clock),
+      probe_(probe) {}
 
 void ExpertLoader::assign(const protocol::AssignExperts& assignment) {
   auto wanted = std::make_shared<Wanted>();
   wanted->bytes_per_second = assignment.bytes_per_second;
-  for (const protocol::ExpertRange& range : assignment.ranges) {
-    for (uint32_t i = 0; i < range.count; ++i) {
-      const ExpertKey key(range.layer, ExpertId(range.first.value + i));
-      if (wanted->keys.insert(key).second) wanted->order.push_back(key);
-    }
-  }
+  protocol::for_each_expert(assignment.ranges, [&](LayerIdx layer, ExpertId expert) {
+    const ExpertKey key(layer, expert);
+    if (wanted->keys.insert(key).second) wanted->order.push_back(key);
+  });
   std::lock_guard lock(mutex_);
   if (assignment.assignment <= assignment_) return;
   assignment_ = assignment.assignment;
@@ -53,9 +62,11 @@ TimePoint ExpertLoader::step() {
   if (!pending_.empty()) {
     const TimePoint begin = wait_for(pending_.front());
     if (begin > clock_.now()) return begin;
+    if (const auto until = wait_for_room()) return *until;
     load(pending_.front());
   }
   while (!pending_.empty() && store_.find(pending_.front())) pending_.pop_front();
+  note_waiting(0);
   if (pending_.empty()) note_completion();
   return pending_.empty() || failure() ? TimePoint::max() : wait_for(pending_.front());
 }
@@ -86,6 +97,24 @@ TimePoint ExpertLoader::wait_for(const ExpertKey& key) const {
   return failed == failures_.end() ? rate_allows : std::max(rate_allows, failed->second.retry_at);
 }
 
+/// Nothing if the next one fits. Else when to look again: unless something is still computed with
+/// that was dropped, only another assignment drops more.
+std::optional<TimePoint> ExpertLoader::wait_for_room() {
+  const size_t in_memory = store_.bytes_in_memory();
+  if (in_memory + expert_bytes_ <= memory_bytes_) return std::nullopt;
+  note_waiting(pending_.size());
+  return in_memory > store_.bytes() ? clock_.now() + kRoomPoll : TimePoint::max();
+}
+
+void ExpertLoader::note_waiting(size_t num_experts) {
+  if (num_waiting_ == num_experts) return;
+  num_waiting_ = num_experts;
+  probe_.waits_for_room(num_experts);
+  if (num_experts == 0 || std::exchange(has_told_to_wait_, true)) return;
+  spdlog::warn("full with {:.1f} of {:.1f} MiB: {} experts wait until others are dropped",
+               mebibytes(store_.bytes_in_memory()), mebibytes(memory_bytes_), num_experts);
+}
+
 void ExpertLoader::load(const ExpertKey& key) {
   last_load_ = clock_.now();
   auto expert = read_(key.first, key.second);
@@ -101,7 +130,7 @@ void ExpertLoader::load(const ExpertKey& key) {
 }
 
 /// Unless nobody wants it any more.
-void ExpertLoader::keep(const ExpertKey& key, ExpertStore::Expert expert) {
+void ExpertLoader::keep(const ExpertKey& key, std::unique_ptr<compute::PackedExpert> expert) {
   {
     std::lock_guard lock(mutex_);
     if (!wanted_->keys.contains(key)) return;
@@ -127,10 +156,11 @@ void ExpertLoader::note_completion() {
   std::lock_guard lock(mutex_);
   if (adopted_ != wanted_ || completed_ == wanted_) return;
   completed_ = wanted_;
+  has_told_to_wait_ = false;
   ++revision_;
   if (assignment_ == 0) return;  // Nobody has assigned anything yet.
   spdlog::info("holds {} experts, {:.1f} MiB, as assigned", store_.num_experts(),
-               static_cast<double>(store_.bytes()) / (1 << 20));
+               mebibytes(store_.bytes()));
 }
 
 ExpertLoader::State ExpertLoader::state() const {

@@ -1,9 +1,12 @@
 // Makes the experts held what the coordinator assigned, while the others are served.
+//
+// Never more is in memory than was announced: an expert that does not fit waits until others are
+// dropped. As an expert is dropped only when its next holder has it, full workers may wait for each
+// other; then the coordinator assigns something else (coordinator/placement/balancer.h).
 #pragma once
 
 #include <atomic>
 #include <deque>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,21 +14,19 @@
 #include <set>
 
 #include "base/clock.h"
+#include "worker/experts/read_expert.h"
 #include "worker/experts/store.h"
 #include "worker/probe.h"
 
 namespace pregate::worker {
 
-/// Reads one expert from the checkpoint; touches no bytes of others. Called on the loading thread:
-/// it must not use the back end, or the team of threads, that computes.
-using ReadExpert =
-    std::function<Result<std::unique_ptr<compute::PackedExpert>>(LayerIdx, ExpertId)>;
-
 /// One thread calls step(); all else is thread-safe.
 class ExpertLoader {
  public:
-  /// The latter three outlive the loader.
-  ExpertLoader(ReadExpert read, ExpertStore& store, const Clock& clock, Probe& probe);
+  /// `announced`: the bound on memory, and what an expert takes. The latter three outlive the
+  /// loader.
+  ExpertLoader(ReadExpert read, const protocol::Capacity& announced, ExpertStore& store,
+               const Clock& clock, Probe& probe);
 
   /// Supersedes the assignment before, unless it is older or the same.
   void assign(const protocol::AssignExperts& assignment);
@@ -60,14 +61,17 @@ class ExpertLoader {
   };
 
   void adopt_latest();
+  std::optional<TimePoint> wait_for_room();
+  void note_waiting(size_t num_experts);
   TimePoint wait_for(const ExpertKey& key) const;
   void load(const ExpertKey& key);
-  void keep(const ExpertKey& key, ExpertStore::Expert expert);
+  void keep(const ExpertKey& key, std::unique_ptr<compute::PackedExpert> expert);
   void note_failure(const ExpertKey& key, Error error);
   void note_completion();
   State state_locked() const;
 
   const ReadExpert read_;
+  const uint64_t memory_bytes_, expert_bytes_;
   ExpertStore& store_;
   const Clock& clock_;
   Probe& probe_;
@@ -78,6 +82,8 @@ class ExpertLoader {
   std::map<ExpertKey, Attempts> failures_;
   TimePoint last_load_;
   size_t last_bytes_ = 0;
+  size_t num_waiting_ = 0;         // for room
+  bool has_told_to_wait_ = false;  // in the log, since it last held all it was to
 
   mutable std::mutex mutex_;
   // Guarded by mutex_.

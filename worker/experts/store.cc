@@ -1,6 +1,7 @@
 #include "worker/experts/store.h"
 
 #include "base/check.h"
+#include "protocol/expert_ranges.h"
 
 namespace pregate::worker {
 
@@ -10,10 +11,18 @@ ExpertStore::Expert ExpertStore::find(const ExpertKey& key) const {
   return entry == experts_.end() ? nullptr : entry->second;
 }
 
-void ExpertStore::insert(const ExpertKey& key, Expert expert) {
+void ExpertStore::insert(const ExpertKey& key,
+                         std::unique_ptr<const compute::PackedExpert> expert) {
+  const size_t bytes = expert->bytes();
+  *in_memory_ += bytes;
+  Expert shared(expert.release(),
+                [in_memory = in_memory_, bytes](const compute::PackedExpert* unused) {
+                  std::default_delete<const compute::PackedExpert>()(unused);
+                  *in_memory -= bytes;
+                });
   std::lock_guard lock(mutex_);
-  bytes_ += expert->bytes();
-  PREGATE_CHECK(experts_.emplace(key, std::move(expert)).second);
+  bytes_ += bytes;
+  PREGATE_CHECK(experts_.emplace(key, std::move(shared)).second);
 }
 
 size_t ExpertStore::keep_only(const std::set<ExpertKey>& wanted) {
@@ -46,14 +55,7 @@ std::vector<protocol::ExpertRange> ExpertStore::ranges() const {
   std::lock_guard lock(mutex_);
   std::vector<protocol::ExpertRange> ranges;
   for (const auto& [key, expert] : experts_) {
-    const auto [layer, id] = key;
-    const bool joins = !ranges.empty() && ranges.back().layer == layer &&
-                       ranges.back().first.value + ranges.back().count == id.value;
-    if (joins) {
-      ++ranges.back().count;
-    } else {
-      ranges.push_back({layer, id, 1});
-    }
+    protocol::append_expert(ranges, key.first, key.second);
   }
   return ranges;
 }

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "worker/serving/leased_tasks.h"
+
 namespace pregate::worker {
 namespace {
 
@@ -126,16 +128,26 @@ void BatchServer::compute(std::span<const PendingRequest* const> live, const Exp
     num_rows += pending->request.num_rows;
     num_results += pending->request.num_results();
   }
+  std::vector<ExpertKey> keys;
   std::vector<compute::ExpertTask> tasks;
   for (const auto& [id, task] : merged) {
-    tasks.push_back({experts.at({first.layer, id}).get(), task.rows, task.out_rows, task.gates});
+    keys.emplace_back(first.layer, id);
+    tasks.push_back({experts.at(keys.back()).get(), task.rows, task.out_rows, task.gates});
     probe_.expert_computed(first.layer, id, task.rows.size());
   }
   const Payload rows = join_rows(live);
   const size_t row_bytes = first.cols * sizeof(float);
   const auto out = transport::allocate_payload(num_results * row_bytes);
-  backend_.experts({store_.format(), num_rows, first.cols, rows.bytes().data()}, tasks,
-                   {reinterpret_cast<float*>(out.get()), num_results, first.cols});
+  const Status status =
+      run(*live.front(), {store_.format(), num_rows, first.cols, rows.bytes().data()}, keys, tasks,
+          {reinterpret_cast<float*>(out.get()), num_results, first.cols});
+  if (!status) {
+    for (Answer* answer : answers) {
+      answer->reply.status = status;
+      probe_.request_failed(status.error().code);
+    }
+    return;
+  }
   const Duration spent = clock_.now() - begin;
   probe_.batch_computed(live.size(), num_rows, spent);
 
@@ -150,6 +162,18 @@ void BatchServer::compute(std::span<const PendingRequest* const> live, const Exp
     answers[i]->payload = results.slice(offset, count * row_bytes);
     offset += count * row_bytes;
   }
+}
+
+Status BatchServer::run(const PendingRequest& first, const compute::EncodedRows& rows,
+                        std::span<const ExpertKey> experts, std::span<compute::ExpertTask> tasks,
+                        compute::Matrix<float> out) {
+  if (cache_ == nullptr) {
+    backend_.experts(rows, tasks, out);
+    return {};
+  }
+  const auto lease =
+      cache_->acquire(first.connection, first.request, {experts.begin(), experts.end()});
+  return compute_leased(backend_, *lease, rows, tasks, out);
 }
 
 }  // namespace pregate::worker

@@ -3,6 +3,7 @@
 
 #include "worker/experts/store.h"
 #include "worker/probe.h"
+#include "worker/serving/planned_cache.h"
 #include "worker/serving/request_queue.h"
 
 namespace pregate::worker {
@@ -18,8 +19,11 @@ struct Answer {
 /// does not depend on the others of a call, and its experts are added in ascending order.
 class BatchServer {
  public:
-  BatchServer(const ExpertStore& store, compute::Backend& backend, const Clock& clock, Probe& probe)
-      : store_(store), backend_(backend), clock_(clock), probe_(probe) {}
+  /// `cache`: where the experts are that `store` holds on disk (see ExpertOnDisk); null if it holds
+  /// them in memory.
+  BatchServer(const ExpertStore& store, compute::Backend& backend, const Clock& clock, Probe& probe,
+              PlannedCache* cache = nullptr)
+      : store_(store), backend_(backend), clock_(clock), probe_(probe), cache_(cache) {}
 
   std::vector<Answer> serve(std::span<const PendingRequest> requests);
 
@@ -31,11 +35,15 @@ class BatchServer {
   Status find_experts(const protocol::ExpertRequest& request, Experts& experts) const;
   void compute(std::span<const PendingRequest* const> live, const Experts& experts,
                std::span<Answer* const> answers);
+  Status run(const PendingRequest& first, const compute::EncodedRows& rows,
+             std::span<const ExpertKey> experts, std::span<compute::ExpertTask> tasks,
+             compute::Matrix<float> out);
 
   const ExpertStore& store_;
   compute::Backend& backend_;
   const Clock& clock_;
   Probe& probe_;
+  PlannedCache* const cache_;
 };
 
 }  // namespace pregate::worker

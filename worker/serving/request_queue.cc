@@ -34,7 +34,7 @@ bool RequestQueue::try_push(PendingRequest&& request) {
 
 std::vector<PendingRequest> RequestQueue::pop_batch(Duration timeout) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, timeout, [this] { return woken_ || !requests_.empty(); });
+  changed_.wait_for(lock, timeout, [this] { return is_ready_locked(); });
   std::vector<PendingRequest> batch;
   if (std::exchange(woken_, false) || requests_.empty()) return batch;
   size_t num_rows = 0;
@@ -52,6 +52,11 @@ std::vector<PendingRequest> RequestQueue::pop_batch(Duration timeout) {
   }
   requests_ = std::move(others);
   return batch;
+}
+
+bool RequestQueue::is_ready() const {
+  std::lock_guard lock(mutex_);
+  return is_ready_locked();
 }
 
 void RequestQueue::wake() {

@@ -1,4 +1,4 @@
-// Requests on their way from the transport's thread to the one that computes.
+// Requests on their way from the callbacks of the transport to the thread that computes.
 #pragma once
 
 #include <condition_variable>
@@ -31,6 +31,8 @@ class RequestQueue {
   /// The oldest request and all others that one call of the back end can serve with it, in order
   /// of arrival. Empty after `timeout` or wake().
   std::vector<PendingRequest> pop_batch(Duration timeout);
+  /// Whether pop_batch() would not wait.
+  bool is_ready() const;
   /// Ends the current or the next wait of pop_batch().
   void wake();
   /// Forgets what waits.
@@ -38,6 +40,8 @@ class RequestQueue {
   size_t size() const;
 
  private:
+  bool is_ready_locked() const { return woken_ || !requests_.empty(); }
+
   const size_t capacity_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -290,13 +290,17 @@ std::optional<uint64_t> Session::joined_connection() const {
 void Session::send(uint64_t connection, const protocol::Bytes& header, transport::Payload payload) {
   std::lock_guard lock(mutex_);
   if (state_ == State::kJoined && connection == connection_) {
-    send_locked(header, std::move(payload));
+    const size_t bytes = header.size() + payload.size();
+    note_sent(transport_.queue(options_.coordinator, header, std::move(payload), {}), bytes);
   }
 }
 
 void Session::send_locked(const protocol::Bytes& header, transport::Payload payload) {
   const size_t bytes = header.size() + payload.size();
-  const Status sent = transport_.send(options_.coordinator, header, std::move(payload), {});
+  note_sent(transport_.send(options_.coordinator, header, std::move(payload), {}), bytes);
+}
+
+void Session::note_sent(const Status& sent, size_t bytes) {
   if (sent) {
     probe_.sent(bytes);
   } else {

@@ -94,7 +94,8 @@ class Session {
 
   /// The number of the connection over which the worker is joined; nothing if it is not.
   std::optional<uint64_t> joined_connection() const;
-  /// Unless that connection is gone: requests are numbered by one life of a coordinator.
+  /// Unless that connection is gone: requests are numbered by one life of a coordinator. For
+  /// callers that drive the transport next, and its callbacks.
   void send(uint64_t connection, const protocol::Bytes& header, transport::Payload payload = {});
 
  private:
@@ -109,6 +110,7 @@ class Session {
   void send_holdings_locked(TimePoint now);
   void send_join_locked(TimePoint now);
   void send_locked(const protocol::Bytes& header, transport::Payload payload = {});
+  void note_sent(const Status& sent, size_t bytes);
   void cut_locked(const std::string& reason);
   void lose_locked(const std::string& reason);
   void log_loss_locked(const std::string& reason);
