@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "coordinator/api/page_routes.h"
 
 namespace pregate::coordinator {
 namespace {
@@ -16,6 +17,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::string_view kModelPrefix = "/v1/models/";
+constexpr std::string_view kPage = "/";
 
 json::object model_card(const std::string& name, int64_t created, const ServingModel& model) {
   return {{"id", name},
@@ -58,7 +60,9 @@ Api::Api(ApiConfig config, StatusHooks hooks, IoPost io_post, RunSlow run_slow)
 }
 
 const Api::Route* Api::find_route(std::string_view path) {
-  static constexpr std::array<Route, 11> kRoutes = {{
+  static constexpr std::array<Route, 13> kRoutes = {{
+      {"GET", kPage, &Api::get_page},
+      {"GET", "/live", &Api::get_live},
       {"GET", "/health", &Api::get_status},
       {"GET", "/health/live", &Api::get_status},
       {"GET", "/health/ready", &Api::get_status},
@@ -71,7 +75,8 @@ const Api::Route* Api::find_route(std::string_view path) {
       {"POST", "/tokenize", &Api::tokenize},
       {"POST", "/detokenize", &Api::detokenize},
   }};
-  const std::string_view wanted = path.starts_with(kModelPrefix) ? "/v1/models/{model}" : path;
+  std::string_view wanted = path.starts_with(kModelPrefix) ? "/v1/models/{model}" : path;
+  if (is_page_path(path)) wanted = kPage;
   const auto* found = std::find_if(kRoutes.begin(), kRoutes.end(),
                                    [&](const Route& route) { return route.path == wanted; });
   return found == kRoutes.end() ? nullptr : found;
@@ -81,8 +86,9 @@ void Api::handle(Exchange exchange) {
   const HttpRequest& request = exchange->request();
   if (AdminRoutes::owns(request.path)) return admin_.handle(exchange);
   const Route* route = find_route(request.path);
+  const bool open = is_open_path(request.path) || is_page_path(request.path);
   const bool preflight = request.method == "OPTIONS" && route != nullptr;
-  if (!preflight && !is_open_path(request.path) && !keys_.admits(request.authorization)) {
+  if (!preflight && !open && !keys_.admits(request.authorization)) {
     return exchange->respond(error_response(
         {401, "a valid API key is needed: \"Authorization: Bearer KEY\"", "", "invalid_api_key"}));
   }
@@ -128,6 +134,26 @@ bool Api::refuse_without_model(Exchange exchange) const {
   if (model_ != nullptr && !draining_) return false;
   exchange->respond(error_response({503, "not ready: " + readiness().state, "", "unavailable"}));
   return true;
+}
+
+void Api::get_page(Exchange exchange) { exchange->respond(*answer_page(exchange->request().path)); }
+
+void Api::get_live(Exchange exchange) {
+  const Readiness now = readiness();
+  run_slow_([exchange, now, live = config_.live, version = hooks_.version, post = io_post_] {
+    auto text = guarded<std::string>([&] {
+      json::object body = live ? live() : json::object();
+      body["version"] = version;
+      body["ready"] = now.ready;
+      body["state"] = now.state;
+      return json::serialize(body);
+    });
+    post([exchange, text = std::move(text)] {
+      exchange->respond(
+          text ? HttpResponse{.headers = {{"Cache-Control", "no-store"}}, .body = *text}
+               : error_response(text.error()));
+    });
+  });
 }
 
 void Api::get_status(Exchange exchange) {

@@ -23,6 +23,8 @@ struct ApiConfig {
   std::vector<std::string> api_keys;  ///< None: open to all.
   bool allow_cors = false;            ///< Answer browsers' preflight requests.
   AdminConfig admin = {};
+  /// What /live answers besides readiness and version. May block: not called on the I/O thread.
+  std::function<boost::json::object()> live = {};
 };
 
 /// I/O thread only.
@@ -58,6 +60,8 @@ class Api {
   Readiness readiness() const;
   bool refuse_without_model(Exchange exchange) const;
 
+  void get_page(Exchange exchange);
+  void get_live(Exchange exchange);
   void get_status(Exchange exchange);
   void list_models(Exchange exchange);
   void get_model(Exchange exchange);

@@ -13,7 +13,7 @@ namespace pregate::coordinator {
 enum class ResendReason {
   kLost,     ///< The worker is gone.
   kQuiet,    ///< It is silent for a moment.
-  kLate,     ///< It took longer than --dispatch-timeout.
+  kLate,     ///< It took much longer than usual, or longer than --dispatch-timeout.
   kRefused,  ///< It answered that it cannot, or could not be sent to.
 };
 
@@ -31,8 +31,6 @@ class DispatchProbe {
   virtual void reply_received(WorkerId, size_t /*bytes*/, Duration /*compute*/,
                               Duration /*round_trip*/) {}
   virtual void batch_resent(ResendReason) {}
-  /// Rows waited so long for an expert that nobody held.
-  virtual void rows_waited(Duration) {}
 };
 
 }  // namespace pregate::coordinator

@@ -11,10 +11,12 @@ namespace {
 
 using engine::DispatchTicket;
 using engine::ExpertBatch;
+using engine::HomelessRow;
 using transport::Payload;
 
-/// How often rows that no worker can compute look for one, besides whenever the table changes.
-constexpr auto kHomelessPoll = std::chrono::milliseconds(100);
+/// What the engine's thread puts on the network itself. More takes longer than to wake the
+/// transport's thread for it, and the engine has something to compute meanwhile.
+constexpr size_t kMaxOwnBytes = size_t{256} << 10;
 
 /// The rows of a share out of the encoded rows of the batch, behind its table.
 Payload make_payload(const Share& share, const compute::EncodedRows& rows) {
@@ -36,9 +38,32 @@ const float* row_of(const Payload& results, size_t row, size_t cols) {
   return reinterpret_cast<const float*>(results.bytes().data()) + row * cols;
 }
 
-void add_row(const float* from, std::span<float> to) {
-  for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
-}
+/// Adds up rows of `out` without reading what was there before: the memory they go through is most
+/// of what a combine costs.
+class RowSums {
+ public:
+  explicit RowSums(compute::Matrix<float> out) : out_(out), begun_(out.rows, false) {}
+
+  void add(size_t row, const float* from) {
+    const auto to = out_.row(row);
+    if (!begun_[row]) {
+      begun_[row] = true;
+      std::copy_n(from, to.size(), to.data());
+      return;
+    }
+    for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+  }
+  /// The rows that got nothing.
+  void clear_rest() {
+    for (size_t row = 0; row < out_.rows; ++row) {
+      if (!begun_[row]) std::ranges::fill(out_.row(row), 0.0f);
+    }
+  }
+
+ private:
+  const compute::Matrix<float> out_;
+  std::vector<bool> begun_;
+};
 
 /// Another worker, or the same one later, may answer what was refused for this.
 bool may_pass(ErrorCode code) {
@@ -54,12 +79,29 @@ bool may_pass(ErrorCode code) {
   }
 }
 
+/// What concerns the experts that `worker` holds.
+protocol::ExpertPlan part_of_plan(const router::Plan& plan, router::LayerTime now,
+                                  const Placement& table, WorkerId worker) {
+  protocol::ExpertPlan part{.now = now, .experts = {}};
+  for (const router::PlannedExpert& planned : plan) {
+    if (std::ranges::count(table.workers(planned.layer, planned.expert), worker) == 0) continue;
+    if (planned.when < now || planned.when - now > UINT32_MAX) continue;
+    if (part.experts.size() == protocol::kMaxPlannedExperts) break;
+    const float likelihood = std::clamp(planned.likelihood, 0.0f, 1.0f);
+    part.experts.push_back({planned.layer, planned.expert,
+                            static_cast<uint32_t>(planned.when - now),
+                            planned.certain ? 1.0f : likelihood, planned.certain});
+  }
+  return part;
+}
+
 }  // namespace
 
 RemoteExperts::RemoteExperts(Cluster& cluster, const Clock& clock, Waiter& waiter,
                              const DispatchOptions& options, DispatchProbe& probe)
     : cluster_(cluster), clock_(clock), waiter_(waiter), options_(options), probe_(probe) {
   cluster_.add_listener(*this);
+  on_table_changed();  // as of now
 }
 
 RemoteExperts::~RemoteExperts() { cluster_.remove_listener(*this); }
@@ -80,7 +122,7 @@ Result<DispatchTicket> RemoteExperts::dispatch(const ExpertBatch& batch) {
     calls_.emplace(ticket, std::move(call));
     for (Share& share : all) {
       open.parts.push_back({.share = std::move(share), .asked_since = open.begin});
-      ++open.num_open;
+      ++open.num_awaited;
       count(open, open.parts.back());
     }
   }
@@ -96,19 +138,22 @@ void RemoteExperts::count(const Call& call, const Part& part) {
   }
 }
 
-Status RemoteExperts::combine(DispatchTicket ticket, compute::Matrix<float> out) {
+Result<std::vector<HomelessRow>> RemoteExperts::combine(DispatchTicket ticket,
+                                                        compute::Matrix<float> out) {
   Call& call = find(ticket);
   PREGATE_CHECK(out.rows == call.batch.rows.rows && out.cols == call.batch.rows.cols);
-  Status status = wait(call);
+  const Status status = wait(call);
+  std::vector<HomelessRow> homeless;
   if (status) {
-    for (size_t row = 0; row < out.rows; ++row) std::ranges::fill(out.row(row), 0.0f);
+    homeless = homeless_rows(call);
     options_.reproducible ? add_in_expert_order(call, out) : add_sums(call, out);
     probe_.batch_combined(call.batch.layer, out.rows, clock_.now() - call.begin);
   } else {
     probe_.batch_failed(status.error().code);
   }
   forget(ticket);
-  return status;
+  PREGATE_TRY(status);
+  return homeless;
 }
 
 RemoteExperts::Call& RemoteExperts::find(DispatchTicket ticket) {
@@ -118,16 +163,16 @@ RemoteExperts::Call& RemoteExperts::find(DispatchTicket ticket) {
   return *entry->second;
 }
 
-/// After success the parts are not written any more.
+/// After success nothing is written any more of the parts but when to act on them.
 Status RemoteExperts::wait(Call& call) {
   const auto done = [&] {
-    return call.num_open.load(std::memory_order_acquire) == 0 || call.attention;
+    return call.num_awaited.load(std::memory_order_acquire) == 0 || call.attention;
   };
   for (;;) {
     {
       std::unique_lock lock(mutex_);
       waiter_.wait(lock, changed_, next_action_locked(call), done);
-      if (!call.status || call.num_open == 0) return call.status;
+      if (!call.status || call.num_awaited == 0) return call.status;
     }
     attend(call);
   }
@@ -158,6 +203,7 @@ void RemoteExperts::attend(Call& call) {
     }
   }
   for (const Sending& sending : to_send) send(call, sending);
+  if (!to_send.empty()) waiter_.flush();
 }
 
 void RemoteExperts::attend_locked(Call& call, Part& part, std::vector<Sending>& to_send) {
@@ -165,22 +211,33 @@ void RemoteExperts::attend_locked(Call& call, Part& part, std::vector<Sending>& 
     place_locked(call, part, to_send);
   } else {
     if (!part.doubt) part.doubt = ResendReason::kLate;
-    if (!move_locked(call, part, to_send)) part.act_at = clock_.now() + timeout_of(part);
+    late_until_[*part.worker] = clock_.now() + options_.timeout;
+    if (!move_locked(call, part, to_send)) part.act_at = clock_.now() + timeout_of_locked(part);
   }
-  if (part.is_open()) check_patience_locked(call, part);
+  if (part.is_open() && part.worker) check_patience_locked(call, part);
 }
 
-/// Finds workers for a part that has none; what nobody holds stays, and waits.
+/// One that answers, and in time if there is such a one. In turns, so that the replicas of a busy
+/// expert share its rows.
+std::optional<WorkerId> RemoteExperts::choose_locked(const Call& call, ExpertId expert,
+                                                     std::optional<WorkerId> except) const {
+  const auto holders = call.table->workers(call.batch.layer, expert);
+  std::optional<WorkerId> late;
+  for (size_t i = 0; i < holders.size(); ++i) {
+    const WorkerId worker = holders[(call.batch.step + i) % holders.size()];
+    if (worker == except || !cluster_.answers(worker)) continue;
+    if (!is_late_locked(worker)) return worker;
+    late = late.value_or(worker);
+  }
+  return late;
+}
+
+/// Finds workers for a part that has none; what nobody holds is put off.
 void RemoteExperts::place_locked(Call& call, Part& part, std::vector<Sending>& to_send) {
   const auto choose = [&](ExpertId expert) -> std::optional<WorkerId> {
+    if (const auto worker = choose_locked(call, expert, /*except=*/{})) return worker;
     const auto holders = call.table->workers(call.batch.layer, expert);
-    // In turns, so that the replicas of a busy expert share its rows.
-    for (size_t i = 0; i < holders.size(); ++i) {
-      const WorkerId worker = holders[(call.batch.step + i) % holders.size()];
-      if (cluster_.answers(worker)) return worker;
-    }
-    if (holders.empty()) return std::nullopt;
-    return holders.front();
+    return holders.empty() ? std::nullopt : std::optional(holders.front());
   };
   std::vector<Share> shares = split_share(part.share, choose);
   if (shares.size() > 1) return replace_locked(call, part, std::move(shares), to_send);
@@ -190,11 +247,8 @@ void RemoteExperts::place_locked(Call& call, Part& part, std::vector<Sending>& t
 
 /// Asks other workers for a part whose worker is in doubt, if there are others for all of it.
 bool RemoteExperts::move_locked(Call& call, Part& part, std::vector<Sending>& to_send) {
-  const auto choose_other = [&](ExpertId expert) -> std::optional<WorkerId> {
-    for (const WorkerId worker : call.table->workers(call.batch.layer, expert)) {
-      if (worker != *part.worker && cluster_.answers(worker)) return worker;
-    }
-    return std::nullopt;
+  const auto choose_other = [&](ExpertId expert) {
+    return choose_locked(call, expert, part.worker);
   };
   std::vector<Share> shares = split_share(part.share, choose_other);
   if (!shares.front().worker) return false;
@@ -207,28 +261,24 @@ void RemoteExperts::replace_locked(Call& call, Part& part, std::vector<Share> sh
   waiting_.erase(part.request);
   part.table.reset();
   part.replaced = true;
-  call.num_open += shares.size() - 1;
+  if (!part.given_up) --call.num_awaited;
+  call.num_awaited += shares.size();
   for (Share& share : shares) {
     const std::optional<WorkerId> worker = share.worker;
     call.parts.push_back({.share = std::move(share),
                           .asked_since = part.asked_since,
                           .worker = worker,
-                          .doubt = part.doubt,
-                          .homeless_since = part.homeless_since});
+                          .doubt = part.doubt});
     address_locked(call, call.parts.back(), to_send);
   }
 }
 
 /// The part's worker has been chosen, or there is none.
 void RemoteExperts::address_locked(Call& call, Part& part, std::vector<Sending>& to_send) {
+  if (!part.worker) return put_off_locked(call, part);
   const TimePoint now = clock_.now();
-  if (!part.worker) {
-    if (!part.homeless_since) part.homeless_since = now;
-    part.act_at = now + kHomelessPoll;
-    return;
-  }
+  if (std::exchange(part.given_up, false)) ++call.num_awaited;
   if (const auto doubt = std::exchange(part.doubt, {})) probe_.batch_resent(*doubt);
-  if (const auto since = std::exchange(part.homeless_since, {})) probe_.rows_waited(now - *since);
   // Nobody else has it: it is asked all the same, and left as soon as another can answer.
   if (!cluster_.answers(*part.worker)) part.doubt = ResendReason::kQuiet;
   waiting_.erase(part.request);
@@ -236,8 +286,25 @@ void RemoteExperts::address_locked(Call& call, Part& part, std::vector<Sending>&
   part.table = call.table;
   waiting_.emplace(part.request, std::pair(&call, &part));
   part.sent = now;
-  part.act_at = now + timeout_of(part);
+  part.act_at = now + timeout_of_locked(part);
   to_send.push_back({&part, *part.worker, part.request});
+}
+
+/// Nobody holds the part's experts. It is not waited for once that has lasted for a while; a table
+/// in which they are has it looked at again.
+void RemoteExperts::put_off_locked(Call& call, Part& part) {
+  // No longer used: it would keep copies where the missing expert may need the room.
+  part.table.reset();
+  const TimePoint now = clock_.now();
+  TimePoint since = TimePoint::min();
+  for (const ExpertId expert : part.share.table.experts) {
+    const auto missing = missing_since_.try_emplace({call.batch.layer, expert}, now).first;
+    since = std::max(since, missing->second);
+  }
+  part.act_at = since + options_.homeless_grace;
+  if (now < part.act_at) return;
+  part.act_at = TimePoint::max();
+  if (!std::exchange(part.given_up, true)) --call.num_awaited;
 }
 
 void RemoteExperts::check_patience_locked(Call& call, const Part& part) {
@@ -245,19 +312,11 @@ void RemoteExperts::check_patience_locked(Call& call, const Part& part) {
       options_.expert_wait + part.share.batch_rows.size() * options_.timeout_per_row;
   const Duration waited = clock_.now() - part.asked_since;
   if (waited < patience) return;
-  if (part.worker) {
-    return end_locked(
-        call, {ErrorCode::kUnavailable,
-               fmt::format("{} did not answer layer {} within {:.1f} s, and no other "
-                           "worker holds its experts",
-                           cluster_.title_of(*part.worker), call.batch.layer, to_seconds(waited))});
-  }
-  const Status health = cluster_.health();
   end_locked(call,
              {ErrorCode::kUnavailable,
-              fmt::format("no worker computed expert {} of layer {} within {:.1f} s{}{}",
-                          part.share.table.experts.front(), call.batch.layer, to_seconds(waited),
-                          health ? "" : ": ", health ? "" : health.error().message)});
+              fmt::format("{} did not answer layer {} within {:.1f} s, and no other "
+                          "worker holds its experts",
+                          cluster_.title_of(*part.worker), call.batch.layer, to_seconds(waited))});
 }
 
 void RemoteExperts::send(const Call& call, const Sending& sending) {
@@ -265,7 +324,9 @@ void RemoteExperts::send(const Call& call, const Sending& sending) {
   Payload payload = make_payload(sending.part->share, call.batch.rows);
   const protocol::Bytes header = encode_header(request);
   probe_.request_sent(sending.worker, request.num_rows, header.size() + payload.size());
-  const Status sent = cluster_.send(sending.worker, header, std::move(payload));
+  const Status sent = payload.size() > kMaxOwnBytes
+                          ? cluster_.send(sending.worker, header, std::move(payload))
+                          : cluster_.queue(sending.worker, header, std::move(payload));
   if (sent) return;
   std::lock_guard lock(mutex_);
   Part& part = *sending.part;
@@ -303,6 +364,21 @@ Duration RemoteExperts::timeout_of(const Part& part) const {
   return options_.timeout + part.share.batch_rows.size() * options_.timeout_per_row;
 }
 
+/// Whether others are asked first, if there are others.
+bool RemoteExperts::is_late_locked(WorkerId worker) const {
+  const auto late = late_until_.find(worker);
+  return late != late_until_.end() && clock_.now() < late->second;
+}
+
+/// Of a part that its worker has been chosen for.
+Duration RemoteExperts::timeout_of_locked(const Part& part) const {
+  const Duration longest = timeout_of(part);
+  const auto usual = reply_times_.usual(*part.worker, part.share.table.rows.size());
+  if (!usual) return longest;
+  const auto patience = std::chrono::duration_cast<Duration>(options_.patience * *usual);
+  return std::min(longest, std::max(options_.min_timeout, patience));
+}
+
 void RemoteExperts::forget(DispatchTicket ticket) {
   std::lock_guard lock(mutex_);
   const auto entry = calls_.find(ticket);
@@ -315,19 +391,21 @@ void RemoteExperts::forget(DispatchTicket ticket) {
 bool RemoteExperts::on_reply(WorkerId worker, const protocol::ExpertReply& reply,
                              const Payload& payload) {
   std::lock_guard lock(mutex_);
+  late_until_.erase(worker);
   const auto waiting = waiting_.find(reply.request);
   if (waiting == waiting_.end()) return false;
   const auto [call, part] = waiting->second;
   if (part->worker != worker) return false;
   waiting_.erase(waiting);
-  probe_.reply_received(worker, payload.size(), std::chrono::nanoseconds(reply.compute_ns),
-                        clock_.now() - part->sent);
+  const Duration took = clock_.now() - part->sent;
+  probe_.reply_received(worker, payload.size(), std::chrono::nanoseconds(reply.compute_ns), took);
   if (reply.status) {
+    reply_times_.note(worker, part->share.table.rows.size(), took);
     take_answer_locked(*call, *part, reply, payload);
   } else {
     take_refusal_locked(*call, *part, reply.status.error());
   }
-  changed_.notify_all();
+  tell_locked();
   return true;
 }
 
@@ -345,7 +423,7 @@ void RemoteExperts::take_answer_locked(Call& call, Part& part, const protocol::E
   part.results = payload;
   part.answered = true;
   part.table.reset();
-  call.num_open.fetch_sub(1, std::memory_order_release);
+  call.num_awaited.fetch_sub(1, std::memory_order_release);
 }
 
 void RemoteExperts::take_refusal_locked(Call& call, Part& part, const Error& error) {
@@ -363,6 +441,12 @@ void RemoteExperts::take_refusal_locked(Call& call, Part& part, const Error& err
 void RemoteExperts::end_locked(Call& call, Error error) {
   if (call.status) call.status = fail(std::move(error));
   call.attention = true;
+}
+
+/// combine() looks at its call again.
+void RemoteExperts::tell_locked() {
+  changed_.notify_all();
+  waiter_.interrupt();
 }
 
 void RemoteExperts::on_lost(WorkerId worker, const Error&) { doubt(worker, ResendReason::kLost); }
@@ -384,11 +468,13 @@ void RemoteExperts::doubt(WorkerId worker, ResendReason reason) {
       call->attention = true;
     }
   }
-  changed_.notify_all();
+  tell_locked();
 }
 
 void RemoteExperts::on_table_changed() {
   std::lock_guard lock(mutex_);
+  note_missing_locked();
+  if (homes_changed_) homes_changed_();
   for (const auto& [ticket, call] : calls_) {
     for (Part& part : call->parts) {
       if (!part.is_open() || (part.worker && !part.doubt)) continue;
@@ -396,18 +482,77 @@ void RemoteExperts::on_table_changed() {
       call->attention = true;
     }
   }
-  changed_.notify_all();
+  tell_locked();
+}
+
+void RemoteExperts::note_missing_locked() {
+  const ExpertSet missing = missing_experts(cluster_.shape(), *cluster_.table());
+  std::erase_if(missing_since_, [&](const auto& entry) { return !missing.contains(entry.first); });
+  const TimePoint now = clock_.now();
+  for (const ExpertKey& expert : missing) missing_since_.try_emplace(expert, now);
+}
+
+// For those who wait for missing experts.
+
+void RemoteExperts::expect(const router::Plan& plan, router::LayerTime now) {
+  if (plan.empty()) return;
+  const std::vector<WorkerId> readers = cluster_.plan_readers();
+  if (readers.empty()) return;
+  const auto table = cluster_.table();
+  for (const WorkerId worker : readers) {
+    const protocol::ExpertPlan part = part_of_plan(plan, now, *table, worker);
+    if (part.experts.empty()) continue;
+    const protocol::Bytes payload = encode_payload(part);
+    // It may be lost: then the worker loads on demand.
+    (void)cluster_.send(worker, encode_header(part), transport::Payload::copy_of(payload));
+  }
+}
+
+bool RemoteExperts::has_homes(const engine::MissingExperts& missing) const {
+  const auto table = cluster_.table();
+  return std::ranges::none_of(missing.experts, [&](ExpertId expert) {
+    return table->workers(missing.layer, expert).empty();
+  });
+}
+
+Error RemoteExperts::missing_error(const engine::MissingExperts& missing) const {
+  Error error = ExpertClient::missing_error(missing);
+  if (const Status health = cluster_.health(); !health)
+    error.message += ": " + health.error().message;
+  return error;
+}
+
+void RemoteExperts::watch_homes(std::function<void()> changed) {
+  std::lock_guard lock(mutex_);
+  homes_changed_ = std::move(changed);
+}
+
+std::vector<HomelessRow> RemoteExperts::homeless_rows(const Call& call) const {
+  std::vector<HomelessRow> homeless;
+  for (const Part& part : call.parts) {
+    if (!part.given_up || !part.is_open()) continue;
+    const protocol::ExpertTable& table = part.share.table;
+    size_t entry = 0;
+    for (size_t i = 0; i < table.experts.size(); ++i) {
+      for (const size_t end = entry + table.counts[i]; entry < end; ++entry) {
+        homeless.push_back({part.share.batch_rows[table.rows[entry]], table.experts[i]});
+      }
+    }
+  }
+  return homeless;
 }
 
 // Adding up.
 
 void RemoteExperts::add_sums(const Call& call, compute::Matrix<float> out) const {
+  RowSums sums(out);
   for (const Part& part : call.parts) {
     if (!part.answered) continue;
     for (size_t i = 0; i < part.share.batch_rows.size(); ++i) {
-      add_row(row_of(part.results, i, out.cols), out.row(part.share.batch_rows[i]));
+      sums.add(part.share.batch_rows[i], row_of(part.results, i, out.cols));
     }
   }
+  sums.clear_rest();
 }
 
 void RemoteExperts::add_in_expert_order(const Call& call, compute::Matrix<float> out) const {
@@ -427,12 +572,14 @@ void RemoteExperts::add_in_expert_order(const Call& call, compute::Matrix<float>
     }
   }
   std::ranges::sort(runs, {}, &Run::expert);
+  RowSums sums(out);
   for (const Run& run : runs) {
     for (size_t entry = run.first; entry < run.first + run.count; ++entry) {
       const uint32_t row = run.part->share.batch_rows[run.part->share.table.rows[entry]];
-      add_row(row_of(run.part->results, entry, out.cols), out.row(row));
+      sums.add(row, row_of(run.part->results, entry, out.cols));
     }
   }
+  sums.clear_rest();
 }
 
 }  // namespace pregate::coordinator

@@ -6,6 +6,7 @@
 
 #include "compute/backend.h"
 #include "coordinator/dispatch/probe.h"
+#include "coordinator/dispatch/reply_times.h"
 #include "coordinator/dispatch/split_batch.h"
 #include "coordinator/dispatch/waiter.h"
 #include "coordinator/membership/cluster.h"
@@ -14,12 +15,19 @@
 namespace pregate::coordinator {
 
 struct DispatchOptions {
-  /// Time a worker has for a batch before a replica is asked instead: a fixed part for the network
-  /// and the queue, and so much per row. One that is dead is noticed earlier.
+  /// Time that a worker has at most for a batch before a replica is asked instead: a fixed part for
+  /// the network and the queue, and so much per row. One that is dead is noticed earlier.
   Duration timeout = std::chrono::seconds(2);
   Duration timeout_per_row = std::chrono::milliseconds(20);
-  /// How long rows may wait for an expert that nobody holds, or that nobody answers for.
+  /// It has less once it is known: so many times what it usually takes, and this at least. To ask
+  /// twice costs some rows; a lost packet that TCP sends again twice costs all streams half a
+  /// second.
+  double patience = 8;
+  Duration min_timeout = std::chrono::milliseconds(150);
+  /// How long rows may wait for an expert whose holders do not answer.
   Duration expert_wait = std::chrono::seconds(60);
+  /// How long an expert may have been held by nobody before rows are given up that need it.
+  Duration homeless_grace = std::chrono::milliseconds(50);
   /// Before rows are sent again to a worker that refused them, or after a send that failed.
   Duration retry_after = std::chrono::milliseconds(20);
   /// Have workers send the result of each (row, expert) and add them here in the order of experts:
@@ -29,9 +37,10 @@ struct DispatchOptions {
 };
 
 /// One per engine. A batch that a worker does not answer for, because it is lost, silent, late or
-/// refuses, goes to replicas; where there are none, its rows wait until the cluster has found the
-/// experts a home. The engine's thread does all of it, in combine(). Once rows have been sent to
-/// another worker, an answer of the first is dropped and counted.
+/// refuses, goes to replicas. Rows whose experts nobody holds wait for a moment, and as long as
+/// others are computed anyway; then combine() returns them. The engine's thread does all of it, in
+/// combine(). Once rows have been sent to another worker, an answer of the first is dropped and
+/// counted.
 class RemoteExperts final : public engine::ExpertClient, private ClusterListener {
  public:
   /// References outlive it.
@@ -40,7 +49,13 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   ~RemoteExperts() override;
 
   Result<engine::DispatchTicket> dispatch(const engine::ExpertBatch& batch) override;
-  Status combine(engine::DispatchTicket ticket, compute::Matrix<float> out) override;
+  Result<std::vector<engine::HomelessRow>> combine(engine::DispatchTicket ticket,
+                                                   compute::Matrix<float> out) override;
+  /// Tells each worker that wants to know of the experts that it holds.
+  void expect(const router::Plan& plan, router::LayerTime now) override;
+  bool has_homes(const engine::MissingExperts& missing) const override;
+  Error missing_error(const engine::MissingExperts& missing) const override;
+  void watch_homes(std::function<void()> changed) override;
 
  private:
   /// Rows that one worker is to answer for.
@@ -53,7 +68,7 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
     TimePoint sent;                          // the latest
     TimePoint act_at;                        // when it is late, or may be sent again
     std::optional<ResendReason> doubt;       // why another worker is to be asked, once there is one
-    std::optional<TimePoint> homeless_since;
+    bool given_up = false;                   // nobody holds its experts: not waited for
     bool answered = false;
     bool replaced = false;       // others have its rows now
     transport::Payload results;  // f32 [rows of the answer, cols]
@@ -70,7 +85,7 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   struct Call {
     engine::ExpertBatch batch;
     TimePoint begin;
-    std::atomic<size_t> num_open{0};     // of parts
+    std::atomic<size_t> num_awaited{0};  // parts that are open and not given up
     std::atomic<bool> attention{false};  // something happened that combine() must act on
     // Guarded by mutex_; shares are constant.
     std::deque<Part> parts;
@@ -88,24 +103,32 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   void take_refusal_locked(Call& call, Part& part, const Error& error);
   void end_locked(Call& call, Error error);
   void doubt(WorkerId worker, ResendReason reason);
+  void note_missing_locked();
+  void tell_locked();
 
   // The engine's thread.
   Call& find(engine::DispatchTicket ticket);
   Status wait(Call& call);
   void attend(Call& call);
   void attend_locked(Call& call, Part& part, std::vector<Sending>& to_send);
+  std::optional<WorkerId> choose_locked(const Call& call, ExpertId expert,
+                                        std::optional<WorkerId> except) const;
   void place_locked(Call& call, Part& part, std::vector<Sending>& to_send);
   bool move_locked(Call& call, Part& part, std::vector<Sending>& to_send);
   void replace_locked(Call& call, Part& part, std::vector<Share> shares,
                       std::vector<Sending>& to_send);
   void address_locked(Call& call, Part& part, std::vector<Sending>& to_send);
+  void put_off_locked(Call& call, Part& part);
   void check_patience_locked(Call& call, const Part& part);
   void send(const Call& call, const Sending& sending);
   protocol::ExpertRequest make_request(const Call& call, const Sending& sending) const;
   Duration timeout_of(const Part& part) const;
+  Duration timeout_of_locked(const Part& part) const;
+  bool is_late_locked(WorkerId worker) const;
   TimePoint next_action_locked(const Call& call) const;
   void forget(engine::DispatchTicket ticket);
   void count(const Call& call, const Part& part);
+  std::vector<engine::HomelessRow> homeless_rows(const Call& call) const;
   void add_sums(const Call& call, compute::Matrix<float> out) const;
   void add_in_expert_order(const Call& call, compute::Matrix<float> out) const;
 
@@ -120,6 +143,11 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   std::condition_variable changed_;
   std::unordered_map<engine::DispatchTicket, std::unique_ptr<Call>> calls_;  // guarded by mutex_
   std::unordered_map<RequestId, std::pair<Call*, Part*>> waiting_;           // guarded by mutex_
+  /// Guarded by mutex_: workers that did not answer in time, until they answer anything, or then.
+  std::unordered_map<WorkerId, TimePoint> late_until_;
+  ReplyTimes reply_times_;                        // guarded by mutex_
+  std::map<ExpertKey, TimePoint> missing_since_;  // guarded by mutex_: experts that nobody holds
+  std::function<void()> homes_changed_;           // guarded by mutex_
 };
 
 }  // namespace pregate::coordinator

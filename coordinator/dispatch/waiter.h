@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "base/clock.h"
+#include "transport/transport.h"
 
 namespace pregate::coordinator {
 
@@ -16,13 +17,25 @@ class Waiter {
   /// this thread; `changed` is notified whenever it may have come true.
   virtual void wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed,
                     TimePoint until, const std::function<bool()>& done) = 0;
+  /// `done` may have come true. With the lock.
+  virtual void interrupt() {}
+  /// Messages were queued: see Transport::queue(). Without the lock.
+  virtual void flush() {}
 };
 
-/// Spins for a moment, then blocks.
+/// Waits in the transport, if that can be. Else spins for a moment, then blocks.
 class ThreadWaiter final : public Waiter {
  public:
+  /// `transport` outlives it.
+  explicit ThreadWaiter(transport::Transport& transport) : transport_(transport) {}
+
   void wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed, TimePoint until,
             const std::function<bool()>& done) override;
+  void interrupt() override { transport_.interrupt_drive(); }
+  void flush() override;
+
+ private:
+  transport::Transport& transport_;
 };
 
 }  // namespace pregate::coordinator

@@ -29,9 +29,11 @@ Cluster::Cluster(transport::Transport& transport, const Clock& clock, ClusterOpt
       options_(std::move(options)),
       probe_(probe),
       loads_(options_.shape, options_.balancer.load_half_life),
+      answers_until_(options_.membership.max_workers + 1),
       no_target_(0, options_.shape),
       table_(std::make_shared<const Placement>(0, options_.shape)),
-      missing_(missing_experts(options_.shape, *table_)) {}
+      missing_(missing_experts(options_.shape, *table_)),
+      waited_for_(missing_) {}
 
 Cluster::~Cluster() { stop(); }
 
@@ -61,15 +63,18 @@ void Cluster::tick() {
 
 void Cluster::note_quiet_locked(News& news) {
   for (auto& [worker, remote] : remotes_) {
-    const bool quiet = remote.connected && !answers_locked(members_.at(worker));
+    const bool quiet = remote.connected && !answers(worker);
     if (quiet && !remote.quiet) news.quiet.push_back(worker);
     remote.quiet = quiet;
   }
 }
 
-bool Cluster::answers_locked(const Member& member) const {
-  return member.is_alive() && member.state != WorkerState::kSuspect &&
-         clock_.now() - member.last_heard <= options_.heartbeat_interval * 3 / 2;
+void Cluster::note_heard_locked() {
+  for (const auto& [worker, member] : members_) {
+    const bool speaks = member.is_alive() && member.state != WorkerState::kSuspect;
+    const TimePoint until = member.last_heard + options_.heartbeat_interval * 3 / 2;
+    answers_until_.at(worker.value) = speaks ? until.time_since_epoch().count() : 0;
+  }
 }
 
 void Cluster::beat_locked() {
@@ -162,7 +167,7 @@ Status Cluster::health() const {
 }
 
 Status Cluster::health_locked() const {
-  if (missing_.empty()) return {};
+  if (waited_for_.empty()) return {};
   std::string reasons;
   size_t num_alive = 0;
   for (const auto& [id, member] : members_) {
@@ -174,8 +179,17 @@ Status Cluster::health_locked() const {
   if (num_alive < options_.min_workers) {
     reasons = fmt::format("; {} of {} workers are here", num_alive, options_.min_workers) + reasons;
   }
-  return fail(ErrorCode::kUnavailable, "{} of {} experts are held by no live worker{}",
-              missing_.size(), options_.shape.layers.size() * options_.shape.num_experts, reasons);
+  const size_t num_experts = options_.shape.layers.size() * options_.shape.num_experts;
+  const size_t num_unanswered = waited_for_.size() - missing_.size();
+  std::string what;
+  if (!missing_.empty()) {
+    what = fmt::format("{} of {} experts are held by no live worker", missing_.size(), num_experts);
+  }
+  if (num_unanswered > 0) {
+    what += fmt::format("{}{} of {} experts are held only by workers that do not answer",
+                        what.empty() ? "" : "; ", num_unanswered, num_experts);
+  }
+  return fail(ErrorCode::kUnavailable, "{}{}", what, reasons);
 }
 
 Status Cluster::wait_until_whole(Duration timeout,
@@ -184,17 +198,19 @@ Status Cluster::wait_until_whole(Duration timeout,
   const TimePoint deadline = clock_.now() + timeout;
   for (;;) {
     ClusterInfo info;
+    bool is_whole = false;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait_for(lock, kProgressInterval, [this] { return missing_.empty(); });
+      changed_.wait_for(lock, kProgressInterval, [this] { return waited_for_.empty(); });
       info = info_locked();
-      if (!missing_.empty() && clock_.now() >= deadline) {
+      is_whole = waited_for_.empty();
+      if (!is_whole && clock_.now() >= deadline) {
         return fail(ErrorCode::kDeadlineExceeded, "not ready within {:.0f} s: {}",
                     to_seconds(timeout), health_locked().error().message);
       }
     }
     progress(info);
-    if (info.num_missing == 0) return {};
+    if (is_whole) return {};
     if (give_up) return fail(ErrorCode::kCancelled, "stopped before all experts were held");
   }
 }
@@ -213,7 +229,8 @@ ClusterInfo Cluster::info_locked() const {
   ClusterInfo info{.table_version = table_->version(),
                    .target_version = target_locked().version(),
                    .num_experts = options_.shape.layers.size() * options_.shape.num_experts,
-                   .num_missing = missing_.size()};
+                   .num_missing = missing_.size(),
+                   .num_unanswered = waited_for_.size() - missing_.size()};
   for (const auto& [id, member] : members_) {
     const Remote& remote = remotes_.at(id);
     info.workers.push_back({.member = member,
@@ -232,20 +249,36 @@ std::string Cluster::title_of(WorkerId worker) const {
 }
 
 bool Cluster::answers(WorkerId worker) const {
+  return worker.value < answers_until_.size() &&
+         clock_.now().time_since_epoch().count() <= answers_until_[worker.value];
+}
+
+std::vector<WorkerId> Cluster::plan_readers() const {
   std::lock_guard lock(mutex_);
-  const auto member = members_.find(worker);
-  return member != members_.end() && answers_locked(member->second);
+  std::vector<WorkerId> readers;
+  for (const auto& [worker, remote] : remotes_) {
+    if (remote.connected && members_.at(worker).capacity.wants_plans) readers.push_back(worker);
+  }
+  return readers;
 }
 
 Status Cluster::send(WorkerId worker, const protocol::Bytes& header, transport::Payload payload) {
-  std::unique_lock lock(mutex_);
+  PREGATE_ASSIGN(const PeerId peer, peer_of(worker));
+  return transport_.send(peer, header, std::move(payload), {});
+}
+
+Status Cluster::queue(WorkerId worker, const protocol::Bytes& header, transport::Payload payload) {
+  PREGATE_ASSIGN(const PeerId peer, peer_of(worker));
+  return transport_.queue(peer, header, std::move(payload), {});
+}
+
+Result<PeerId> Cluster::peer_of(WorkerId worker) const {
+  std::lock_guard lock(mutex_);
   const auto remote = remotes_.find(worker);
   if (remote == remotes_.end() || !remote->second.connected) {
     return fail(ErrorCode::kUnavailable, "worker {} is not connected", worker);
   }
-  const PeerId peer = remote->second.peer;
-  lock.unlock();
-  return transport_.send(peer, header, std::move(payload), {});
+  return remote->second.peer;
 }
 
 Status Cluster::send_locked(WorkerId worker, const protocol::Bytes& header,

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -68,12 +69,13 @@ struct WorkerInfo {
 struct ClusterInfo {
   uint64_t table_version = 0;
   uint64_t target_version = 0;
-  size_t num_experts = 0;  ///< Over all layers.
-  size_t num_missing = 0;  ///< Held by nobody alive.
+  size_t num_experts = 0;     ///< Over all layers.
+  size_t num_missing = 0;     ///< Held by nobody alive.
+  size_t num_unanswered = 0;  ///< Held by suspects only.
   std::vector<WorkerInfo> workers;
 };
 
-/// Called on the transport's or the ticking thread; must not call back into the cluster but for
+/// Called by the transport or on the ticking thread; must not call back into the cluster but for
 /// send(), table() and title_of().
 class ClusterListener {
  public:
@@ -106,7 +108,8 @@ class Cluster {
   /// Transport::needs_hard_exit() for how to leave the process.
   void stop();
 
-  /// Whether every expert is held by a live worker. kUnavailable: what is missing, and why.
+  /// Whether every expert is held by a live worker that is not suspect. kUnavailable: how many are
+  /// not, and why.
   Status health() const;
   /// Waits for health(), at most so long; `progress` is called a few times a second meanwhile.
   /// `give_up` ends the wait early with kCancelled. kDeadlineExceeded says what is missing.
@@ -120,12 +123,16 @@ class Cluster {
   std::string title_of(WorkerId worker) const;
   /// Whether it was heard within one and a half heartbeats. To ask another one costs little, so
   /// dispatch gives a worker up long before membership suspects it and experts are loaded
-  /// elsewhere.
+  /// elsewhere. Takes no lock: dispatch asks for each expert.
   bool answers(WorkerId worker) const;
 
   RequestId next_request() { return RequestId(next_request_.fetch_add(1)); }
   /// kUnavailable if it has no connection.
   Status send(WorkerId worker, const protocol::Bytes& header, transport::Payload payload);
+  /// The same for a caller that drives the transport next: see Transport::queue().
+  Status queue(WorkerId worker, const protocol::Bytes& header, transport::Payload payload);
+  /// The workers that are connected and want plans.
+  std::vector<WorkerId> plan_readers() const;
   void add_listener(ClusterListener& listener);
   /// When it returns the listener is not called any more.
   void remove_listener(ClusterListener& listener);
@@ -145,7 +152,7 @@ class Cluster {
   /// What the balancer aims at.
   std::shared_ptr<const Placement> target() const;
   /// Aims at this from now on, until the balancer finds better (freeze it to keep it).
-  /// kInvalidArgument: an expert is nowhere, or a worker is not there.
+  /// kInvalidArgument: an expert is nowhere, or a worker is not there or has not the room.
   Status set_target(const Placement& placement);
   BalancerState balancer() const;
   void freeze_balancer(bool frozen);
@@ -156,7 +163,7 @@ class Cluster {
     TimePoint since;
     uint64_t incarnation = 0;
     std::optional<WorkerId> worker;  // once it has joined
-    bool refused = false;
+    std::optional<protocol::Refusal> refusal;
   };
   /// What the cluster knows of a worker besides its membership.
   struct Remote {
@@ -176,6 +183,13 @@ class Cluster {
     std::vector<protocol::ExpertRange> ranges;  // the same, in the order of loading
     TimePoint assigned_at;
     uint32_t queue_depth = 0;
+  };
+  /// What a worker is to hold next.
+  struct Order {
+    std::vector<protocol::ExpertRange> ranges;  // in the order of loading
+    ExpertSet experts;                          // the same
+    size_t num_to_load = 0;
+    bool urgent = false;  // requests wait for some of it
   };
   /// What listeners are told once the lock is gone.
   struct News {
@@ -207,6 +221,7 @@ class Cluster {
                     const effect::Admit& admitted, News& news);
   void welcome_locked(transport::PeerId peer, const protocol::Join& join);
   void refuse_locked(transport::PeerId peer, JoinRefusal why, const protocol::Refusal& refusal);
+  void hear_refused_locked(transport::PeerId peer, std::span<const std::byte> header);
   void reject_locked(transport::PeerId peer, const Error& error, News& news);
   void take_holdings_locked(WorkerId worker, const protocol::Holdings& holdings, News& news);
   void take_heartbeat_locked(WorkerId worker, const protocol::Heartbeat& heartbeat, News& news);
@@ -217,11 +232,15 @@ class Cluster {
   void forget_locked(WorkerId worker);
   void end_slow_handshakes_locked();
   void note_quiet_locked(News& news);
-  bool answers_locked(const Member& member) const;
+  void note_heard_locked();
   void beat_locked();
   void refresh_locked(News& news);
   void publish_table_locked(News& news);
+  void note_availability_locked();
   void assign_locked(News& news);
+  Order order_locked(WorkerId worker,
+                     std::span<const std::shared_ptr<const Placement>> tables) const;
+  void give_locked(WorkerId worker, Remote& remote, Order order);
   void send_assignment_locked(WorkerId worker, Remote& remote);
   void dismiss_drained_locked(News& news);
   void balance_locked();
@@ -234,6 +253,7 @@ class Cluster {
   std::vector<std::shared_ptr<const Placement>> tables_in_use_locked() const;
   ClusterInfo info_locked() const;
   Status health_locked() const;
+  Result<transport::PeerId> peer_of(WorkerId worker) const;
   Status send_locked(WorkerId worker, const protocol::Bytes& header, transport::Payload payload);
 
   Status operate(WorkerId worker, const MembershipEvent& event,
@@ -245,6 +265,9 @@ class Cluster {
   ClusterProbe& probe_;
   LoadMeter loads_;
   std::atomic<uint64_t> next_request_{1};
+  /// By worker id: until when it answers if nothing more is heard, as the clock counts. 0: it does
+  /// not. Written with the lock, read without.
+  std::vector<std::atomic<Duration::rep>> answers_until_;
   std::atomic<bool> stopping_{false};
   bool started_ = false;  // the thread that calls start() and stop()
 
@@ -252,14 +275,16 @@ class Cluster {
   mutable std::condition_variable changed_;
   // Guarded by mutex_.
   std::map<transport::PeerId, Connection> connections_;
+  std::deque<protocol::Proof> accepted_proofs_;  // the latest, to tell a replay by
   Members members_;
   std::map<WorkerId, Remote> remotes_;
   BalancerState balancer_;
   const Placement no_target_;
   std::shared_ptr<const Placement> table_;
   std::vector<std::weak_ptr<const Placement>> older_tables_;
-  ExpertSet missing_;   // of table_
-  bool dirty_ = false;  // something changed on which the table and the assignments depend
+  ExpertSet missing_;     // of table_
+  ExpertSet waited_for_;  // these, and those of table_ that only suspects hold
+  bool dirty_ = false;    // something changed on which the table and the assignments depend
   uint64_t last_assignment_ = 0;
   TimePoint last_beat_, last_tick_;
   uint64_t num_beats_ = 0;

@@ -26,7 +26,8 @@ BalancerInput Cluster::balancer_input_locked() {
     // One that has just come back is missed until it has said what it holds.
     const bool known = remotes_.at(id).has_reported || !member.is_alive();
     input.workers.push_back({{id, member.capacity.rows_per_second, room - room / kReserve},
-                             known ? presence_of(member) : Presence::kGone});
+                             known ? presence_of(member) : Presence::kGone,
+                             remotes_.at(id).held.size() >= room});
   }
   input.holds = [this](WorkerId worker, LayerIdx layer, ExpertId expert) {
     return remotes_.at(worker).held.contains({layer, expert});
@@ -58,9 +59,10 @@ void Cluster::note_balance_locked(const BalancerEffect& effect) {
     probe_.rebalanced(to_string(ended->outcome), ended->took, ended->num_moved);
     const bool stalled = ended->outcome == RebalanceOutcome::kStalled;
     spdlog::log(stalled ? spdlog::level::err : spdlog::level::info,
-                "rebalance ({}) {} after {:.1f} s: {} replicas loaded, {} not",
+                "rebalance ({}) {} after {:.1f} s: {} replicas loaded, {} not{}",
                 to_string(ended->reason), to_string(ended->outcome), to_seconds(ended->took),
-                ended->num_moved, ended->num_left);
+                ended->num_moved, ended->num_left,
+                ended->no_room ? ": full workers wait for each other" : "");
   } else if (const auto* homeless = std::get_if<effect::Homeless>(&effect)) {
     if (homeless->num_experts > 0) {
       spdlog::error("{} experts fit into no worker's memory", homeless->num_experts);
@@ -84,9 +86,11 @@ Status Cluster::check_target_locked(const Placement& placement) const {
     return fail(ErrorCode::kInvalidArgument, "expert {} of layer {} is placed nowhere",
                 missing.begin()->second, missing.begin()->first);
   }
+  std::map<WorkerId, size_t> counts;
   for (const LayerIdx layer : options_.shape.layers) {
     for (uint32_t expert = 0; expert < options_.shape.num_experts; ++expert) {
       for (const WorkerId worker : placement.workers(layer, ExpertId(expert))) {
+        ++counts[worker];
         const auto member = members_.find(worker);
         if (member != members_.end() && member->second.is_alive()) continue;
         return fail(ErrorCode::kInvalidArgument, "expert {} of layer {}: worker {} is not here",
@@ -94,6 +98,13 @@ Status Cluster::check_target_locked(const Placement& placement) const {
                     member == members_.end() ? fmt::format("{}", worker) : member->second.title());
       }
     }
+  }
+  for (const auto& [worker, count] : counts) {
+    const Member& member = members_.at(worker);
+    const size_t room = room_of(member.capacity);
+    if (count <= room) continue;
+    return fail(ErrorCode::kInvalidArgument, "{} has room for {} experts, and would get {}",
+                member.title(), room, count);
   }
   return {};
 }

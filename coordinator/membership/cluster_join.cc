@@ -14,6 +14,8 @@ using transport::PeerId;
 constexpr uint64_t kMaxLoggedRefusals = 100;
 /// One is on its way and one may be late.
 constexpr uint64_t kMaxUnheardBeats = 2;
+/// Of joins, kept to tell a replay from a wrong secret.
+constexpr size_t kMaxAcceptedProofs = 1024;
 
 }  // namespace
 
@@ -21,6 +23,8 @@ std::string_view to_string(JoinRefusal refusal) {
   switch (refusal) {
     case JoinRefusal::kWrongSecret:
       return "wrong_secret";
+    case JoinRefusal::kReplayed:
+      return "replayed";
     case JoinRefusal::kOtherModel:
       return "other_model";
     case JoinRefusal::kNameTaken:
@@ -75,6 +79,13 @@ std::optional<std::pair<JoinRefusal, Error>> Cluster::check_join_locked(
     return std::pair(why, Error{ErrorCode::kInvalidArgument, std::move(text)});
   };
   if (!protocol::equal(prove_worker(options_.secret, connection.nonce, join), join.proof)) {
+    const bool is_known = std::ranges::any_of(accepted_proofs_, [&](const protocol::Proof& proof) {
+      return protocol::equal(proof, join.proof);
+    });
+    if (is_known) {
+      return refuse(JoinRefusal::kReplayed,
+                    "what it says as \"" + join.name + "\" was said before, on another connection");
+    }
     return refuse(JoinRefusal::kWrongSecret, "its secret is not the cluster's (--secret-file)");
   }
   if (join.incarnation != connection.incarnation || join.name.empty()) {
@@ -107,6 +118,8 @@ void Cluster::admit_locked(PeerId peer, const protocol::Join& join, const effect
   remote.has_reported = false;
   remote.heard_beat = 0;
   connections_.at(peer).worker = worker;
+  accepted_proofs_.push_back(join.proof);
+  if (accepted_proofs_.size() > kMaxAcceptedProofs) accepted_proofs_.pop_front();
   welcome_locked(peer, join);
   const Member& member = members_.at(worker);
   spdlog::info("{} {}: {:.0f} rows/s, room for {} experts, {}", member.title(),
@@ -130,7 +143,14 @@ void Cluster::refuse_locked(PeerId peer, JoinRefusal why, const protocol::Refusa
   }
   (void)transport_.send(peer, encode_header(refusal), {}, {});
   // The peer hangs up when it has read why; if it does not, the handshake's time ends.
-  connections_.at(peer).refused = true;
+  connections_.at(peer).refusal = refusal;
+}
+
+/// It is told again, if it asks again: the Refusal may have been lost. What else it says counts for
+/// nothing.
+void Cluster::hear_refused_locked(PeerId peer, std::span<const std::byte> header) {
+  if (protocol::decode_type(header) != MessageType::kJoin) return;
+  (void)transport_.send(peer, encode_header(*connections_.at(peer).refusal), {}, {});
 }
 
 void Cluster::end_slow_handshakes_locked() {
@@ -141,7 +161,7 @@ void Cluster::end_slow_handshakes_locked() {
       ++connection;
       continue;
     }
-    if (!connection->second.refused) probe_.join_refused(JoinRefusal::kNoAnswer);
+    if (!connection->second.refusal) probe_.join_refused(JoinRefusal::kNoAnswer);
     transport_.disconnect(connection->first);
     connection = connections_.erase(connection);
   }
@@ -157,6 +177,7 @@ void Cluster::receive(PeerId peer, std::span<const std::byte> header,
     std::lock_guard lock(mutex_);
     const auto connection = connections_.find(peer);
     if (connection == connections_.end()) return;
+    if (connection->second.refusal) return hear_refused_locked(peer, header);
     const std::optional<WorkerId> worker = connection->second.worker;
     auto handled = handle_locked(peer, header, payload, news);
     if (handled) {
@@ -239,7 +260,7 @@ void Cluster::take_heartbeat_locked(WorkerId worker, const protocol::Heartbeat& 
   remote.heard_beat = std::max(remote.heard_beat, heartbeat.sequence);
   remote.seen_assignment = std::max(remote.seen_assignment, heartbeat.assignment);
   remote.queue_depth = heartbeat.queue_depth;
-  probe_.worker_queue_depth(worker, heartbeat.queue_depth);
+  probe_.heartbeat_received(worker, heartbeat.queue_depth);
   if (heartbeat.leaving) apply_locked(event::Drain{worker}, news);
 }
 
@@ -274,7 +295,7 @@ void Cluster::part(PeerId peer, const Error& error) {
     const auto connection = connections_.find(peer);
     if (connection == connections_.end()) return;
     const std::optional<WorkerId> worker = connection->second.worker;
-    if (!worker && !connection->second.refused) probe_.join_refused(JoinRefusal::kNoAnswer);
+    if (!worker && !connection->second.refusal) probe_.join_refused(JoinRefusal::kNoAnswer);
     connections_.erase(connection);
     if (worker) {
       remotes_.at(*worker).connected = false;
@@ -306,6 +327,7 @@ void Cluster::disconnect_locked(WorkerId worker) {
 
 std::vector<MembershipEffect> Cluster::apply_locked(const MembershipEvent& event, News& news) {
   std::vector<MembershipEffect> effects = apply(members_, options_.membership, event, clock_.now());
+  note_heard_locked();
   for (const MembershipEffect& effect : effects) {
     if (const auto* change = std::get_if<effect::Changed>(&effect)) {
       note_change_locked(*change, news);
@@ -328,6 +350,7 @@ void Cluster::forget_locked(WorkerId worker) {
     connection.since = clock_.now();
   }
   remotes_.erase(worker);
+  answers_until_.at(worker.value) = 0;
   probe_.worker_forgotten(worker);
   dirty_ = true;
 }

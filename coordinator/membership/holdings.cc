@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "protocol/expert_ranges.h"
+
 namespace pregate::coordinator {
 namespace {
 
@@ -100,25 +102,14 @@ void append(std::vector<protocol::ExpertRange>& ranges, const ExpertSet& experts
 
 ExpertSet to_set(std::span<const protocol::ExpertRange> ranges) {
   ExpertSet experts;
-  for (const auto& range : ranges) {
-    for (uint32_t i = 0; i < range.count; ++i) {
-      experts.emplace(range.layer, ExpertId(range.first.value + i));
-    }
-  }
+  protocol::for_each_expert(
+      ranges, [&](LayerIdx layer, ExpertId expert) { experts.emplace(layer, expert); });
   return experts;
 }
 
 std::vector<protocol::ExpertRange> to_ranges(const ExpertSet& experts) {
   std::vector<protocol::ExpertRange> ranges;
-  for (const auto& [layer, expert] : experts) {
-    const bool extends = !ranges.empty() && ranges.back().layer == layer &&
-                         ranges.back().first.value + ranges.back().count == expert.value;
-    if (extends) {
-      ++ranges.back().count;
-    } else {
-      ranges.push_back({layer, expert, 1});
-    }
-  }
+  for (const auto& [layer, expert] : experts) protocol::append_expert(ranges, layer, expert);
   return ranges;
 }
 
@@ -148,9 +139,38 @@ ExpertSet missing_experts(const PlacementShape& shape, const Placement& table) {
   return missing;
 }
 
+std::vector<size_t> experts_by_replicas(const PlacementShape& shape, const Placement& table) {
+  std::vector<size_t> counts(1);
+  for (const LayerIdx layer : shape.layers) {
+    for (ExpertId expert(0); expert.value < shape.num_experts; ++expert.value) {
+      const size_t replicas = table.workers(layer, expert).size();
+      counts.resize(std::max(counts.size(), replicas + 1));
+      ++counts[replicas];
+    }
+  }
+  return counts;
+}
+
+ExpertSet unanswered_experts(const PlacementShape& shape, const Placement& table,
+                             const Members& members) {
+  const auto is_suspect = [&](WorkerId worker) {
+    return trust_of(worker, members) == Trust::kSuspect;
+  };
+  ExpertSet unanswered;
+  for (const LayerIdx layer : shape.layers) {
+    for (ExpertId expert(0); expert.value < shape.num_experts; ++expert.value) {
+      const auto workers = table.workers(layer, expert);
+      if (!workers.empty() && std::ranges::all_of(workers, is_suspect)) {
+        unanswered.emplace(layer, expert);
+      }
+    }
+  }
+  return unanswered;
+}
+
 std::vector<protocol::ExpertRange> assignment_for(
     WorkerId worker, const Placement& target, const ExpertSet& held,
-    std::span<const std::shared_ptr<const Placement>> tables, const ExpertSet& missing) {
+    std::span<const std::shared_ptr<const Placement>> tables, const ExpertSet& waited_for) {
   ExpertSet wanted = to_set(target.assigned_to(worker));
   for (const ExpertKey& key : held) {
     for (const auto& table : tables) {
@@ -159,7 +179,7 @@ std::vector<protocol::ExpertRange> assignment_for(
   }
   ExpertSet first, kept, rest;
   for (const ExpertKey& key : wanted) {
-    (missing.contains(key) ? first : held.contains(key) ? kept : rest).insert(key);
+    (waited_for.contains(key) ? first : held.contains(key) ? kept : rest).insert(key);
   }
   std::vector<protocol::ExpertRange> ranges;
   append(ranges, first);

@@ -33,11 +33,18 @@ Placement routing_table(uint64_t version, const PlacementShape& shape, const Pla
 /// Experts of the shape that `table` has nowhere.
 ExpertSet missing_experts(const PlacementShape& shape, const Placement& table);
 
+/// [n]: how many experts of the shape have n replicas in `table`.
+std::vector<size_t> experts_by_replicas(const PlacementShape& shape, const Placement& table);
+
+/// Experts that `table` has at suspects only.
+ExpertSet unanswered_experts(const PlacementShape& shape, const Placement& table,
+                             const Members& members);
+
 /// What a worker is to hold: what `target` gives it, and what it holds and any of `tables` (those
-/// in use) sends to it. Experts in `missing` come first, then those it holds, then the rest, so
+/// in use) sends to it. Experts in `waited_for` come first, then those it holds, then the rest, so
 /// that it loads first what requests wait for.
 std::vector<protocol::ExpertRange> assignment_for(
     WorkerId worker, const Placement& target, const ExpertSet& held,
-    std::span<const std::shared_ptr<const Placement>> tables, const ExpertSet& missing);
+    std::span<const std::shared_ptr<const Placement>> tables, const ExpertSet& waited_for);
 
 }  // namespace pregate::coordinator

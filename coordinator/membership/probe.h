@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "base/clock.h"
 #include "coordinator/membership/membership.h"
@@ -11,6 +12,7 @@ namespace pregate::coordinator {
 /// Why a connection was not let in.
 enum class JoinRefusal {
   kWrongSecret,
+  kReplayed,    ///< What another connection said, word for word.
   kOtherModel,  ///< Checkpoint or weight format.
   kNameTaken,
   kTooMany,     ///< Workers, or handshakes at once.
@@ -27,14 +29,18 @@ class ClusterProbe {
   virtual void worker_changed(const Member&) {}
   /// A worker is not listed any more.
   virtual void worker_forgotten(WorkerId) {}
-  virtual void worker_queue_depth(WorkerId, size_t /*requests*/) {}
+  /// So many requests wait there.
+  virtual void heartbeat_received(WorkerId, size_t /*queue_depth*/) {}
   /// What it holds now.
   virtual void worker_holds(WorkerId, size_t /*experts*/, size_t /*bytes*/) {}
   virtual void join_refused(JoinRefusal) {}
   /// An answer that nobody waits for any more, or for the second time.
   virtual void late_reply(WorkerId) {}
-  /// A table was published, in which so many experts are nowhere.
-  virtual void table_changed(uint64_t /*version*/, size_t /*missing_experts*/) {}
+  /// A table was published, in which so many experts have [n] replicas.
+  virtual void table_changed(uint64_t /*version*/,
+                             const std::vector<size_t>& /*experts_by_replicas*/) {}
+  /// So many experts are held by suspects only.
+  virtual void experts_unanswered(size_t /*experts*/) {}
   /// A rebalance ended: "finished", "stalled" or "superseded".
   virtual void rebalanced(std::string_view /*outcome*/, Duration, size_t /*moved_experts*/) {}
   /// As of now: the busiest worker's share of the load over what is its due.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 namespace pregate::coordinator {
 namespace {
@@ -88,10 +89,14 @@ class Balancing {
   // The target.
   Placement with_cover() const;
   void aim();
-  size_t num_unheld() const;
+  struct Unheld {
+    size_t num_experts = 0;
+    bool is_stuck = true;  // All who are to load them are full.
+  };
+  Unheld unheld() const;
   void start_moving();
   void watch();
-  void end(RebalanceOutcome outcome);
+  void end(RebalanceOutcome outcome, bool no_room = false);
   void give_up();
   Placement what_is_held() const;
 
@@ -322,6 +327,7 @@ void Balancing::aim() {
   const bool is_new = !state_.target || !next.same_replicas(*state_.target);
   if (is_new) {
     if (state_.moving) end(RebalanceOutcome::kSuperseded);
+    state_.is_at_a_loss = false;
     next.set_version(state_.target ? state_.target->version() + 1 : 1);
     state_.target = std::make_shared<const Placement>(std::move(next));
   }
@@ -329,12 +335,18 @@ void Balancing::aim() {
   if (is_new) effects_.push_back(effect::Retarget{reason_, state_.num_to_load});
 }
 
-size_t Balancing::num_unheld() const {
-  size_t unheld = 0;
+Balancing::Unheld Balancing::unheld() const {
+  std::set<WorkerId> full;
+  for (const BalancerWorker& worker : input_.workers) {
+    if (worker.is_full) full.insert(worker.room.id);
+  }
+  Unheld unheld;
   for (const LayerIdx layer : input_.shape.layers) {
     for (ExpertId expert(0); expert.value < input_.shape.num_experts; ++expert.value) {
       for (const WorkerId worker : state_.target->workers(layer, expert)) {
-        if (is_here(worker) && !input_.holds(worker, layer, expert)) ++unheld;
+        if (!is_here(worker) || input_.holds(worker, layer, expert)) continue;
+        ++unheld.num_experts;
+        unheld.is_stuck &= full.contains(worker);
       }
     }
   }
@@ -343,7 +355,7 @@ size_t Balancing::num_unheld() const {
 
 void Balancing::start_moving() {
   state_.reason = reason_;
-  state_.num_to_load = state_.num_left = num_unheld();
+  state_.num_to_load = state_.num_left = unheld().num_experts;
   state_.moving = state_.num_left > 0;
   state_.began = state_.progressed = state_.watched = now_;
 }
@@ -352,23 +364,26 @@ void Balancing::watch() {
   // Counting takes a while for large models.
   if (now_ - state_.watched < kWatchInterval) return;
   state_.watched = now_;
-  const size_t left = num_unheld();
+  const auto [left, is_stuck] = unheld();
+  const bool is_hopeless = is_stuck && !state_.is_at_a_loss;
   if (left < state_.num_left) state_.progressed = now_;
   // A worker that returned may have lost something.
   state_.num_to_load += left > state_.num_left ? left - state_.num_left : 0;
   state_.num_left = left;
   if (left == 0) {
     end(RebalanceOutcome::kFinished);
-  } else if (now_ - state_.progressed >= options_.stall_timeout) {
-    end(RebalanceOutcome::kStalled);
+  } else if (now_ - state_.progressed >=
+             (is_hopeless ? options_.room_timeout : options_.stall_timeout)) {
+    end(RebalanceOutcome::kStalled, is_stuck);
     give_up();
   }
 }
 
-void Balancing::end(RebalanceOutcome outcome) {
+void Balancing::end(RebalanceOutcome outcome, bool no_room) {
   state_.moving = false;
   effects_.push_back(effect::RebalanceEnded{outcome, state_.reason, now_ - state_.began,
-                                            state_.num_to_load - state_.num_left, state_.num_left});
+                                            state_.num_to_load - state_.num_left, state_.num_left,
+                                            no_room});
 }
 
 /// The replicas of the base that are held, or whose worker does not answer; of experts that have
@@ -412,6 +427,7 @@ void Balancing::give_up() {
   // What did not work is not tried again at once.
   state_.next_look = now_ + std::max(options_.interval, options_.stall_timeout);
   reason_ = BalanceReason::kStalled;
+  state_.is_at_a_loss = true;
   aim();
 }
 

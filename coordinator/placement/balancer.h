@@ -8,6 +8,10 @@
 //     +---------------------------------------------------+
 //        all of it is held: finished; no progress: stalled, and what is held is kept
 //
+// Workers never hold more than fits, and what moves is held twice for a while. Where all who are to
+// load something are full, as in an exchange between two of them, nothing can move: it stalls, and
+// every expert stays where it is.
+//
 // The base is what everybody is to hold when all who are expected are here. The target is the base
 // and, for experts of which no holder answers, somebody who does; it goes back to the base when
 // they answer again, so that a pause of a worker moves nothing for good.
@@ -39,6 +43,8 @@ struct BalancerOptions {
   Duration restore_delay = std::chrono::seconds(10);
   /// Without a replica loaded in so long, a rebalance is given up.
   Duration stall_timeout = std::chrono::seconds(60);
+  /// The same where all who have something to load are full: they wait for each other to drop.
+  Duration room_timeout = std::chrono::seconds(2);
   Duration load_half_life = std::chrono::seconds(60);
   /// Rows per expert, as the load meter has them, below which loads say nothing yet.
   double min_rows = 30;
@@ -54,6 +60,8 @@ enum class Presence {
 struct BalancerWorker {
   WorkerRoom room;
   Presence presence = Presence::kHere;
+  /// It holds as much as its memory takes, and loads nothing before something is dropped.
+  bool is_full = false;
 };
 
 /// What the cluster sees. Functions are called during balance() only.
@@ -94,6 +102,7 @@ struct BalancerState {
   size_t num_to_load = 0;
   size_t num_left = 0;
   TimePoint began, progressed, watched;
+  bool is_at_a_loss = false;  ///< It follows a stall, after which nothing better was found.
 
   bool has_joiners = false;  ///< That got nothing yet.
   TimePoint joined;          ///< The last of them.
@@ -113,6 +122,7 @@ struct RebalanceEnded {
   Duration took;
   size_t num_moved = 0;  ///< Replicas that were loaded.
   size_t num_left = 0;
+  bool no_room = false;  ///< Stalled because full workers waited for each other.
 };
 /// So many experts have no home now, as memory is short; 0: all have one again.
 struct Homeless {

@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "protocol/expert_ranges.h"
 
 namespace pregate::coordinator {
 
 PlacementShape placement_shape(const model::ModelConfig& config) {
   PlacementShape shape;
   shape.num_experts = static_cast<uint32_t>(config.num_experts);
+  shape.one_route = config.pregate.has_value();
   for (uint32_t layer = 0; layer < config.layers.size(); ++layer) {
     if (config.layers[layer].is_moe) shape.layers.push_back(LayerIdx(layer));
   }
@@ -46,15 +48,8 @@ std::vector<protocol::ExpertRange> Placement::assigned_to(WorkerId worker) const
   for (size_t index = 0; index < table_.size(); ++index) {
     const auto& replicas = table_[index];
     if (std::find(replicas.begin(), replicas.end(), worker) == replicas.end()) continue;
-    const LayerIdx layer(static_cast<uint32_t>(index / num_experts_));
-    const ExpertId expert(static_cast<uint32_t>(index % num_experts_));
-    const bool extends = !ranges.empty() && ranges.back().layer == layer &&
-                         ranges.back().first.value + ranges.back().count == expert.value;
-    if (extends) {
-      ++ranges.back().count;
-    } else {
-      ranges.push_back({layer, expert, 1});
-    }
+    protocol::append_expert(ranges, LayerIdx(static_cast<uint32_t>(index / num_experts_)),
+                            ExpertId(static_cast<uint32_t>(index % num_experts_)));
   }
   return ranges;
 }

@@ -13,6 +13,8 @@ namespace pregate::coordinator {
 struct PlacementShape {
   std::vector<LayerIdx> layers;  ///< The MoE layers, ascending.
   uint32_t num_experts = 0;      ///< Of each.
+  /// A token goes to the same expert in all layers, as with a pre-gating router.
+  bool one_route = false;
 };
 
 PlacementShape placement_shape(const model::ModelConfig& config);

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <queue>
 
+#include "coordinator/placement/one_route.h"
 #include "coordinator/placement/packing.h"
 
 namespace pregate::coordinator {
@@ -335,9 +336,7 @@ void improve_overall(Packing& packing, double cost_per_move) {
   best.restore();
 }
 
-}  // namespace
-
-PlacementPlan plan_placement(uint64_t version, const PlacementProblem& problem) {
+PlacementPlan plan_by_layer(uint64_t version, const PlacementProblem& problem) {
   Packing packing(problem);
   const Replication allowed = replication(problem);
   const std::vector<size_t> counts = replica_counts(packing, allowed);
@@ -353,11 +352,52 @@ PlacementPlan plan_placement(uint64_t version, const PlacementProblem& problem) 
   return to_plan(version, problem, packing);
 }
 
-PlacementPlan repair_placement(uint64_t version, const PlacementProblem& problem,
-                               const Placement& current) {
+PlacementPlan repair_by_layer(uint64_t version, const PlacementProblem& problem,
+                              const Placement& current) {
   Packing packing(problem, current);
   repair(packing, problem);
   return to_plan(version, problem, packing);
+}
+
+std::optional<Placement> better_by_layer(uint64_t version, const PlacementProblem& problem,
+                                         const Placement& current, double min_gain) {
+  Packing packing(problem, current);
+  repair(packing, problem);
+  const size_t begin = packing.mark();
+  std::vector<size_t> counts = replica_counts(packing, replication(problem));
+  for (size_t& count : counts) count = std::max(count, problem.replicas);
+  // Of a layer: what a tenth of its experts costs, for each of them; and so for all layers.
+  const double cost = min_gain * 10 / static_cast<double>(packing.num_experts());
+  for (size_t layer = 0; layer < packing.num_layers(); ++layer) {
+    improve_layer(packing, layer, counts, cost);
+  }
+  improve_overall(packing, cost / static_cast<double>(packing.num_layers()));
+  if (packing.mark() == begin) return std::nullopt;
+  return packing.to_placement(version);
+}
+
+/// Whether experts are to be placed with all their layers.
+bool joins_layers(const PlacementProblem& problem) {
+  return problem.shape.one_route && problem.shape.layers.size() > 1;
+}
+
+}  // namespace
+
+PlacementPlan plan_placement(uint64_t version, const PlacementProblem& problem) {
+  if (joins_layers(problem)) {
+    const PlacementPlan plan = plan_by_layer(version, joined(problem));
+    if (plan.homeless.empty()) return {in_all_layers(plan.placement, problem.shape), {}};
+  }
+  return plan_by_layer(version, problem);
+}
+
+PlacementPlan repair_placement(uint64_t version, const PlacementProblem& problem,
+                               const Placement& current) {
+  if (const auto whole = joins_layers(problem) ? joined(current, problem.shape) : std::nullopt) {
+    const PlacementPlan plan = repair_by_layer(version, joined(problem), *whole);
+    if (plan.homeless.empty()) return {in_all_layers(plan.placement, problem.shape), {}};
+  }
+  return repair_by_layer(version, problem, current);
 }
 
 double imbalance(const Placement& placement, const PlacementProblem& problem) {
@@ -379,19 +419,11 @@ size_t num_moves(const Placement& from, const Placement& to) {
 
 std::optional<Placement> better_placement(uint64_t version, const PlacementProblem& problem,
                                           const Placement& current, double min_gain) {
-  Packing packing(problem, current);
-  repair(packing, problem);
-  const size_t begin = packing.mark();
-  std::vector<size_t> counts = replica_counts(packing, replication(problem));
-  for (size_t& count : counts) count = std::max(count, problem.replicas);
-  // Of a layer: what a tenth of its experts costs, for each of them; and so for all layers.
-  const double cost = min_gain * 10 / static_cast<double>(packing.num_experts());
-  for (size_t layer = 0; layer < packing.num_layers(); ++layer) {
-    improve_layer(packing, layer, counts, cost);
-  }
-  improve_overall(packing, cost / static_cast<double>(packing.num_layers()));
-  if (packing.mark() == begin) return std::nullopt;
-  return packing.to_placement(version);
+  const auto whole = joins_layers(problem) ? joined(current, problem.shape) : std::nullopt;
+  if (!whole) return better_by_layer(version, problem, current, min_gain);
+  const auto better = better_by_layer(version, joined(problem), *whole, min_gain);
+  if (!better) return std::nullopt;
+  return in_all_layers(*better, problem.shape);
 }
 
 }  // namespace pregate::coordinator

@@ -41,6 +41,11 @@ struct PlacementPlan {
 /// with the most rows. Speeds within a quarter of each other count as equal, so that the noise of a
 /// measurement moves nothing, and idle experts count for a little, so that they are spread too.
 /// Loads alike and speeds alike give the rows of even_placement().
+///
+/// Where a token has one route through all layers, so has each expert one home (and one set of
+/// replicas) for all of them, so that a token's worker is the same throughout, and batches that are
+/// planned by expert are planned by worker. That is given up where memory is short. It holds for
+/// repairs and better placements of what is so already.
 PlacementPlan plan_placement(uint64_t version, const PlacementProblem& problem);
 
 /// `current` with what is missing: replicas on workers that are not in the problem are dropped, and

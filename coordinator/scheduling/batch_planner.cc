@@ -6,32 +6,95 @@
 
 namespace pregate::coordinator {
 
+namespace {
+
+std::vector<Candidate> describe(std::span<Sequence* const> sequences, size_t num_running) {
+  std::vector<Candidate> candidates;
+  for (const Sequence* sequence : sequences) {
+    const size_t num_known = std::min(sequence->experts.size(), sequence->num_computed);
+    candidates.push_back({.is_running = candidates.size() < num_running,
+                          .num_tokens = sequence->tokens.size() - sequence->num_computed,
+                          .num_passed_over = sequence->num_passed_over,
+                          .experts = std::span(sequence->experts).subspan(num_known)});
+  }
+  return candidates;
+}
+
+void count_passed_over(std::span<Sequence* const> candidates, const std::vector<Slice>& step) {
+  for (Sequence* sequence : candidates) ++sequence->num_passed_over;
+  for (const Slice& slice : step) slice.sequence->num_passed_over = 0;
+}
+
+}  // namespace
+
 std::vector<Slice> BatchPlanner::plan() {
   std::vector<Slice> step;
   size_t budget = limits_.max_step_tokens;
-  const size_t num_preemptions_before = counts_.num_preemptions;
-  // Decodes before prefills: a token somebody is reading along with must not wait for a prompt.
-  for (const bool decode : {true, false}) {
-    for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
-      Sequence& sequence = *running_[i];
-      const size_t left = sequence.tokens.size() - sequence.num_computed;
-      if ((left == 1) != decode) continue;
-      const size_t count = std::min(left, budget);
-      if (!reserve_or_preempt(sequence, count)) break;
-      step.push_back({&sequence, count});
-      budget -= count;
-    }
+  admitting_ = true;
+  const std::vector<Sequence*> sequences = candidates();
+  const size_t num_running = running_.size();
+  for (const size_t i : policy_->order(describe(sequences, num_running), budget)) {
+    if (budget == 0) break;
+    Sequence& sequence = *sequences[i];
+    const size_t count = i < num_running ? extend(sequence, budget) : admit(sequence, budget);
+    if (count > 0) step.push_back({&sequence, count});
+    budget -= count;
   }
   // A sequence planned early may have been preempted by one planned later.
   std::erase_if(step, [](const Slice& slice) { return slice.sequence->blocks.blocks().empty(); });
-  // After a preemption the cache is full: admitting would only move the trouble.
-  if (counts_.num_preemptions == num_preemptions_before) admit(budget, step);
+  count_passed_over(sequences, step);
   return step;
+}
+
+// Who runs, and if there is a place, who may come into it.
+std::vector<Sequence*> BatchPlanner::candidates() const {
+  std::vector<Sequence*> sequences;
+  for (const auto& sequence : running_) sequences.push_back(sequence.get());
+  if (running_.size() >= limits_.max_sequences) return sequences;
+  for (const auto& sequence : waiting_) {
+    if (may_be_admitted(*sequence)) sequences.push_back(sequence.get());
+  }
+  return sequences;
+}
+
+bool BatchPlanner::may_be_admitted(const Sequence& sequence) const {
+  return !sequence.missing && (sequence.is_leader() || sequence.request().prompt_computed);
+}
+
+// Of a running sequence: the tokens it got. None if it had to give way, now or before.
+size_t BatchPlanner::extend(Sequence& sequence, size_t budget) {
+  if (sequence.blocks.blocks().empty()) return 0;
+  const size_t count = std::min(sequence.tokens.size() - sequence.num_computed, budget);
+  return reserve_or_preempt(sequence, count) ? count : 0;
+}
+
+// The tokens it got; none if there is no place or no room.
+size_t BatchPlanner::admit(Sequence& sequence, size_t budget) {
+  if (!admitting_ || running_.size() >= limits_.max_sequences) return 0;
+  const bool is_new = sequence.blocks.blocks().empty();  // else it was set aside with its blocks
+  if (is_new) take_prefix(sequence);
+  const size_t count = std::min(sequence.tokens.size() - sequence.num_computed, budget);
+  while (!sequence.blocks.reserve(pool_, sequence.num_computed + count)) {
+    if (preempt_waiting(sequence)) continue;
+    if (is_new) {
+      sequence.blocks.release(pool_);
+      sequence.num_computed = 0;
+    }
+    admitting_ = false;
+    return 0;
+  }
+  if (is_new) note_prefix(sequence);
+  const auto place = std::ranges::find(waiting_, &sequence, &std::unique_ptr<Sequence>::get);
+  running_.push_back(std::move(*place));
+  waiting_.erase(place);
+  return count;
 }
 
 // False when the sequence itself had to give way.
 bool BatchPlanner::reserve_or_preempt(Sequence& sequence, size_t num_tokens) {
   while (!sequence.blocks.reserve(pool_, sequence.num_computed + num_tokens)) {
+    admitting_ = false;  // it would only move the trouble
+    if (preempt_waiting(sequence)) continue;
     const bool is_last = running_.back().get() == &sequence;
     // One sequence alone always fits: the scheduler refuses longer ones.
     PREGATE_CHECK(running_.size() > 1);
@@ -42,39 +105,68 @@ bool BatchPlanner::reserve_or_preempt(Sequence& sequence, size_t num_tokens) {
 }
 
 void BatchPlanner::preempt_last() {
-  std::unique_ptr<Sequence> sequence = std::move(running_.back());
+  preempt(*running_.back());
+  put_back(std::move(running_.back()));
   running_.pop_back();
-  sequence->blocks.release(pool_);
-  sequence->num_computed = 0;
-  waiting_.push_front(std::move(sequence));
+}
+
+// Of the sequences that were set aside and still have blocks, the last. False if there is none.
+bool BatchPlanner::preempt_waiting(const Sequence& in_favour_of) {
+  const auto has_blocks = [&](const std::unique_ptr<Sequence>& other) {
+    return other.get() != &in_favour_of && !other->blocks.blocks().empty();
+  };
+  const auto last = std::find_if(waiting_.rbegin(), waiting_.rend(), has_blocks);
+  if (last == waiting_.rend()) return false;
+  preempt(**last);
+  return true;
+}
+
+void BatchPlanner::preempt(Sequence& sequence) {
+  sequence.blocks.release(pool_);
+  sequence.num_computed = 0;
   ++counts_.num_preemptions;
 }
 
-void BatchPlanner::admit(size_t budget, std::vector<Slice>& step) {
-  for (auto next = waiting_.begin(); next != waiting_.end();) {
-    if (budget == 0 || running_.size() >= limits_.max_sequences) return;
-    Sequence& sequence = **next;
-    if (!sequence.is_leader() && !sequence.request().prompt_computed) {
-      ++next;
-      continue;
-    }
-    // The last token is always computed: its logits are what the sequence waits for.
-    const size_t reusable = sequence.wants_prompt_logprobs() ? 0 : sequence.tokens.size() - 1;
-    const size_t cached = sequence.blocks.take_prefix(pool_, sequence.tokens, reusable);
-    const size_t count = std::min(sequence.tokens.size() - cached, budget);
-    if (!sequence.blocks.reserve(pool_, cached + count)) {
-      sequence.blocks.release(pool_);
-      return;
-    }
-    sequence.num_computed = cached;
-    if (sequence.num_generated() == 0) sequence.note_cached(cached);
-    counts_.num_prefix_tokens_asked += sequence.tokens.size();
-    counts_.num_prefix_tokens_hit += cached;
-    step.push_back({&sequence, count});
-    budget -= count;
-    running_.push_back(std::move(*next));
-    next = waiting_.erase(next);
+void BatchPlanner::put_back(std::unique_ptr<Sequence> sequence) {
+  const auto next = std::ranges::find_if(
+      waiting_, [&](const auto& other) { return sequence->comes_before(*other); });
+  waiting_.insert(next, std::move(sequence));
+}
+
+void BatchPlanner::set_aside(Sequence& sequence, engine::MissingExperts missing) {
+  const auto place = std::ranges::find(running_, &sequence, &std::unique_ptr<Sequence>::get);
+  PREGATE_CHECK(place != running_.end());
+  sequence.missing = std::move(missing);
+  put_back(std::move(*place));
+  running_.erase(place);
+}
+
+void BatchPlanner::resume_if(const std::function<bool(const Sequence&)>& predicate) {
+  for (const auto& sequence : waiting_) {
+    if (sequence->missing && predicate(*sequence)) sequence->missing.reset();
   }
+}
+
+size_t BatchPlanner::num_set_aside() const {
+  return static_cast<size_t>(std::ranges::count_if(
+      waiting_, [](const auto& sequence) { return sequence->missing.has_value(); }));
+}
+
+void BatchPlanner::take_prefix(Sequence& sequence) {
+  // The last token is always computed: its logits are what the sequence waits for.
+  const size_t reusable = sequence.wants_prompt_logprobs() ? 0 : sequence.tokens.size() - 1;
+  sequence.num_computed = sequence.blocks.take_prefix(pool_, sequence.tokens, reusable);
+}
+
+void BatchPlanner::note_prefix(Sequence& sequence) {
+  if (sequence.num_generated() == 0) sequence.note_cached(sequence.num_computed);
+  counts_.num_prefix_tokens_asked += sequence.tokens.size();
+  counts_.num_prefix_tokens_hit += sequence.num_computed;
+}
+
+void BatchPlanner::for_each(const std::function<void(Sequence&)>& visit) {
+  for (const auto& sequence : running_) visit(*sequence);
+  for (const auto& sequence : waiting_) visit(*sequence);
 }
 
 void BatchPlanner::commit(const std::vector<Slice>& step) {

@@ -10,8 +10,15 @@ namespace {
 
 using compute::kKvBlockTokens;
 
-// How long a request may sit unseen when a wake-up got lost; none should.
+// How long something may sit unseen when a wake-up got lost; none should.
 constexpr auto kIdleWait = std::chrono::milliseconds(100);
+
+std::optional<ExpertPreview> make_preview(const BatchPolicy& policy, router::Router& router,
+                                          const SchedulerOptions& options, const TextRules& rules) {
+  if (!policy.reads_experts()) return std::nullopt;
+  const size_t num_prompt = (rules.max_model_len + kKvBlockTokens - 1) / kKvBlockTokens;
+  return ExpertPreview(router, {.num_kv = options.num_kv_blocks, .num_prompt = num_prompt});
+}
 
 }  // namespace
 
@@ -23,8 +30,15 @@ Scheduler::Scheduler(engine::Engine& engine, TextRules rules, SchedulerOptions o
       probe_(probe),
       available_(std::move(available)),
       pool_(options.num_kv_blocks, options.prefix_caching),
-      planner_(options.limits, pool_),
-      thread_([this](const std::stop_token& stop) { run(stop); }) {}
+      planner_(options.limits, pool_, make_batch_policy(options.policy)),
+      preview_(make_preview(planner_.policy(), engine.router(), options, rules_)),
+      thread_([this](const std::stop_token& stop) { run(stop); }) {
+  engine_.experts().watch_homes([this] {
+    std::lock_guard lock(mutex_);
+    homes_changed_ = true;
+    changed_.notify_all();
+  });
+}
 
 Scheduler::~Scheduler() { stop(); }
 
@@ -78,6 +92,7 @@ void Scheduler::stop() {
   thread_.request_stop();
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+  engine_.experts().watch_homes({});
 }
 
 void Scheduler::run(const std::stop_token& stop) {
@@ -90,16 +105,18 @@ void Scheduler::run(const std::stop_token& stop) {
   }
 }
 
-// Waits for something to do; false when it is time to end.
+// Waits, if there is nothing to compute, for a moment or until there may be; false when it is time
+// to end.
 bool Scheduler::take_inbox(const std::stop_token& stop) {
   std::vector<std::shared_ptr<ActiveRequest>> submitted;
   bool stopping = false;
   {
     std::unique_lock lock(mutex_);
-    while (!stop.stop_requested() && submitted_.empty() && cancelled_.empty() &&
-           planner_.num_running() + planner_.num_waiting() == 0) {
-      changed_.wait_for(lock, kIdleWait);
-    }
+    const auto has_news = [&] {
+      return stop.stop_requested() || !submitted_.empty() || !cancelled_.empty() || homes_changed_;
+    };
+    if (idle_) changed_.wait_for(lock, kIdleWait, has_news);
+    homes_changed_ = false;
     stopping = stop.stop_requested();  // under the lock: what is submitted later was refused
     submitted.swap(submitted_);
     to_cancel_.swap(cancelled_);
@@ -121,20 +138,53 @@ void Scheduler::start_request(std::shared_ptr<ActiveRequest> request) {
 }
 
 void Scheduler::run_step() {
-  const std::vector<Slice> step = planner_.plan();
+  look_for_homes();
+  look_at_experts();
+  std::vector<Slice> step = planner_.plan();
+  idle_ = step.empty();
   report_state();
-  if (step.empty()) return;
+  if (idle_) return;
   const TimePoint started = system_clock().now();
-  if (const Status status = compute(step); status) {
+  if (const auto set_aside = compute(step); set_aside) {
+    put_aside(step, *set_aside);
     deliver(step, started);
     remove_finished();
   } else {
-    fail_step(step, status.error());
+    fail_step(step, set_aside.error());
   }
   report_state();  // No step may follow for a long time.
 }
 
-Status Scheduler::compute(const std::vector<Slice>& step) {
+// Sequences whose experts are held again go on; those that have waited for too long end.
+void Scheduler::look_for_homes() {
+  if (planner_.num_set_aside() == 0) return;
+  const engine::ExpertClient& experts = engine_.experts();
+  const TimePoint now = system_clock().now();
+  planner_.resume_if([&](const Sequence& sequence) {
+    if (experts.has_homes(*sequence.missing)) return true;
+    const Duration waited = now - *sequence.waits_since;
+    if (waited < options_.expert_wait) return false;
+    const Error error = in_context(experts.missing_error(*sequence.missing),
+                                   fmt::format("waited {:.1f} s in vain", to_seconds(waited)));
+    spdlog::error("a sequence ends: {}", error.message);
+    fail_request(sequence.request(), error);
+    return false;
+  });
+  remove_failed();
+}
+
+// So many prompt tokens as a step has, so that a flood of prompts holds up nobody for long.
+void Scheduler::look_at_experts() {
+  if (!preview_) return;
+  preview_->look(planner_, options_.limits.max_step_tokens,
+                 [this](Sequence& sequence, const Error& error) {
+                   spdlog::error("a sequence ends, its router failed: {}", error.message);
+                   fail_request(sequence.request(), error);
+                 });
+  remove_failed();
+}
+
+Result<std::vector<engine::SetAside>> Scheduler::compute(const std::vector<Slice>& step) {
   std::vector<engine::StepSequence> sequences;
   for (const Slice& slice : step) {
     const Sequence& sequence = *slice.sequence;
@@ -162,13 +212,31 @@ Status Scheduler::compute(const std::vector<Slice>& step) {
   });
 }
 
+// Nothing was sampled for them: when they are planned again, all is as if they had not been now.
+void Scheduler::put_aside(std::vector<Slice>& step,
+                          const std::vector<engine::SetAside>& set_aside) {
+  for (const auto& [index, missing] : set_aside) {
+    Sequence& sequence = *std::exchange(step[index].sequence, nullptr);
+    if (!sequence.waits_since) sequence.waits_since = system_clock().now();
+    planner_.set_aside(sequence, missing);
+  }
+  std::erase_if(step, [](const Slice& slice) { return slice.sequence == nullptr; });
+}
+
 void Scheduler::deliver(const std::vector<Slice>& step, TimePoint started) {
+  if (step.empty()) return;
   planner_.commit(step);
   const TimePoint now = system_clock().now();
   size_t num_prompt = 0, num_generated = 0;
   for (const auto& [sequence, num_tokens] : step) {
     ActiveRequest& request = sequence->request();
-    if (request.first_scheduled == TimePoint{}) request.first_scheduled = started;
+    if (request.first_scheduled == TimePoint{}) {
+      request.first_scheduled = started;
+      probe_.first_scheduled(started - request.arrival);
+    }
+    if (const auto since = std::exchange(sequence->waits_since, {})) {
+      probe_.waited_for_experts(now - *since);
+    }
     const size_t first = sequence->num_computed - num_tokens;
     num_prompt += std::min(sequence->num_computed, sequence->num_prompt) -
                   std::min(first, sequence->num_prompt);
@@ -214,7 +282,6 @@ void Scheduler::close_choice(const Sequence& sequence, monitoring::Finish finish
                            .generation_tokens = request.num_generated_tokens,
                            .num_choices = request.request.num_choices,
                            .max_tokens = request.request.max_tokens,
-                           .queue = between(request.arrival, request.first_scheduled),
                            .prefill = between(request.first_scheduled, request.first_token),
                            .decode = between(request.first_token, request.last_token),
                            .total = end - request.arrival});
@@ -225,14 +292,19 @@ void Scheduler::close_choice(const Sequence& sequence, monitoring::Finish finish
 
 void Scheduler::fail_step(const std::vector<Slice>& step, const Error& error) {
   spdlog::error("a step failed, its {} sequences end: {}", step.size(), error.message);
+  for (const Slice& slice : step) fail_request(slice.sequence->request(), error);
+  remove_failed();
+}
+
+void Scheduler::fail_request(ActiveRequest& request, const Error& error) {
+  if (std::exchange(request.failed, true)) return;
   const bool lost = error.code == ErrorCode::kUnavailable ||
                     error.code == ErrorCode::kDeadlineExceeded;  // what a client sees as 503
-  for (const Slice& slice : step) {
-    ActiveRequest& request = slice.sequence->request();
-    if (std::exchange(request.failed, true)) continue;
-    if (lost) probe_.request_lost();
-    request.listener.on_error(error);
-  }
+  if (lost) probe_.request_lost();
+  request.listener.on_error(error);
+}
+
+void Scheduler::remove_failed() {
   const auto failed = [](const Sequence& s) { return s.request().failed; };
   for (const auto& sequence : planner_.remove_if(failed)) {
     close_choice(*sequence, monitoring::Finish::kError);
@@ -253,6 +325,7 @@ void Scheduler::drop_cancelled() {
 
 void Scheduler::report_state() {
   probe_.set_queues(planner_.num_running(), planner_.num_waiting());
+  probe_.set_waiting_for_experts(planner_.num_set_aside());
   const double used = static_cast<double>(pool_.num_blocks() - pool_.num_free());
   probe_.set_cache_usage(used / static_cast<double>(pool_.num_blocks()));
   const BatchPlanner::Counts counts = planner_.take_counts();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "coordinator/scheduling/batch_planner.h"
+#include "coordinator/scheduling/expert_preview.h"
 #include "coordinator/scheduling/generation.h"
 #include "coordinator/scheduling/sequence.h"
 #include "engine/engine.h"
@@ -18,10 +19,13 @@ namespace pregate::coordinator {
 
 struct SchedulerOptions {
   BatchLimits limits;
+  BatchPolicyOptions policy;  ///< One that reads experts needs a router that can be asked before.
   size_t num_kv_blocks = 0;
   bool prefix_caching = true;
   size_t max_queue = 256;  ///< Requests that wait for their first step; more are refused.
   uint64_t seed = 0;       ///< For requests that bring none.
+  /// How long a sequence may wait for experts that nobody holds.
+  Duration expert_wait = std::chrono::seconds(60);
 };
 
 class Scheduler final : public GenerationService {
@@ -45,12 +49,17 @@ class Scheduler final : public GenerationService {
   bool take_inbox(const std::stop_token& stop);
   void start_request(std::shared_ptr<ActiveRequest> request);
   void run_step();
-  Status compute(const std::vector<Slice>& step);
+  void look_for_homes();
+  void look_at_experts();
+  Result<std::vector<engine::SetAside>> compute(const std::vector<Slice>& step);
+  void put_aside(std::vector<Slice>& step, const std::vector<engine::SetAside>& set_aside);
   void deliver(const std::vector<Slice>& step, TimePoint started);
   void note_token(Sequence& sequence, TimePoint now);
   void remove_finished();
   void close_choice(const Sequence& sequence, monitoring::Finish finish);
   void fail_step(const std::vector<Slice>& step, const Error& error);
+  void fail_request(ActiveRequest& request, const Error& error);
+  void remove_failed();
   void drop_cancelled();
   void report_state();
   Status check(const GenerationRequest& request) const;
@@ -69,12 +78,15 @@ class Scheduler final : public GenerationService {
   std::vector<RequestId> cancelled_;                       // guarded by mutex_
   uint64_t last_id_ = 0;                                   // guarded by mutex_
   size_t num_queued_ = 0;  // guarded by mutex_: choices submitted or waiting, not yet in a step
+  bool homes_changed_ = false;             // guarded by mutex_: missing experts may be held again
   std::atomic<size_t> num_unfinished_{0};  // requests
 
   // The scheduler thread's own.
   engine::BlockPool pool_;
   BatchPlanner planner_;
+  std::optional<ExpertPreview> preview_;  // if the policy reads experts
   std::vector<RequestId> to_cancel_;
+  bool idle_ = true;  // there is nothing to compute, for all that is known
 
   std::jthread thread_;
 };

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "coordinator/scheduling/generation.h"
 #include "coordinator/scheduling/stop_scanner.h"
+#include "engine/expert_client.h"
 #include "engine/kv/block_pool.h"
 #include "engine/sampling/sampler.h"
 #include "model/tokenizer/tokenizer.h"
@@ -20,7 +21,8 @@ struct ActiveRequest {
   GenerationListener listener;
   TimePoint arrival;
   bool prompt_computed = false;  ///< By the first choice; the others then find it in the cache.
-  bool failed = false;           ///< The listener was told an error; nothing more goes to it.
+  std::vector<ExpertId> prompt_experts;  ///< Of its first tokens, as far as the router was asked.
+  bool failed = false;  ///< The listener was told an error; nothing more goes to it.
   uint32_t num_open_choices = 0;
 
   // For the metrics.
@@ -43,6 +45,9 @@ class Sequence {
 
   ActiveRequest& request() const { return *request_; }
   bool is_leader() const { return choice_ == 0; }
+  bool comes_before(const Sequence& other) const {
+    return std::pair(request_->id, choice_) < std::pair(other.request_->id, other.choice_);
+  }
   size_t num_generated() const { return tokens.size() - num_prompt; }
   bool wants_prompt_logprobs() const { return request_->request.prompt_logprobs.has_value(); }
 
@@ -65,6 +70,13 @@ class Sequence {
   const size_t num_prompt;
   size_t num_computed = 0;  ///< Leading tokens whose keys and values are in the cache.
   engine::BlockTable blocks;
+
+  std::vector<ExpertId> experts;  ///< That the first tokens go to, as far as that is known.
+  size_t num_passed_over = 0;     ///< Steps in a row that could have had it.
+
+  /// Experts without which it cannot go on and that nobody holds: it is not planned meanwhile.
+  std::optional<engine::MissingExperts> missing;
+  std::optional<TimePoint> waits_since;  ///< For experts, without having advanced.
 
   TimePoint last_token{};  ///< When it was made.
 
