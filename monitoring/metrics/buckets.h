@@ -37,10 +37,17 @@ inline Buckets dispatch_buckets() {
           0.010, 0.02, 0.05, 0.1,  0.2,  0.5,  1.0,   2.0,   5.0};
 }
 
-/// Seconds that rows waited for an expert: one comes from a page cache in milliseconds, from a
+/// Seconds that sequences waited for an expert: one comes from a page cache in milliseconds, from a
 /// network file system in tens of seconds.
 inline Buckets expert_wait_buckets() {
   return {0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0};
+}
+
+/// Seconds that a batch stood still for experts: a small one comes from a page cache in 100 us, a
+/// group of large ones from a disk in seconds.
+inline Buckets cache_wait_buckets() {
+  return {1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
+          0.1,  0.2,  0.5,  1.0,   2.0,   5.0,   10.0, 30.0};
 }
 
 /// Seconds of one rebalance, which loads under a rate limit.
@@ -62,6 +69,11 @@ inline Buckets count_buckets(double limit) {
 /// Rows of one step, one dispatch: powers of two.
 inline Buckets row_buckets() {
   return {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+}
+
+/// Distinct experts of a layer: exact where there are few, as with pre-gating routers.
+inline Buckets expert_count_buckets() {
+  return {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256};
 }
 
 /// "n" of a request.

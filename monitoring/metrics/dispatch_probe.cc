@@ -6,15 +6,13 @@ DispatchProbe::DispatchProbe(Registry& registry, const DispatchProbeOptions& opt
     : tokens_(registry.counters("pregate_worker_tokens_total", "Token rows sent to a worker.")),
       seconds_(
           registry.histograms("pregate_dispatch_seconds", "From a dispatch to its whole reply.")),
+      compute_seconds_(registry.counters("pregate_dispatch_compute_seconds_total",
+                                         "Of dispatches, what the worker computed for.")),
       bytes_(registry.counters("pregate_dispatch_bytes_total", "Bytes to and from a worker.")),
       resent_(registry.counters("pregate_dispatch_resent_total",
                                 "Token batches sent again to another worker.")),
       rows_(registry.histograms("pregate_dispatch_rows", "Rows of one dispatch to one worker.")
                 .Add({}, row_buckets())),
-      expert_wait_(registry
-                       .histograms("pregate_expert_wait_seconds",
-                                   "How long rows waited for an expert that no worker held.")
-                       .Add({}, expert_wait_buckets())),
       late_replies_(registry
                         .counters("pregate_dispatch_late_replies_total",
                                   "Replies that nobody waited for any more.")
@@ -39,6 +37,7 @@ DispatchProbe::Worker& DispatchProbe::worker_locked(const std::string& name) {
   if (found != workers_.end()) return found->second;
   const Worker worker{&tokens_.Add({{"worker", name}}),
                       &seconds_.Add({{"worker", name}}, dispatch_buckets()),
+                      &compute_seconds_.Add({{"worker", name}}),
                       &bytes_.Add({{"worker", name}, {"direction", "sent"}}),
                       &bytes_.Add({{"worker", name}, {"direction", "received"}})};
   return workers_.emplace(name, worker).first->second;
@@ -52,10 +51,11 @@ void DispatchProbe::dispatched(const std::string& worker, uint64_t rows, uint64_
   series.sent_bytes->Increment(static_cast<double>(bytes));
 }
 
-void DispatchProbe::combined(const std::string& worker, Duration duration, uint64_t bytes) {
+void DispatchProbe::combined(const std::string& worker, const Took& took, uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   const Worker& series = worker_locked(worker);
-  series.seconds->Observe(to_seconds(duration));
+  series.seconds->Observe(to_seconds(took.whole));
+  series.compute_seconds->Increment(to_seconds(took.compute));
   series.received_bytes->Increment(static_cast<double>(bytes));
 }
 
@@ -70,6 +70,7 @@ void DispatchProbe::forget_worker(const std::string& worker) {
   if (found == workers_.end()) return;
   tokens_.Remove(found->second.tokens);
   seconds_.Remove(found->second.seconds);
+  compute_seconds_.Remove(found->second.compute_seconds);
   bytes_.Remove(found->second.sent_bytes);
   bytes_.Remove(found->second.received_bytes);
   workers_.erase(found);

@@ -27,13 +27,14 @@ class DispatchProbe {
   DispatchProbe(Registry& registry, const DispatchProbeOptions& options);
 
   void dispatched(const std::string& worker, uint64_t rows, uint64_t bytes);
-  /// `duration`: from the send until the reply was whole.
-  void combined(const std::string& worker, Duration duration, uint64_t bytes);
+  struct Took {
+    Duration whole{};    ///< From the send until the reply was whole.
+    Duration compute{};  ///< Of it, what the worker computed for.
+  };
+  void combined(const std::string& worker, const Took& took, uint64_t bytes);
   void late_reply() { late_replies_.Increment(); }
   /// `reason`: lost, quiet, late or refused.
   void resent(const std::string& reason) { resent_.Add({{"reason", reason}}).Increment(); }
-  /// For an expert that nobody held.
-  void rows_waited(Duration duration) { expert_wait_.Observe(to_seconds(duration)); }
   /// Does nothing unless per_expert was asked for.
   void routed(LayerIdx layer, ExpertId expert, uint64_t tokens);
   /// Its series end.
@@ -43,6 +44,7 @@ class DispatchProbe {
   struct Worker {
     prometheus::Counter* tokens;
     prometheus::Histogram* seconds;
+    prometheus::Counter* compute_seconds;
     prometheus::Counter* sent_bytes;
     prometheus::Counter* received_bytes;
   };
@@ -50,10 +52,10 @@ class DispatchProbe {
 
   prometheus::Family<prometheus::Counter>& tokens_;
   prometheus::Family<prometheus::Histogram>& seconds_;
+  prometheus::Family<prometheus::Counter>& compute_seconds_;
   prometheus::Family<prometheus::Counter>& bytes_;
   prometheus::Family<prometheus::Counter>& resent_;
   prometheus::Histogram& rows_;
-  prometheus::Histogram& expert_wait_;
   prometheus::Counter& late_replies_;
   const size_t num_experts_;
   std::vector<prometheus::Counter*> expert_tokens_;  // [layer * num_experts + expert], or empty

@@ -15,6 +15,13 @@ prometheus::Labels with(prometheus::Labels labels, const std::string& name,
   return labels;
 }
 
+uint64_t whole(double value) { return static_cast<uint64_t>(value); }
+
+Observed observed(const prometheus::Histogram& histogram) {
+  const auto seen = histogram.Collect().histogram;
+  return {.seconds = seen.sample_sum, .count = seen.sample_count};
+}
+
 }  // namespace
 
 // engine="0": gateways read one series only, so several engines are summed into one.
@@ -25,6 +32,18 @@ ServingProbe::ServingProbe(Registry& registry, const std::string& model_name)
                 .counters("pregate_requests_lost_total",
                           "Requests that ended because experts could not be reached.")
                 .Add({})),
+      waiting_for_experts_(registry
+                               .gauges("pregate_sequences_waiting_for_experts",
+                                       "Sequences that wait for experts that no worker holds.")
+                               .Add({})),
+      expert_wait_(registry
+                       .histograms("pregate_expert_wait_seconds",
+                                   "How long sequences waited for experts that no worker held.")
+                       .Add({}, expert_wait_buckets())),
+      layer_experts_(
+          registry
+              .histograms("pregate_step_experts", "Distinct experts of one MoE layer in one step.")
+              .Add({}, expert_count_buckets())),
       running_(gauge("vllm:num_requests_running", "Requests in the running batch.")),
       waiting_(gauge("vllm:num_requests_waiting", "Requests waiting to be scheduled.")),
       cache_usage_(gauge("vllm:kv_cache_usage_perc", "Share of KV cache blocks in use, 0 to 1.")),
@@ -89,6 +108,12 @@ void ServingProbe::set_cache_config(uint32_t block_tokens, uint64_t num_blocks) 
       .Set(1);
 }
 
+void ServingProbe::set_batch_policy(const std::string& name) {
+  registry_.gauges("pregate_batch_policy_info", "1; the label says who comes first in a step.")
+      .Add({{"policy", name}})
+      .Set(1);
+}
+
 void ServingProbe::set_queues(uint64_t running, uint64_t waiting) {
   running_.Set(static_cast<double>(running));
   waiting_.Set(static_cast<double>(waiting));
@@ -108,7 +133,6 @@ void ServingProbe::prefix_looked_up(uint64_t tokens, uint64_t hits) {
 
 void ServingProbe::request_finished(const FinishedRequest& request) {
   success_[static_cast<size_t>(request.finish)]->Increment();
-  queue_.Observe(to_seconds(request.queue));
   prefill_.Observe(to_seconds(request.prefill));
   decode_.Observe(to_seconds(request.decode));
   inference_.Observe(to_seconds(request.prefill + request.decode));
@@ -120,6 +144,17 @@ void ServingProbe::request_finished(const FinishedRequest& request) {
   request_generation_tokens_.Observe(request.generation_tokens);
   params_n_.Observe(request.num_choices);
   params_max_tokens_.Observe(request.max_tokens);
+}
+
+ServingFigures ServingProbe::figures() const {
+  return {.running = whole(running_.Value()),
+          .waiting = whole(waiting_.Value()),
+          .waiting_for_experts = whole(waiting_for_experts_.Value()),
+          .cache_usage = cache_usage_.Value(),
+          .prompt_tokens = whole(prompt_tokens_.Value()),
+          .generated_tokens = whole(generation_tokens_.Value()),
+          .first_token = observed(first_token_),
+          .inter_token = observed(inter_token_)};
 }
 
 }  // namespace pregate::monitoring

@@ -19,6 +19,10 @@ WorkerProbe::WorkerProbe(Registry& registry)
                        .counters("pregate_expert_load_errors_total",
                                  "Attempts to load an expert that failed.")
                        .Add({})),
+      waiting_(registry
+                   .gauges("pregate_experts_waiting_for_room",
+                           "Experts to load that wait until others are dropped.")
+                   .Add({})),
       joined_(
           registry
               .gauges("pregate_joined", "1 while the coordinator counts this worker in, else 0.")
@@ -45,6 +49,10 @@ void WorkerProbe::set_experts(uint64_t experts, uint64_t bytes) {
 void WorkerProbe::expert_loaded() { loads_.Increment(); }
 
 void WorkerProbe::load_failed() { load_errors_.Increment(); }
+
+void WorkerProbe::set_waiting_for_room(uint64_t experts) {
+  waiting_.Set(static_cast<double>(experts));
+}
 
 void WorkerProbe::set_joined(bool joined) { joined_.Set(joined ? 1 : 0); }
 

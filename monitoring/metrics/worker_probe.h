@@ -18,6 +18,8 @@ class WorkerProbe {
   void set_experts(uint64_t experts, uint64_t bytes);
   void expert_loaded();
   void load_failed();
+  /// So many wait for memory; 0: none any more.
+  void set_waiting_for_room(uint64_t experts);
   void set_joined(bool joined);
   void rejoined();
   void set_queue_depth(uint64_t requests);
@@ -29,6 +31,7 @@ class WorkerProbe {
   prometheus::Gauge& expert_bytes_;
   prometheus::Counter& loads_;
   prometheus::Counter& load_errors_;
+  prometheus::Gauge& waiting_;
   prometheus::Gauge& joined_;
   prometheus::Counter& reconnects_;
   prometheus::Gauge& queue_depth_;
