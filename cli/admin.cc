@@ -10,6 +10,7 @@
 #include "cli/http_client.h"
 #include "cli/quantity.h"
 #include "cli/suggest.h"
+#include "cli/table.h"
 #include "coordinator/api/auth.h"
 #include "protocol/codec.h"
 
@@ -56,23 +57,6 @@ const json::array& list_of(const json::object& object, std::string_view key) {
   static const json::array kNone;
   const json::value* value = object.if_contains(key);
   return value != nullptr && value->is_array() ? value->get_array() : kNone;
-}
-
-/// Columns as wide as their widest cell.
-std::string format_table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string table;
-  for (const auto& row : rows) {
-    std::string line;
-    for (size_t i = 0; i < row.size(); ++i) line += fmt::format("{:<{}}  ", row[i], widths[i]);
-    line.erase(line.find_last_not_of(' ') + 1);
-    table += line + "\n";
-  }
-  return table;
 }
 
 std::vector<std::string> row_of(const json::object& worker) {
@@ -254,10 +238,17 @@ std::string describe_workers(const json::object& answer) {
   }
   const uint64_t missing = count_of(answer, "missing_experts");
   const uint64_t experts = count_of(answer, "experts");
-  return format_table(rows) +
-         (missing == 0
-              ? fmt::format("all {} experts are held\n", experts)
-              : fmt::format("{} of {} experts are held by no live worker\n", missing, experts));
+  const uint64_t unanswered = count_of(answer, "unanswered_experts");
+  std::string text = format_table(rows);
+  if (missing > 0) {
+    text += fmt::format("{} of {} experts are held by no live worker\n", missing, experts);
+  }
+  if (unanswered > 0) {
+    text += fmt::format("{} of {} experts are held only by workers that do not answer\n",
+                        unanswered, experts);
+  }
+  if (missing + unanswered == 0) text += fmt::format("all {} experts are held\n", experts);
+  return text;
 }
 
 std::string describe_placement(const json::object& answer) {

@@ -14,7 +14,7 @@ constexpr const char* kBenchExamples =
 
 }  // namespace
 
-Result<std::vector<size_t>> parse_batches(const std::string& text) {
+Result<std::vector<size_t>> parse_numbers(const std::string& flag, const std::string& text) {
   std::vector<size_t> batches;
   std::istringstream parts(text);
   for (std::string part; std::getline(parts, part, ',');) {
@@ -22,8 +22,7 @@ Result<std::vector<size_t>> parse_batches(const std::string& text) {
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), batch);
     if (error != std::errc{} || end != part.data() + part.size() || batch == 0) {
       return fail(ErrorCode::kInvalidArgument,
-                  "--batches {}: expected numbers above 0 with commas between, such as 1,4,8",
-                  text);
+                  "{} {}: expected numbers above 0 with commas between, such as 1,4,8", flag, text);
     }
     batches.push_back(batch);
   }
@@ -54,7 +53,7 @@ Command add_bench(CLI::App& app, std::function<Status(const BenchOptions&)> run)
   add_experts_flags(flags, *options);
   command.run = [options, run = std::move(run)]() -> Status {
     PREGATE_TRY(check(options->cluster));
-    PREGATE_TRY(parse_batches(options->batches));
+    PREGATE_TRY(parse_numbers("--batches", options->batches));
     return run(*options);
   };
   return command;

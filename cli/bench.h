@@ -20,7 +20,7 @@ struct BenchOptions : ExpertsOptions {
 };
 
 /// "1,4,8" as numbers; an error names what is not one.
-Result<std::vector<size_t>> parse_batches(const std::string& text);
+Result<std::vector<size_t>> parse_numbers(const std::string& flag, const std::string& text);
 
 Command add_bench(CLI::App& app, std::function<Status(const BenchOptions&)> run);
 

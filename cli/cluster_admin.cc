@@ -144,6 +144,7 @@ json::object describe_cluster(const ClusterInfo& info, TimePoint now) {
           {"target_version", info.target_version},
           {"experts", info.num_experts},
           {"missing_experts", info.num_missing},
+          {"unanswered_experts", info.num_unanswered},
           {"workers", std::move(workers)}};
 }
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cli/cluster_admin.h"
 #include "coordinator/dispatch/remote_experts.h"
+#include "coordinator/placement/busyness.h"
 #include "coordinator/placement/placement_file.h"
 #include "model/fingerprint.h"
 
@@ -19,6 +20,8 @@ using coordinator::PlacementShape;
 constexpr auto kTick = std::chrono::milliseconds(50);
 /// How often the log says whom we wait for.
 constexpr auto kRemind = std::chrono::seconds(10);
+/// How often it is looked at who is busy; the loads halve in far longer times.
+constexpr auto kBusynessInterval = std::chrono::seconds(1);
 
 coordinator::WorkerKeys keys_of(const ExpectedWorkers& workers, size_t max_workers) {
   if (!workers.complete) return coordinator::future_workers(static_cast<uint32_t>(max_workers));
@@ -90,7 +93,8 @@ ExpectedWorkers launched_workers(const transport::Transport& transport) {
   return {.secret = {}, .min_workers = transport.launched_peers().size(), .complete = true};
 }
 
-ClusterExperts::ClusterExperts(const ClusterExpertsOptions& options, monitoring::Registry& registry,
+ClusterExperts::ClusterExperts(const ClusterExpertsOptions& options,
+                               transport::Transport& transport, monitoring::Registry& registry,
                                const model::ModelConfig& config)
     : options_(options),
       dispatch_metrics_(registry, {.num_layers = config.num_layers(),
@@ -98,7 +102,8 @@ ClusterExperts::ClusterExperts(const ClusterExpertsOptions& options, monitoring:
                                    .per_expert = options.cluster.per_expert_metrics}),
       probe_(registry, dispatch_metrics_),
       routing_(dispatch_metrics_, config.num_experts),
-      gate_(options.dispatch.expert_wait) {}
+      gate_(options.dispatch.expert_wait),
+      waiter_(transport) {}
 
 Result<std::unique_ptr<ClusterExperts>> ClusterExperts::create(const ClusterExpertsOptions& options,
                                                                const ExpectedWorkers& workers,
@@ -107,7 +112,7 @@ Result<std::unique_ptr<ClusterExperts>> ClusterExperts::create(const ClusterExpe
   PREGATE_ASSIGN(const auto checkpoint, model::Checkpoint::open(options.model.model));
   PREGATE_ASSIGN(auto made, cluster_options(options, workers, *checkpoint));
   std::unique_ptr<ClusterExperts> experts(
-      new ClusterExperts(options, registry, checkpoint->config()));
+      new ClusterExperts(options, transport, registry, checkpoint->config()));
   experts->cluster_ =
       std::make_unique<Cluster>(transport, experts->clock_, std::move(made), experts->probe_);
   if (options.balance.frozen) experts->cluster_->freeze_balancer(true);
@@ -129,13 +134,29 @@ void ClusterExperts::start(PhaseProgress progress) {
 void ClusterExperts::tick() {
   cluster_->tick();
   gate_.update(cluster_->health(), clock_.now());
+  note_busyness();
+}
+
+void ClusterExperts::note_busyness() {
+  const TimePoint now = clock_.now();
+  if (now < busyness_due_) return;
+  busyness_due_ = now + kBusynessInterval;
+  auto busy =
+      coordinator::busyness(*cluster_->table(), cluster_->shape(), cluster_->loads().read(now));
+  std::lock_guard lock(busyness_mutex_);
+  busyness_ = std::move(busy);
+}
+
+double ClusterExperts::busyness_of(ExpertId expert) const {
+  std::lock_guard lock(busyness_mutex_);
+  return expert.value < busyness_.size() ? busyness_[expert.value] : 0;
 }
 
 Status ClusterExperts::wait_for_workers() {
   TimePoint remind_at = clock_.now() + kRemind;
   const auto report = [&](const coordinator::ClusterInfo& info) {
     report_loading(progress_, info);
-    if (info.num_missing == 0 || clock_.now() < remind_at) return;
+    if (info.num_missing + info.num_unanswered == 0 || clock_.now() < remind_at) return;
     remind_at = clock_.now() + kRemind;
     const Status health = cluster_->health();
     if (!health) spdlog::info("waiting for workers: {}", health.error().message);
@@ -151,6 +172,7 @@ ExpertsHooks ClusterExperts::hooks() {
         *cluster_, clock_, waiter_,
         coordinator::DispatchOptions{.timeout = options_.dispatch.dispatch_timeout,
                                      .expert_wait = options_.dispatch.expert_wait,
+                                     .homeless_grace = options_.homeless_grace,
                                      .reproducible = options_.dispatch.reproducible},
         probe_);
   };
@@ -165,7 +187,9 @@ ExpertsHooks ClusterExperts::hooks() {
               },
           .health = [this] { return cluster_->health(); },
           .observe = observe,
-          .admin = admin_hooks(*cluster_)};
+          .expert_load = [this](ExpertId expert) { return busyness_of(expert); },
+          .admin = admin_hooks(*cluster_),
+          .cluster = [this] { return cluster_->info(); }};
 }
 
 }  // namespace pregate::cli

@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <vector>
 
 #include "base/ticker.h"
 #include "cli/cluster_metrics.h"
@@ -22,6 +24,7 @@ struct ClusterExpertsOptions {
   ClusterOptions cluster;
   DispatchOptions dispatch;
   BalanceOptions balance;
+  Duration homeless_grace = std::chrono::milliseconds(50);  ///< See coordinator::DispatchOptions.
 };
 
 ClusterExpertsOptions experts_options(const CoordinatorOptions& options);
@@ -54,9 +57,11 @@ class ClusterExperts {
   ExpertsHooks hooks();
 
  private:
-  ClusterExperts(const ClusterExpertsOptions& options, monitoring::Registry& registry,
-                 const model::ModelConfig& config);
+  ClusterExperts(const ClusterExpertsOptions& options, transport::Transport& transport,
+                 monitoring::Registry& registry, const model::ModelConfig& config);
   void tick();
+  void note_busyness();
+  double busyness_of(ExpertId expert) const;
   Status wait_for_workers();
 
   const ClusterExpertsOptions options_;
@@ -68,6 +73,9 @@ class ClusterExperts {
   coordinator::ThreadWaiter waiter_;
   std::unique_ptr<coordinator::Cluster> cluster_;
   PhaseProgress progress_;
+  mutable std::mutex busyness_mutex_;
+  std::vector<double> busyness_;  // guarded by busyness_mutex_: by expert
+  TimePoint busyness_due_{};      // the ticker's
   std::atomic<bool> give_up_{false};
   std::optional<Ticker> ticker_;
 };

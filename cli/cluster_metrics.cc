@@ -1,6 +1,7 @@
 #include "cli/cluster_metrics.h"
 
 #include <mutex>
+#include <optional>
 
 #include "coordinator/placement/balancer.h"
 
@@ -20,8 +21,9 @@ monitoring::ClusterProbeOptions words() {
     options.worker_states.emplace_back(to_string(state));
   }
   for (const auto refusal :
-       {JoinRefusal::kWrongSecret, JoinRefusal::kOtherModel, JoinRefusal::kNameTaken,
-        JoinRefusal::kTooMany, JoinRefusal::kNoAnswer, JoinRefusal::kBadMessage}) {
+       {JoinRefusal::kWrongSecret, JoinRefusal::kReplayed, JoinRefusal::kOtherModel,
+        JoinRefusal::kNameTaken, JoinRefusal::kTooMany, JoinRefusal::kNoAnswer,
+        JoinRefusal::kBadMessage}) {
     options.refusal_reasons.emplace_back(to_string(refusal));
   }
   for (const auto outcome :
@@ -61,7 +63,9 @@ void ClusterMetrics::worker_changed(const coordinator::Member& member) {
     const std::unique_lock lock(mutex_);
     names_[member.id] = member.name;
   }
-  const bool up = member.is_alive() && member.state != WorkerState::kSuspect;
+  std::optional<bool> up = member.is_alive() && member.state != WorkerState::kSuspect;
+  // Nobody misses one that was drained.
+  if (!member.is_alive() && member.before == WorkerState::kDraining) up.reset();
   cluster_.worker_changed(member.name, std::string(coordinator::to_string(member.state)), up);
 }
 
@@ -73,8 +77,8 @@ void ClusterMetrics::worker_forgotten(WorkerId worker) {
   names_.erase(worker);
 }
 
-void ClusterMetrics::worker_queue_depth(WorkerId worker, size_t requests) {
-  cluster_.worker_queue_depth(name_of(worker), requests);
+void ClusterMetrics::heartbeat_received(WorkerId worker, size_t queue_depth) {
+  cluster_.heartbeat_received(name_of(worker), queue_depth);
 }
 
 void ClusterMetrics::worker_holds(WorkerId worker, size_t experts, size_t bytes) {
@@ -85,8 +89,9 @@ void ClusterMetrics::join_refused(JoinRefusal refusal) {
   cluster_.join_refused(std::string(coordinator::to_string(refusal)));
 }
 
-void ClusterMetrics::table_changed(uint64_t version, size_t missing_experts) {
-  cluster_.table_changed(version, missing_experts);
+void ClusterMetrics::table_changed(uint64_t version,
+                                   const std::vector<size_t>& experts_by_replicas) {
+  cluster_.table_changed(version, experts_by_replicas);
 }
 
 void ClusterMetrics::rebalanced(std::string_view outcome, Duration took, size_t moved_experts) {
@@ -97,8 +102,9 @@ void ClusterMetrics::request_sent(WorkerId worker, size_t rows, size_t bytes) {
   dispatch_.dispatched(name_of(worker), rows, bytes);
 }
 
-void ClusterMetrics::reply_received(WorkerId worker, size_t bytes, Duration, Duration round_trip) {
-  dispatch_.combined(name_of(worker), round_trip, bytes);
+void ClusterMetrics::reply_received(WorkerId worker, size_t bytes, Duration compute,
+                                    Duration round_trip) {
+  dispatch_.combined(name_of(worker), {.whole = round_trip, .compute = compute}, bytes);
 }
 
 void ClusterMetrics::batch_resent(ResendReason reason) { dispatch_.resent(cli::name_of(reason)); }

@@ -4,6 +4,7 @@
 #include <map>
 #include <shared_mutex>
 #include <string>
+#include <vector>
 
 #include "coordinator/dispatch/probe.h"
 #include "coordinator/membership/probe.h"
@@ -20,10 +21,11 @@ class ClusterMetrics final : public coordinator::ClusterProbe, public coordinato
 
   void worker_changed(const coordinator::Member& member) override;
   void worker_forgotten(WorkerId worker) override;
-  void worker_queue_depth(WorkerId worker, size_t requests) override;
+  void heartbeat_received(WorkerId worker, size_t queue_depth) override;
   void worker_holds(WorkerId worker, size_t experts, size_t bytes) override;
   void join_refused(coordinator::JoinRefusal refusal) override;
-  void table_changed(uint64_t version, size_t missing_experts) override;
+  void table_changed(uint64_t version, const std::vector<size_t>& experts_by_replicas) override;
+  void experts_unanswered(size_t experts) override { cluster_.set_unanswered(experts); }
   void rebalanced(std::string_view outcome, Duration took, size_t moved_experts) override;
   void imbalance(double imbalance) override { cluster_.set_imbalance(imbalance); }
   void rebalance_left(size_t replicas) override { cluster_.set_rebalance_left(replicas); }
@@ -34,7 +36,6 @@ class ClusterMetrics final : public coordinator::ClusterProbe, public coordinato
   /// Both probes tell of them, each of others.
   void late_reply(WorkerId) override { dispatch_.late_reply(); }
   void batch_resent(coordinator::ResendReason reason) override;
-  void rows_waited(Duration duration) override { dispatch_.rows_waited(duration); }
 
  private:
   std::string name_of(WorkerId worker) const;

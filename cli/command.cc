@@ -12,14 +12,17 @@ namespace pregate::cli {
 namespace {
 
 int usage_error(const CLI::App& app, const std::string& message) {
-  const std::string command = app.get_parent() == nullptr ? "" : " " + app.get_name();
+  const std::string command = app.get_parent() == nullptr ? "" : " " + command_words(app, " ");
   fmt::print(stderr, "pregate: {}\nSee pregate{} --help\n", message, command);
   return kExitUsage;
 }
 
-std::vector<std::string> names_of(const std::vector<Command>& commands) {
+/// Of those that are not part of another.
+std::vector<std::string> names_of(const CLI::App& app, const std::vector<Command>& commands) {
   std::vector<std::string> names;
-  for (const Command& command : commands) names.push_back(command.app->get_name());
+  for (const Command& command : commands) {
+    if (command.app->get_parent() == &app) names.push_back(command.app->get_name());
+  }
   return names;
 }
 
@@ -42,7 +45,8 @@ int unexpected_argument(CLI::App& app, CLI::App& command) {
   // "--prot=80" is one argument; the flag ends at the sign.
   const std::string flag = rest.empty() ? "" : rest.front().substr(0, rest.front().find('='));
   const std::string hint = flag.starts_with('-') ? did_you_mean(flag, flags_of(command)) : "";
-  return usage_error(command, fmt::format("{} {}: not expected{}", command.get_name(), flag, hint));
+  return usage_error(command,
+                     fmt::format("{} {}: not expected{}", command_words(command, " "), flag, hint));
 }
 
 Status check_needed(const Command& command) {
@@ -58,12 +62,12 @@ int run(CLI::App& app, const Command& command, const Environment& environment) {
   Status ready = apply_environment_and_config(app, *command.app, environment);
   if (ready) ready = check_needed(command);
   if (!ready) {
-    return usage_error(*command.app,
-                       fmt::format("{}: {}", command.app->get_name(), ready.error().message));
+    return usage_error(*command.app, fmt::format("{}: {}", command_words(*command.app, " "),
+                                                 ready.error().message));
   }
   const Status done = command.run();
   if (done) return kExitOk;
-  fmt::print(stderr, "pregate {}: {}\n", command.app->get_name(), done.error().message);
+  fmt::print(stderr, "pregate {}: {}\n", command_words(*command.app, " "), done.error().message);
   return kExitFailed;
 }
 
@@ -82,15 +86,16 @@ int run_command(CLI::App& app, const std::vector<Command>& commands,
     fmt::print(stderr, "{}", app.help());
     return kExitUsage;
   }
-  const std::vector<std::string> names = names_of(commands);
+  const std::vector<std::string> names = names_of(app, commands);
   const std::string& first = arguments.front();
   if (!first.starts_with('-') && std::find(names.begin(), names.end(), first) == names.end()) {
     return usage_error(app,
                        fmt::format("{}: no such command{}", first, did_you_mean(first, names)));
   }
   const auto chosen = [&]() -> CLI::App& {
-    const auto parsed = app.get_subcommands();
-    return parsed.empty() ? app : *parsed.front();
+    CLI::App* innermost = &app;
+    while (!innermost->get_subcommands().empty()) innermost = innermost->get_subcommands().front();
+    return *innermost;
   };
   try {
     // CLI11 takes arguments from the end.

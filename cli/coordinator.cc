@@ -5,7 +5,7 @@
 namespace pregate::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kCoordinatorExamples =
     "Examples:\n"
     "  pregate coordinator --model models/olmoe --listen 10.0.0.1:7000 --secret-file secret\n"
     "  pregate worker --model models/olmoe --join 10.0.0.1:7000 --secret-file secret\n"
@@ -20,8 +20,10 @@ void add_coordinator_flags(Flags& flags, CoordinatorOptions& options, Command& c
   add_http_flags(flags, options.http);
   add_admin_flags(flags, options.admin);
   add_batching_flags(flags, options.batching);
+  add_batch_policy_flags(flags, options.batching);
   add_dispatch_flags(flags, options.dispatch);
   add_balance_flags(flags, options.balance);
+  add_lookahead_flags(flags, options.lookahead);
   add_cluster_flags(flags, options.cluster);
   add_general_flags(flags, options.general);
 }
@@ -29,6 +31,7 @@ void add_coordinator_flags(Flags& flags, CoordinatorOptions& options, Command& c
 Status check(const CoordinatorOptions& options) {
   PREGATE_TRY(check(options.http));
   PREGATE_TRY(check(options.listen));
+  PREGATE_TRY(check(options.lookahead));
   return check(options.cluster);
 }
 
@@ -38,7 +41,7 @@ Command add_coordinator(CLI::App& app, std::function<Status(const CoordinatorOpt
       app, "coordinator",
       "Serve a model over HTTP with its experts on workers that join (--listen) or are "
       "the ranks of the same mpirun",
-      std::string(kExamples) + kSourcesFooter);
+      std::string(kCoordinatorExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_coordinator_flags(flags, *options, command);
   add_listen_flags(flags, options->listen);

@@ -16,6 +16,7 @@ struct CoordinatorOptions {
   ListenOptions listen;  ///< Of `pregate coordinator` only.
   DispatchOptions dispatch;
   BalanceOptions balance;
+  router::LookaheadOptions lookahead;
   GeneralOptions general;
 };
 

@@ -56,7 +56,7 @@ Status EngineBench::compute(std::vector<Stream>& streams, size_t num_tokens_each
                                   ? engine::LogitRows::kLast
                                   : engine::LogitRows::kNone});
   }
-  PREGATE_TRY(engine_.step(step, [](size_t, size_t, std::span<const float>) {}));
+  PREGATE_TRY(engine_.step_all(step, [](size_t, size_t, std::span<const float>) {}));
   for (size_t s = 0; s < streams.size(); ++s) streams[s].num_computed += step[s].tokens.size();
   return {};
 }

@@ -51,15 +51,13 @@ Result<Score> evaluate(engine::Engine& engine, const Text& text, Progress& progr
               .num_documents = text.num_documents,
               .num_bytes = text.num_bytes,
               .num_tokens = text.num_tokens};
-  size_t num_done = 0;
-  for (const auto& window : text.windows) {
+  const auto add_window = [&](const std::vector<TokenId>& window) {
     const auto add_bits = [&](size_t, size_t row, std::span<const float> logits) {
       score.bits -= engine::log_probability(logits, window[row + 1]) / std::numbers::ln2;
     };
-    PREGATE_TRY(compute_window(engine, window, engine::LogitRows::kAll, add_bits));
-    num_done += window.size() - 1;
-    progress.update(text.name, num_done, text.num_tokens);
-  }
+    return compute_window(engine, window, engine::LogitRows::kAll, add_bits);
+  };
+  PREGATE_TRY(for_each_window(text, progress, add_window));
   return score;
 }
 

@@ -5,6 +5,8 @@
 
 #include "cli/model_runtime.h"
 #include "coordinator/api/admin_routes.h"
+#include "coordinator/membership/cluster.h"
+#include "coordinator/scheduling/batch_policy.h"
 
 namespace pregate::cli {
 
@@ -16,7 +18,11 @@ struct ExpertsHooks {
   std::function<Status()> health = [] { return Status{}; };
   /// The router's decisions of one layer and step, for the metrics. The engine's thread.
   engine::RoutingObserver observe = {};
+  /// How busy those are who compute an expert, for the batch policy. The scheduler's thread.
+  coordinator::ExpertLoad expert_load = [](ExpertId) { return 0.0; };
   coordinator::AdminHooks admin = {};  ///< Empty: there are no workers.
+  /// Who the workers are and how; empty: there are none. Any thread.
+  std::function<coordinator::ClusterInfo()> cluster = {};
 };
 
 }  // namespace pregate::cli

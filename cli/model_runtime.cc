@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 #include "engine/local_experts.h"
+#include "router/pregate/pregate_router.h"
+#include "router/topk/topk_router.h"
 
 namespace pregate::cli {
 namespace {
@@ -12,14 +14,27 @@ using compute::kKvBlockTokens;
 
 size_t blocks_for(size_t num_tokens) { return (num_tokens + kKvBlockTokens - 1) / kKvBlockTokens; }
 
-std::unique_ptr<router::Router> make_router(const model::ModelConfig& config,
-                                            const model::BackboneWeights& weights,
-                                            compute::Backend& backend) {
+/// [layer]; null where there is none.
+std::vector<const compute::PackedMatrix*> gates_of(const model::BackboneWeights& weights) {
+  std::vector<const compute::PackedMatrix*> gates;
+  for (const auto& layer : weights.layers) gates.push_back(layer.router.get());
+  return gates;
+}
+
+/// Takes a pre-gating router's weights out of the model's.
+Result<std::unique_ptr<router::Router>> make_router(const model::ModelConfig& config,
+                                                    model::BackboneWeights& weights,
+                                                    compute::Backend& backend,
+                                                    router::PregateRouter::Blocks blocks) {
+  if (weights.pregate) {
+    PREGATE_ASSIGN(auto router, router::PregateRouter::create(
+                                    config, *std::exchange(weights.pregate, {}), backend, blocks));
+    return router;
+  }
   router::TopKRouter::Options options{.num_experts = config.num_experts,
                                       .top_k = config.top_k,
                                       .normalize = config.norm_topk_prob,
-                                      .gates = {}};
-  for (const auto& layer : weights.layers) options.gates.push_back(layer.router.get());
+                                      .gates = gates_of(weights)};
   return std::make_unique<router::TopKRouter>(backend, std::move(options));
 }
 
@@ -43,25 +58,48 @@ Result<std::unique_ptr<ModelRuntime>> ModelRuntime::load(const RuntimeOptions& o
   runtime->threads_ = std::make_unique<ThreadPool>(options.num_threads);
   PREGATE_ASSIGN(runtime->backend_, compute::make_backend(options.backend, *runtime->threads_));
   PREGATE_ASSIGN(runtime->checkpoint_, model::Checkpoint::open(options.model));
+  if (options.preview_experts && !runtime->config().pregate) {
+    return fail(ErrorCode::kInvalidArgument,
+                "--batch-policy expert-aware: the model {} has a router in each layer, which knows "
+                "a token's experts only when the token is there. It needs a model with a "
+                "pre-gating router; use decode-first or prefill-first",
+                options.model.string());
+  }
   PREGATE_TRY(runtime->size_cache(options));
 
   compute::Backend& backend = *runtime->backend_;
   const auto report = [&](size_t done, size_t total) { progress("backbone", done, total); };
   PREGATE_ASSIGN(auto weights,
                  model::load_backbone(runtime->checkpoint_, backend, options.weights, report));
-  runtime->router_ = make_router(runtime->config(), weights, backend);
+  PREGATE_ASSIGN(runtime->router_,
+                 make_router(runtime->config(), weights, backend,
+                             {.num_kv = runtime->num_kv_blocks_,
+                              .num_preview = runtime->num_preview_blocks(options)}));
+  PREGATE_TRY(runtime->start_lookahead(options.make_lookahead, weights));
   PREGATE_ASSIGN(runtime->experts_, connect_experts(runtime->checkpoint_, backend));
   engine::EngineParts parts{.config = runtime->config(),
                             .weights = std::move(weights),
                             .backend = backend,
                             .router = *runtime->router_,
-                            .experts = *runtime->experts_};
+                            .experts = *runtime->experts_,
+                            .lookahead = runtime->lookahead_.get()};
   PREGATE_ASSIGN(
       runtime->engine_,
       engine::Engine::create(std::move(parts), {.format = options.weights,
                                                 .kv_dtype = options.kv_dtype,
                                                 .num_kv_blocks = runtime->num_kv_blocks_}));
   return runtime;
+}
+
+// The gates stay where they are when the engine takes the weights.
+Status ModelRuntime::start_lookahead(const MakeLookahead& make,
+                                     const model::BackboneWeights& weights) {
+  if (!make) return {};
+  PREGATE_ASSIGN(lookahead_, make({.moe = router::MoeLayers::of(config()),
+                                   .backend = *backend_,
+                                   .router = *router_,
+                                   .gates = gates_of(weights)}));
+  return {};
 }
 
 // Blocks that fit the byte budget, but no more than can ever be used; and the longest sequence.
@@ -88,6 +126,11 @@ Status ModelRuntime::size_cache(const RuntimeOptions& options) {
   spdlog::info("KV cache: {} blocks of {} tokens, {} bytes; context {} tokens", num_kv_blocks_,
                kKvBlockTokens, num_kv_blocks_ * block_bytes, max_model_len_);
   return {};
+}
+
+// One prompt at a time, and for each sequence the block that its next token may begin.
+size_t ModelRuntime::num_preview_blocks(const RuntimeOptions& options) const {
+  return options.preview_experts ? blocks_for(max_model_len_) + options.max_num_seqs : 0;
 }
 
 }  // namespace pregate::cli

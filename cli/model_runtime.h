@@ -9,9 +9,14 @@
 #include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "model/checkpoint/checkpoint.h"
-#include "router/topk/topk_router.h"
+#include "router/lookahead/sources.h"
+#include "router/router.h"
 
 namespace pregate::cli {
+
+/// Null: no look-ahead. What the parts refer to lives as long as the runtime.
+using MakeLookahead =
+    std::function<Result<std::unique_ptr<router::Lookahead>>(const router::LookaheadParts&)>;
 
 struct RuntimeOptions {
   std::filesystem::path model;
@@ -23,6 +28,10 @@ struct RuntimeOptions {
   size_t max_model_len =
       0;  ///< 0: what the model was configured for, as far as the cache holds it.
   size_t max_num_seqs = 64;  ///< More KV cache than so many longest sequences need is not taken.
+  MakeLookahead make_lookahead = {};  ///< Empty: none.
+  /// The router will be asked for experts before the steps that compute them. kInvalidArgument if
+  /// it cannot answer.
+  bool preview_experts = false;
 };
 
 /// Told what is being loaded, for people: ("experts", done, total).
@@ -53,6 +62,8 @@ class ModelRuntime {
  private:
   ModelRuntime() = default;
   Status size_cache(const RuntimeOptions& options);
+  Status start_lookahead(const MakeLookahead& make, const model::BackboneWeights& weights);
+  size_t num_preview_blocks(const RuntimeOptions& options) const;
 
   // In the order in which the later ones refer to the earlier ones.
   std::unique_ptr<ThreadPool> threads_;
@@ -61,6 +72,7 @@ class ModelRuntime {
   size_t num_kv_blocks_ = 0;
   size_t max_model_len_ = 0;
   std::unique_ptr<router::Router> router_;
+  std::unique_ptr<router::Lookahead> lookahead_;  // null: none
   std::unique_ptr<engine::ExpertClient> experts_;
   std::unique_ptr<engine::Engine> engine_;
 };

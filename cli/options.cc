@@ -1,7 +1,7 @@
 #include "cli/options.h"
 
-#include <algorithm>
-#include <thread>
+#include "base/cores.h"
+#include "worker/experts/cache/eviction.h"
 
 namespace pregate::cli {
 namespace {
@@ -25,7 +25,8 @@ const char* const kSourcesFooter =
 void add_model_flags(Flags& flags, ModelOptions& options, Command& command) {
   flags.group("Model");
   command.needed.push_back(flags.path("--model", options.model,
-                                      "Checkpoint: a folder with config.json and *.safetensors"));
+                                      "Checkpoint: a folder with config.json and *.safetensors "
+                                      "or pytorch_model*.bin"));
   flags.choice<WeightFormat>(
       "--weights", options.weights,
       {{"bf16", WeightFormat::kBf16}, {"f32", WeightFormat::kF32}, {"q8", WeightFormat::kQ8}},
@@ -33,7 +34,7 @@ void add_model_flags(Flags& flags, ModelOptions& options, Command& command) {
   flags.text("--backend", options.backend,
              "Kernels: cpu (the fastest this processor runs), or a name of `pregate version`");
   flags.count("--threads", options.num_threads, kThreads,
-              "Threads that compute; 0: the cores this process may use");
+              "Threads that compute; 0: the cores this process may use, within its CPU quota");
   flags.duration("--load-timeout", options.load_timeout, "Give up when loading takes longer");
 }
 
@@ -52,6 +53,24 @@ void add_batching_flags(Flags& flags, BatchingOptions& options) {
               "Requests that may wait; further ones are answered with status 429");
   flags.toggle("--no-prefix-caching", options.no_prefix_caching,
                "Compute prompts anew even where their beginning is still in the KV cache");
+}
+
+void add_batch_policy_flags(Flags& flags, BatchingOptions& options) {
+  using coordinator::BatchPolicyName;
+  std::vector<std::pair<std::string, BatchPolicyName>> names;
+  for (const auto name : {BatchPolicyName::kDecodeFirst, BatchPolicyName::kPrefillFirst,
+                          BatchPolicyName::kExpertAware}) {
+    names.emplace_back(to_string(name), name);
+  }
+  flags.group("Batching and KV cache");
+  flags.choice<BatchPolicyName>(
+      "--batch-policy", options.policy, names,
+      "Who comes first when a step has not room for all: sequences that decode, prompts, or those "
+      "whose experts keep the number of experts in a step low (for models with a pre-gating "
+      "router). Answers stay the same");
+  flags.count("--max-passed-over", options.max_passed_over, kAtLeastOne,
+              "With prefill-first and expert-aware: a sequence that so many steps in a row had no "
+              "room for comes first");
 }
 
 void add_http_flags(Flags& flags, HttpOptions& options) {
@@ -90,8 +109,8 @@ void add_listen_flags(Flags& flags, ListenOptions& options) {
              "HOST:PORT where workers join (`pregate worker --join`); without it they are the "
              "ranks of the same mpirun");
   flags.path("--secret-file", options.secret_file,
-             "What coordinator and workers know and nobody else does: 16 bytes or more, readable "
-             "by its owner only");
+             "What coordinator and workers know and nobody else does: 16 bytes or more, not "
+             "readable by everyone");
   flags.count("--min-workers", options.min_workers, kAtLeastOne,
               "With --listen: experts are spread once so many workers have joined");
 }
@@ -104,7 +123,7 @@ void add_dispatch_flags(Flags& flags, DispatchOptions& options) {
                "The same bits for any number of workers (slower)");
   flags.duration(
       "--dispatch-timeout", options.dispatch_timeout,
-      "How long a worker may take for one token batch before a replica is asked instead");
+      "How long a worker may take at most for one token batch before a replica is asked instead");
   flags.duration("--expert-wait", options.expert_wait,
                  "How long a request may wait for an expert that no worker holds");
 }
@@ -121,6 +140,41 @@ void add_balance_flags(Flags& flags, BalanceOptions& options) {
               "How much a worker loads per second of what no request waits for; 0: no limit");
   flags.toggle("--freeze-balancer", options.frozen,
                "Move no experts for the sake of the load (`pregate admin balancer unfreeze`)");
+}
+
+void add_lookahead_flags(Flags& flags, router::LookaheadOptions& options) {
+  flags.group("Experts");
+  flags.text(
+      "--lookahead", options.source,
+      "What says ahead which experts will be needed, so that they are at hand: none; pregate "
+      "(the model's router, exact); next_gate (a guess by the next layer's gate); transitions "
+      "(a guess by what followed before, learned meanwhile); auto (pregate where the model "
+      "has it, else next_gate); replay:FILE (of `pregate trace`). Answers stay the same");
+  add_lookahead_depth_flag(flags, options.depth);
+}
+
+void add_lookahead_depth_flag(Flags& flags, size_t& depth) {
+  flags.count("--lookahead-depth", depth, {.min = 1, .max = 2},
+              "How many layers next_gate looks ahead");
+}
+
+void add_expert_memory_flags(Flags& flags, ExpertMemoryOptions& options) {
+  flags.group("Experts");
+  flags.bytes("--expert-memory", options.memory_bytes,
+              "Memory for experts in each process that computes them; the others are loaded from "
+              "disk when they are needed, or just before. 0: all are in memory if they fit");
+  std::vector<std::pair<std::string, std::string>> policies;
+  for (const std::string& name : worker::eviction_policy_names()) policies.emplace_back(name, name);
+  flags.choice<std::string>(
+      "--expert-eviction", options.eviction, policies,
+      "With --expert-memory: which expert makes room for another; belady: the one needed again "
+      "last, as far as that is known, else the least recently used");
+  flags.choice<ExpertIo>(
+      "--expert-io", options.io, {{"mapped", ExpertIo::kMapped}, {"direct", ExpertIo::kDirect}},
+      "With --expert-memory: how they are read; direct leaves the page cache out, so that no "
+      "memory beyond --expert-memory helps");
+  flags.count("--expert-loaders", options.num_loaders, {.min = 1, .max = 64},
+              "With --expert-memory: threads that load experts");
 }
 
 void add_worker_metrics_flags(Flags& flags, WorkerMetricsOptions& options) {
@@ -143,9 +197,7 @@ void add_general_flags(Flags& flags, GeneralOptions& options) {
   flags.path("--config", options.config, "TOML file with values for any of these flags");
 }
 
-size_t thread_count(size_t num_threads) {
-  return num_threads > 0 ? num_threads : std::max(1U, std::thread::hardware_concurrency());
-}
+size_t thread_count(size_t num_threads) { return num_threads > 0 ? num_threads : usable_cores(); }
 
 Status check(const ClusterOptions& options) {
   if (options.heartbeat_interval.count() <= 0 ||
@@ -176,6 +228,11 @@ Status check(const ListenOptions& options) {
               "join. Make one with `(umask 077; openssl rand -hex 32 > cluster.secret)` and give "
               "it to the workers too",
               options.address);
+}
+
+Status check(const router::LookaheadOptions& options) {
+  const Status status = router::check_source(options.source);
+  return status ? status : fail(in_context(status.error(), "--lookahead"));
 }
 
 Status check(const HttpOptions& options) {

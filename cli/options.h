@@ -9,6 +9,8 @@
 #include "cli/command.h"
 #include "cli/flags.h"
 #include "compute/types.h"
+#include "coordinator/scheduling/batch_policy.h"
+#include "router/lookahead/sources.h"
 
 namespace pregate::cli {
 
@@ -28,6 +30,8 @@ struct BatchingOptions {
   size_t max_num_batched_tokens = 512;
   size_t max_queue = 256;
   bool no_prefix_caching = false;
+  coordinator::BatchPolicyName policy = coordinator::BatchPolicyName::kDecodeFirst;
+  size_t max_passed_over = coordinator::BatchPolicyOptions{}.max_passed_over;
 };
 
 struct HttpOptions {
@@ -76,6 +80,16 @@ struct BalanceOptions {
   bool frozen = false;
 };
 
+enum class ExpertIo { kMapped, kDirect };
+
+/// How much memory experts may take in the process that computes them, and how it is used.
+struct ExpertMemoryOptions {
+  uint64_t memory_bytes = 0;  ///< 0: all that there are, if they fit.
+  std::string eviction = "belady";
+  ExpertIo io = ExpertIo::kMapped;
+  size_t num_loaders = 1;
+};
+
 struct WorkerMetricsOptions {
   size_t metrics_port = 0;  ///< Of the first worker; 0: any free one.
 };
@@ -88,12 +102,18 @@ struct GeneralOptions {
 /// Each adds its flags to a command; the options must outlive it. The command needs --model.
 void add_model_flags(Flags& flags, ModelOptions& options, Command& command);
 void add_batching_flags(Flags& flags, BatchingOptions& options);
+/// --batch-policy and --max-passed-over.
+void add_batch_policy_flags(Flags& flags, BatchingOptions& options);
 void add_http_flags(Flags& flags, HttpOptions& options);
 void add_admin_flags(Flags& flags, AdminOptions& options);
 void add_cluster_flags(Flags& flags, ClusterOptions& options);
 void add_listen_flags(Flags& flags, ListenOptions& options);
 void add_dispatch_flags(Flags& flags, DispatchOptions& options);
 void add_balance_flags(Flags& flags, BalanceOptions& options);
+/// --lookahead and --lookahead-depth.
+void add_lookahead_flags(Flags& flags, router::LookaheadOptions& options);
+void add_lookahead_depth_flag(Flags& flags, size_t& depth);
+void add_expert_memory_flags(Flags& flags, ExpertMemoryOptions& options);
 void add_worker_metrics_flags(Flags& flags, WorkerMetricsOptions& options);
 /// --log-level and --config.
 void add_general_flags(Flags& flags, GeneralOptions& options);
@@ -101,12 +121,13 @@ void add_general_flags(Flags& flags, GeneralOptions& options);
 /// Says under a command's flags where else their values can come from.
 extern const char* const kSourcesFooter;
 
-/// `num_threads`, or for 0 one for each core this process may run on.
+/// `num_threads`, or for 0 usable_cores().
 size_t thread_count(size_t num_threads);
 
 /// Errors of settings that only make sense together.
 Status check(const ClusterOptions& options);
 Status check(const HttpOptions& options);
+Status check(const router::LookaheadOptions& options);
 Status check(const ListenOptions& options);
 
 }  // namespace pregate::cli

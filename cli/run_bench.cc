@@ -98,7 +98,7 @@ void print_line(const BenchOptions& options, const model::ModelConfig& config,
 
 Status run(const BenchOptions& options, const ExpertsHooks& experts,
            const PhaseProgress& progress) {
-  PREGATE_ASSIGN(const auto batches, parse_batches(options.batches));
+  PREGATE_ASSIGN(const auto batches, parse_numbers("--batches", options.batches));
   const size_t max_batch = *std::ranges::max_element(batches);
   PREGATE_ASSIGN(const auto runtime, ModelRuntime::load(runtime_options(options, max_batch),
                                                         experts.connect, progress));

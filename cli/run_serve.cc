@@ -16,6 +16,7 @@ namespace {
 WorkerOptions worker_of(const ServeOptions& options) {
   WorkerOptions worker;
   worker.model = options.model;
+  worker.memory = options.memory;
   worker.cluster = options.cluster;
   worker.host = options.http.host;
   worker.metrics = options.metrics;
@@ -35,13 +36,16 @@ Status coordinate(const CoordinatorOptions& options, const ExpectedWorkers& work
   return service.run(signals, hooks);
 }
 
-Status serve_alone(const CoordinatorOptions& options, Signals& signals) {
+Status serve_alone(const ServeOptions& options, Signals& signals) {
   monitoring::Registry registry;
   PREGATE_ASSIGN(const auto checkpoint, model::Checkpoint::open(options.model.model));
   LocalExpertsMetrics metrics(registry, checkpoint->config(), options.cluster.per_expert_metrics);
   ExpertsHooks hooks;
   Service service(service_options(options, "in this process"), registry);
-  hooks = metrics.hooks(options.model.weights, service.progress());
+  hooks = metrics.hooks({.model = options.model,
+                         .memory = options.memory,
+                         .kv_cache_bytes = options.batching.kv_cache_bytes},
+                        service.progress());
   return service.run(signals, hooks);
 }
 

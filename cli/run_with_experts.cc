@@ -1,6 +1,7 @@
 #include "cli/run_with_experts.h"
 
 #include "base/log.h"
+#include "cli/expert_memory.h"
 #include "cli/mpi_process.h"
 #include "cli/progress.h"
 #include "cli/run_worker.h"
@@ -8,6 +9,9 @@
 
 namespace pregate::cli {
 namespace {
+
+/// What these commands take at most.
+constexpr uint64_t kKvCacheBytes = uint64_t{2} << 30;
 
 PhaseProgress show_progress() {
   auto progress = std::make_shared<Progress>(Progress::standard_error(), system_clock());
@@ -20,6 +24,7 @@ PhaseProgress show_progress() {
 
 void add_experts_flags(Flags& flags, ExpertsOptions& options) {
   add_dispatch_flags(flags, options.dispatch);
+  add_expert_memory_flags(flags, options.memory);
   add_cluster_flags(flags, options.cluster);
   add_general_flags(flags, options.general);
 }
@@ -30,18 +35,24 @@ Status run_with_experts(const std::string& command, const ExpertsOptions& option
   const PhaseProgress progress = show_progress();
   if (!transport::launched_by_mpi()) {
     PREGATE_TRY(init_log(options.general.log_level, command));
-    return compute({.connect = ModelRuntime::local_experts(options.model.weights, progress)},
-                   progress);
+    worker::CacheProbe probe;
+    const LocalExpertsOptions local{
+        .model = options.model, .memory = options.memory, .kv_cache_bytes = kKvCacheBytes};
+    const auto get_probe = [&]() -> worker::CacheProbe& { return probe; };
+    return compute({.connect = connect_local_experts(local, get_probe, progress)}, progress);
   }
   const auto run_rank = [&](transport::Transport& transport, Signals& signals) -> Status {
     if (transport.self() != transport::PeerId(0)) {
-      return work_for_coordinator(
-          {.model = options.model, .cluster = options.cluster, .general = options.general},
-          transport, signals);
+      return work_for_coordinator({.model = options.model,
+                                   .cluster = options.cluster,
+                                   .memory = options.memory,
+                                   .general = options.general},
+                                  transport, signals);
     }
     monitoring::Registry registry;
     ClusterExpertsOptions cluster = options;
     cluster.balance.frozen = true;  // what is measured is to stay the same meanwhile
+    cluster.homeless_grace = options.dispatch.expert_wait;  // there is nothing to do meanwhile
     PREGATE_ASSIGN(const auto experts, ClusterExperts::create(cluster, launched_workers(transport),
                                                               transport, registry));
     experts->start(progress);

@@ -8,6 +8,7 @@
 namespace pregate::cli {
 
 struct ExpertsOptions : ClusterExpertsOptions {
+  ExpertMemoryOptions memory;
   GeneralOptions general;
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "cli/expert_memory.h"
 #include "cli/mpi_process.h"
 #include "cli/quantity.h"
 #include "cli/version.h"
@@ -19,12 +20,14 @@
 #include "monitoring/metrics/worker_probe.h"
 #include "transport/ucx/ucx.h"
 #include "worker/experts/capacity.h"
+#include "worker/experts/on_disk.h"
 #include "worker/worker.h"
 
 namespace pregate::cli {
 namespace {
 
 constexpr auto kSignalPoll = std::chrono::milliseconds(50);
+constexpr auto kLookUpPause = std::chrono::seconds(1);
 const transport::PeerId kCoordinator(0);
 
 /// Binds what a worker tells about itself to the metrics.
@@ -42,6 +45,7 @@ class WorkerMetrics final : public worker::Probe {
     start_.phase_finished("experts", loading_ += took);
   }
   void load_failed() override { metrics_.load_failed(); }
+  void waits_for_room(size_t experts) override { metrics_.set_waiting_for_room(experts); }
   void holds(size_t experts, size_t bytes) override { metrics_.set_experts(experts, bytes); }
   void joined(bool joined) override { metrics_.set_joined(joined); }
   void rejoined() override { metrics_.rejoined(); }
@@ -166,7 +170,23 @@ class Machine {
     return machine;
   }
 
+  /// Experts stay on disk, and in memory only as far as the options allow.
+  Status keep_on_disk(const ExpertMemoryOptions& options, monitoring::Registry& registry) {
+    PREGATE_ASSIGN(auto readers, expert_readers(checkpoint_, backend_->name(), weights_, options));
+    PREGATE_ASSIGN(sizes_, measure_experts(*checkpoint_, readers.front()));
+    cache_metrics_ = std::make_unique<ExpertCacheMetrics>(registry);
+    PREGATE_ASSIGN(cache_, make_expert_cache(std::move(readers), options, sizes_, *cache_metrics_));
+    return {};
+  }
+
   compute::Backend& backend() { return *backend_; }
+  worker::ExpertCache* cache() { return cache_.get(); }
+  size_t num_layers() const { return checkpoint_->config().num_layers(); }
+  /// For the loader of what is assigned.
+  worker::ReadExpert read_assigned() {
+    if (!cache_) return read_expert();
+    return worker::ExpertOnDisk::reader(weights_, checkpoint_->config().hidden_size);
+  }
   worker::ReadExpert read_expert() {
     return [this](LayerIdx layer, ExpertId expert) {
       return model::load_expert(*checkpoint_, layer, expert, *packer_, weights_);
@@ -177,11 +197,16 @@ class Machine {
     session.weight_format = weights_;
     PREGATE_ASSIGN(session.model_fingerprint, model::fingerprint(*checkpoint_));
     PREGATE_ASSIGN(const worker::ExpertKey sample, first_expert(*checkpoint_));
-    PREGATE_ASSIGN(memory_bytes, memory_for_experts(memory_bytes));
+    if (!cache_) {
+      PREGATE_ASSIGN(memory_bytes, memory_for_experts(memory_bytes));
+    } else if (memory_bytes == 0) {
+      memory_bytes = sizes_.count * sizes_.largest_bytes;
+    }
     const worker::CapacityOptions options{
         .sample = sample, .num_threads = threads_.num_threads(), .memory_bytes = memory_bytes};
     PREGATE_ASSIGN(session.capacity,
                    worker::measure_capacity(read_expert(), *backend_, options, system_clock()));
+    session.capacity.wants_plans = cache_ != nullptr;
     spdlog::info("{}: {:.0f} rows/s with {} threads of {}; {} for experts of {}", session.name,
                  session.capacity.rows_per_second, session.capacity.threads,
                  session.capacity.backend, describe_bytes(memory_bytes),
@@ -199,22 +224,28 @@ class Machine {
   ThreadPool threads_, packer_threads_;
   std::shared_ptr<const model::Checkpoint> checkpoint_;
   std::unique_ptr<compute::Backend> backend_, packer_;
+  ExpertSizes sizes_;
+  std::unique_ptr<ExpertCacheMetrics> cache_metrics_;
+  std::unique_ptr<worker::ExpertCache> cache_;  // null: experts are in memory
 };
 
 Status work(const WorkerOptions& options, worker::SessionOptions session,
             transport::Transport& transport, Signals& signals) {
+  monitoring::Registry registry;
   PREGATE_ASSIGN(const auto machine, Machine::create(options.model));
+  if (options.memory.memory_bytes > 0) {
+    PREGATE_TRY(machine->keep_on_disk(options.memory, registry));
+  }
   PREGATE_TRY(machine->describe(session, options.memory_bytes));
   session.heartbeat_interval = options.cluster.heartbeat_interval;
   session.max_silence = options.cluster.dead_after;
   const bool may_leave = session.reconnect;
 
-  monitoring::Registry registry;
   WorkerMetrics metrics(registry);
   Random random(seed_from_system());
-  worker::Worker worker(
-      {transport, machine->backend(), machine->read_expert(), system_clock(), random, metrics},
-      {.session = std::move(session)});
+  worker::Worker worker({transport, machine->backend(), machine->read_assigned(), system_clock(),
+                         random, metrics, machine->cache(), machine->num_layers()},
+                        {.session = std::move(session)});
   coordinator::StatusServer status =
       make_status_server(options, transport.self().value, registry, worker, metrics);
   PREGATE_ASSIGN(const uint16_t port, status.start());
@@ -228,16 +259,28 @@ Status work(const WorkerOptions& options, worker::SessionOptions session,
   return {};
 }
 
+/// UCX must know through which network the coordinator is reached, so its name must be known first:
+/// tries until it is. Null after a signal.
+Result<std::unique_ptr<transport::Transport>> joining_transport(const std::string& address,
+                                                                Signals& signals) {
+  for (bool said = false;; said = true) {
+    auto transport = transport::make_ucx_transport(
+        {.self = transport::PeerId(1), .addresses = {{kCoordinator, address}}});
+    if (transport) return std::move(*transport);
+    const Error error = in_context(std::move(transport.error()), "--join");
+    if (error.code != ErrorCode::kNotFound) return fail(error);
+    if (!said) spdlog::warn("{}; trying until somebody knows it", error.message);
+    if (signals.wait(kLookUpPause)) return nullptr;
+  }
+}
+
 Status join_and_work(const WorkerOptions& options) {
   Signals signals;
   PREGATE_ASSIGN(auto session, joining_session(options.join));
   PREGATE_TRY(init_log(options.general.log_level, "worker/" + session.name));
-  auto transport = transport::make_ucx_transport(
-      {.self = transport::PeerId(1), .addresses = {{kCoordinator, options.join.address}}});
-  if (!transport) {
-    return fail(in_context(std::move(transport.error()), "--join " + options.join.address));
-  }
-  return work(options, std::move(session), **transport, signals);
+  PREGATE_ASSIGN(const auto transport, joining_transport(options.join.address, signals));
+  if (!transport) return {};
+  return work(options, std::move(session), *transport, signals);
 }
 
 }  // namespace

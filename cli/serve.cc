@@ -5,7 +5,7 @@
 namespace pregate::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kServeExamples =
     "Examples:\n"
     "  pregate serve --model models/olmoe --weights q8 --port 8000\n"
     "  pregate serve --model models/olmoe --workers 2     a coordinator and two workers\n"
@@ -19,9 +19,10 @@ Command add_serve(CLI::App& app, std::function<Status(const ServeOptions&)> run)
       make_command(app, "serve",
                    "Serve a model over HTTP, alone or with workers on this machine. Under mpirun, "
                    "rank 0 is the coordinator and the other ranks are its workers",
-                   std::string(kExamples) + kSourcesFooter);
+                   std::string(kServeExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_coordinator_flags(flags, *options, command);
+  add_expert_memory_flags(flags, options->memory);
   flags.group("Cluster");
   flags.count("--workers", options->num_workers, {.max = 256},
               "Worker processes to start on this machine, and to start again when one dies; 0: the "

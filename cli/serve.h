@@ -9,6 +9,7 @@
 namespace pregate::cli {
 
 struct ServeOptions : CoordinatorOptions {
+  ExpertMemoryOptions memory;
   WorkerMetricsOptions metrics;
   size_t num_workers = 0;  ///< Processes on this machine that own the experts; 0: this one does.
 };

@@ -8,6 +8,7 @@
 #include "cli/private_directory.h"
 #include "cli/quantity.h"
 #include "cli/service.h"
+#include "cli/weight_name.h"
 #include "transport/ucx/ucx.h"
 
 namespace pregate::cli {
@@ -20,18 +21,6 @@ std::string own_name() {
   std::error_code error;
   const auto path = std::filesystem::read_symlink(kOwnExecutable, error);
   return error ? "pregate" : path.string();
-}
-
-const char* name_of(compute::WeightFormat format) {
-  switch (format) {
-    case compute::WeightFormat::kF32:
-      return "f32";
-    case compute::WeightFormat::kBf16:
-      return "bf16";
-    case compute::WeightFormat::kQ8:
-      return "q8";
-  }
-  return "";
 }
 
 std::string random_secret() {
@@ -63,6 +52,13 @@ std::vector<std::string> worker_arguments(const ServeOptions& options, size_t nu
       std::to_string(first_port == 0 ? 0 : first_port + number - 1),
       "--log-level",
       options.general.log_level};
+  const ExpertMemoryOptions& memory = options.memory;
+  if (memory.memory_bytes > 0) {
+    arguments.insert(arguments.end(), {"--expert-memory", format_bytes(memory.memory_bytes),
+                                       "--expert-eviction", memory.eviction, "--expert-io",
+                                       memory.io == ExpertIo::kDirect ? "direct" : "mapped",
+                                       "--expert-loaders", std::to_string(memory.num_loaders)});
+  }
   if (!options.general.config.empty()) {
     arguments.insert(arguments.end(), {"--config", options.general.config.string()});
   }
@@ -96,6 +92,7 @@ size_t threads_of_each(const ServeOptions& options, size_t num_cores) {
 }
 
 uint64_t memory_of_each(const ServeOptions& options, uint64_t available_bytes) {
+  if (options.memory.memory_bytes > 0) return 0;
   const uint64_t for_all = less_reserve(available_bytes);
   // A cache that would take more than half is none that fits: the coordinator will say so.
   const uint64_t cache = std::min(options.batching.kv_cache_bytes, for_all / 2);

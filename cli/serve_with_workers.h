@@ -16,7 +16,8 @@ namespace pregate::cli {
 size_t threads_of_each(const ServeOptions& options, size_t num_cores);
 
 /// What each worker may fill with experts, of what is free before any of them runs: later it would
-/// count what the others are about to take. 0: unknown.
+/// count what the others are about to take. 0: unknown, or all that there is, where --expert-memory
+/// bounds what is in memory.
 uint64_t memory_of_each(const ServeOptions& options, uint64_t available_bytes);
 
 struct LocalCluster {

@@ -1,17 +1,21 @@
 #include "cli/service.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <future>
 
 #include "base/log.h"
+#include "cli/measured_lookahead.h"
 #include "cli/progress.h"
 #include "cli/version.h"
+#include "cli/weight_name.h"
 #include "coordinator/api/auth.h"
 
 namespace pregate::cli {
 namespace {
 
+namespace json = boost::json;
 using coordinator::ApiOptions;
 using coordinator::Readiness;
 
@@ -36,6 +40,12 @@ engine::SamplingParams default_sampling(const model::SamplingDefaults& defaults)
   return params;
 }
 
+bool has_shared_expert(const model::ModelConfig& config) {
+  return std::ranges::any_of(config.layers, [&](const model::LayerConfig& layer) {
+    return layer.is_moe && layer.shared_size.value_or(config.shared_intermediate_size) > 0;
+  });
+}
+
 }  // namespace
 
 RuntimeOptions runtime_options(const ModelOptions& model, const BatchingOptions& batching) {
@@ -46,7 +56,8 @@ RuntimeOptions runtime_options(const ModelOptions& model, const BatchingOptions&
           .num_threads = thread_count(model.num_threads),
           .kv_cache_bytes = batching.kv_cache_bytes,
           .max_model_len = batching.max_model_len,
-          .max_num_seqs = batching.max_num_seqs};
+          .max_num_seqs = batching.max_num_seqs,
+          .preview_experts = batching.policy == coordinator::BatchPolicyName::kExpertAware};
 }
 
 ServiceOptions service_options(const CoordinatorOptions& options, std::string workers_as) {
@@ -54,6 +65,8 @@ ServiceOptions service_options(const CoordinatorOptions& options, std::string wo
           .batching = options.batching,
           .http = options.http,
           .admin = options.admin,
+          .lookahead = options.lookahead,
+          .expert_wait = options.dispatch.expert_wait,
           .workers_as = std::move(workers_as)};
 }
 
@@ -107,6 +120,7 @@ Result<coordinator::ApiConfig> Service::api_config(const ExpertsHooks& experts) 
     std::ranges::copy(keys, std::back_inserter(config.api_keys));
   }
   config.admin.hooks = experts.admin;
+  config.live = [this, &experts] { return live(experts); };
   if (!options_.admin.key_file.empty()) {
     PREGATE_ASSIGN(config.admin.keys,
                    coordinator::read_api_keys(options_.admin.key_file, "--admin-key-file"));
@@ -132,9 +146,11 @@ Status Service::listen(const ExpertsHooks& experts) {
 Status Service::load(const ExpertsHooks& experts) {
   const TimePoint begin = system_clock().now();
   PREGATE_TRY(load_text());
-  PREGATE_ASSIGN(runtime_, ModelRuntime::load(runtime_options(options_.model, options_.batching),
-                                              experts.connect, progress()));
-  runtime_->engine().set_routing_observer(experts.observe);
+  RuntimeOptions options = runtime_options(options_.model, options_.batching);
+  options.make_lookahead = measured_lookahead(options_.lookahead, registry_);
+  PREGATE_ASSIGN(runtime_, ModelRuntime::load(options, experts.connect, progress()));
+  rows_ = std::make_unique<RecentRows>(coordinator::placement_shape(runtime_->config()));
+  observe_routing(experts);
   start_scheduler(experts);
   const Duration took = system_clock().now() - begin;
   start_probe_.phase_finished("model", took);
@@ -155,9 +171,65 @@ Status Service::load_text() {
   return {};
 }
 
+json::object Service::describe_model() const {
+  const model::ModelConfig& config = runtime_->config();
+  return {{"architecture", config.architecture},
+          {"layers", config.num_layers()},
+          {"hidden_size", config.hidden_size},
+          {"vocab_size", config.vocab_size},
+          {"experts", config.num_experts},
+          {"experts_per_token", config.top_k},
+          {"shared_expert", has_shared_expert(config)},
+          {"context_tokens", runtime_->max_model_len()},
+          {"weights", name_of(options_.model.weights)},
+          {"chat", chat_template_ != nullptr}};
+}
+
+json::object Service::describe_limits() const {
+  const BatchingOptions& batching = options_.batching;
+  return {{"running", batching.max_num_seqs},
+          {"waiting", batching.max_queue},
+          {"step_tokens", batching.max_num_batched_tokens},
+          {"kv_cache_tokens", runtime_->num_kv_blocks() * compute::kKvBlockTokens},
+          {"batch_policy", std::string(to_string(batching.policy))}};
+}
+
+// While the model loads there is the cluster, if anything.
+json::object Service::live(const ExpertsHooks& experts) const {
+  const TimePoint now = system_clock().now();
+  const bool loaded = loaded_;
+  json::object body;
+  if (loaded) {
+    body = describe_figures(serving_probe_.figures());
+    body["limits"] = describe_limits();
+    body["experts"] = rows_->describe(now);
+  }
+  body["name"] = model_name();
+  body["model"] = loaded ? json::value(describe_model()) : json::value(nullptr);
+  body["seconds"] = std::round(to_seconds(now - started_) * 1e3) / 1e3;
+  body["cluster"] =
+      experts.cluster ? json::value(describe_members(experts.cluster(), now)) : nullptr;
+  return body;
+}
+
+void Service::observe_routing(const ExpertsHooks& experts) {
+  runtime_->engine().set_routing_observer(
+      [this, observe = experts.observe,
+       rows = std::vector<uint64_t>(runtime_->config().num_experts)](
+          LayerIdx layer, const router::Decisions& decisions) mutable {
+        if (observe) observe(layer, decisions);
+        rows.assign(rows.size(), 0);
+        for (const ExpertId expert : decisions.expert_ids) ++rows.at(expert.value);
+        rows_->add(layer, rows);
+        const auto num_idle = std::ranges::count(rows, uint64_t{0});
+        serving_probe_.layer_routed(rows.size() - static_cast<uint64_t>(num_idle));
+      });
+}
+
 void Service::start_scheduler(const ExpertsHooks& experts) {
   const model::ModelConfig& config = runtime_->config();
   const BatchingOptions& batching = options_.batching;
+  serving_probe_.set_batch_policy(std::string(to_string(batching.policy)));
   serving_probe_.set_cache_config(compute::kKvBlockTokens, runtime_->num_kv_blocks());
   // With dynamic rotary scaling a key depends on the length of its sequence: it cannot be shared.
   const bool shareable = config.rope.type != model::RopeType::kDynamic;
@@ -169,9 +241,13 @@ void Service::start_scheduler(const ExpertsHooks& experts) {
                              .max_model_len = runtime_->max_model_len()},
       coordinator::SchedulerOptions{.limits = {.max_step_tokens = batching.max_num_batched_tokens,
                                                .max_sequences = batching.max_num_seqs},
+                                    .policy = {.name = batching.policy,
+                                               .max_passed_over = batching.max_passed_over,
+                                               .expert_load = experts.expert_load},
                                     .num_kv_blocks = runtime_->num_kv_blocks(),
                                     .prefix_caching = !batching.no_prefix_caching && shareable,
-                                    .max_queue = batching.max_queue},
+                                    .max_queue = batching.max_queue,
+                                    .expert_wait = options_.expert_wait},
       serving_probe_, experts.available);
 }
 

@@ -9,6 +9,7 @@
 
 #include "cli/coordinator.h"
 #include "cli/experts_hooks.h"
+#include "cli/live_view.h"
 #include "cli/signals.h"
 #include "coordinator/api/api_server.h"
 #include "coordinator/scheduling/scheduler.h"
@@ -26,6 +27,8 @@ struct ServiceOptions {
   BatchingOptions batching;
   HttpOptions http;
   AdminOptions admin;
+  router::LookaheadOptions lookahead;
+  Duration expert_wait;    ///< See DispatchOptions.
   std::string workers_as;  ///< For the log: where the experts are.
   /// Called before the process ends at once, without its destructors.
   std::function<void()> before_hard_exit = [] {};
@@ -52,6 +55,10 @@ class Service {
   Result<coordinator::ApiConfig> api_config(const ExpertsHooks& experts) const;
   Status load(const ExpertsHooks& experts);
   Status load_text();
+  boost::json::object describe_model() const;
+  boost::json::object describe_limits() const;
+  boost::json::object live(const ExpertsHooks& experts) const;
+  void observe_routing(const ExpertsHooks& experts);
   void start_scheduler(const ExpertsHooks& experts);
   void drain(Signals& signals);
   [[noreturn]] void leave_now(const char* reason, int code) const;
@@ -60,6 +67,7 @@ class Service {
   void report_progress(const std::string& phase, size_t done_bytes, size_t total_bytes);
 
   const ServiceOptions options_;
+  const TimePoint started_ = system_clock().now();
   monitoring::Registry& registry_;
   monitoring::ServingProbe serving_probe_;
   monitoring::HttpProbe http_probe_;
@@ -73,6 +81,7 @@ class Service {
   std::unique_ptr<model::Tokenizer> tokenizer_;
   std::unique_ptr<model::ChatTemplate> chat_template_;  // null if the model has none
   std::unique_ptr<ModelRuntime> runtime_;
+  std::unique_ptr<RecentRows> rows_;
   std::unique_ptr<coordinator::Scheduler> scheduler_;
   std::unique_ptr<coordinator::ApiServer> api_;
 };

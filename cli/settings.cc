@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <iterator>
 
 #include <CLI/CLI.hpp>
 
@@ -24,7 +25,17 @@ CLI::Option* find(CLI::App& command, const std::string& key) {
   return nullptr;
 }
 
-std::vector<CLI::App*> commands_of(CLI::App& app) { return app.get_subcommands({}); }
+/// Those that are part of another one too.
+std::vector<CLI::App*> commands_of(CLI::App& app) {
+  std::vector<CLI::App*> commands;
+  for (CLI::App* command : app.get_subcommands({})) {
+    commands.push_back(command);
+    std::ranges::copy(commands_of(*command), std::back_inserter(commands));
+  }
+  return commands;
+}
+
+std::string section_of(const CLI::App& command) { return command_words(command, "-"); }
 
 std::vector<ConfigType> types_for(const CLI::Option& option) {
   if (option.get_expected_max() == 0) return {ConfigType::kBoolean};
@@ -67,7 +78,7 @@ class ConfigApplier {
   Status apply(const std::vector<ConfigEntry>& entries) {
     for (const ConfigEntry& entry : entries) PREGATE_TRY(check(entry));
     // The command's own section first: what it sets is no longer open for the general keys.
-    for (const std::string& section : {command_.get_name(), std::string()}) {
+    for (const std::string& section : {section_of(command_), std::string()}) {
       for (const ConfigEntry& entry : entries) {
         CLI::Option* option = entry.section == section ? find(command_, entry.key) : nullptr;
         if (option == nullptr || option->count() > 0) continue;
@@ -87,8 +98,8 @@ class ConfigApplier {
     std::vector<CLI::App*> readers;
     std::vector<std::string> sections;
     for (CLI::App* each : commands_of(app_)) {
-      sections.push_back(each->get_name());
-      if (entry.section.empty() || entry.section == each->get_name()) readers.push_back(each);
+      sections.push_back(section_of(*each));
+      if (entry.section.empty() || entry.section == sections.back()) readers.push_back(each);
     }
     if (readers.empty()) {
       return fail(ErrorCode::kInvalidArgument, "{}:{}: [{}] is no command{}", path_, entry.line,
@@ -130,6 +141,13 @@ Environment process_environment() {
 }
 
 std::string flag_of(const CLI::Option& option) { return option.get_name(); }
+
+std::string command_words(const CLI::App& command, const std::string& separator) {
+  const CLI::App* parent = command.get_parent();
+  const bool nested = parent != nullptr && parent->get_parent() != nullptr;
+  return nested ? command_words(*parent, separator) + separator + command.get_name()
+                : command.get_name();
+}
 
 std::string environment_name(const CLI::Option& option) {
   std::string name = "PREGATE_" + key_of(option);

@@ -22,6 +22,9 @@ Environment process_environment();
 /// The flag as people type it: "--max-model-len".
 std::string flag_of(const CLI::Option& option);
 
+/// "bench lookahead", with a space as separator, for the command `pregate bench lookahead`.
+std::string command_words(const CLI::App& command, const std::string& separator);
+
 /// "PREGATE_MAX_MODEL_LEN" for --max-model-len.
 std::string environment_name(const CLI::Option& option);
 
@@ -30,8 +33,9 @@ std::vector<CLI::Option*> settings_of(CLI::App& command);
 
 /// Gives each flag of `command` that the parsed command line left open its value from its
 /// environment variable or from the file that --config names. Keys before the first section of the
-/// file serve every command that has such a flag; those of [serve] only `serve`, and first.
-/// Errors name the variable, or file, line and key; unknown keys are errors wherever they stand.
+/// file serve every command that has such a flag; those of [serve] only `serve`, and first; those
+/// of [bench-lookahead] only `bench lookahead`. Errors name the variable, or file, line and key;
+/// unknown keys are errors wherever they stand.
 Status apply_environment_and_config(CLI::App& app, CLI::App& command,
                                     const Environment& environment);
 

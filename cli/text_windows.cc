@@ -63,6 +63,12 @@ Result<Text> TextModel::read(const std::filesystem::path& path, const TextOption
 
 Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions& text,
                                   const ExpertsHooks& experts, const PhaseProgress& progress) {
+  return load_text_model(model, text, {}, experts, progress);
+}
+
+Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions& text,
+                                  const TextRuntime& more, const ExpertsHooks& experts,
+                                  const PhaseProgress& progress) {
   TextModel loaded;
   PREGATE_ASSIGN(loaded.tokenizer, model::Tokenizer::load(model.model.model));
   PREGATE_ASSIGN(loaded.runtime,
@@ -75,7 +81,8 @@ Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions
                                      .num_threads = thread_count(model.model.num_threads),
                                      .kv_cache_bytes = kKvCacheBytes,
                                      .max_model_len = text.window_tokens,
-                                     .max_num_seqs = 1},
+                                     .max_num_seqs = more.num_sequences,
+                                     .make_lookahead = more.make_lookahead},
                                     experts.connect, progress));
   if (text.window_tokens > loaded.runtime->config().max_position) {
     return fail(ErrorCode::kInvalidArgument, "--window-tokens {}: the model's context has {}",
@@ -98,7 +105,18 @@ Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window
   std::iota(blocks.begin(), blocks.end(), 0u);
   const engine::StepSequence sequence{
       .tokens = tokens, .length_tokens = tokens.size(), .blocks = blocks, .logits = logits};
-  return engine.step({&sequence, 1}, visit);
+  return engine.step_all({&sequence, 1}, visit);
+}
+
+Status for_each_window(const Text& text, Progress& progress,
+                       const std::function<Status(const std::vector<TokenId>& window)>& compute) {
+  size_t num_done = 0;
+  for (const auto& window : text.windows) {
+    PREGATE_TRY(compute(window));
+    num_done += window.size() - 1;
+    progress.update(text.name, num_done, text.num_tokens);
+  }
+  return {};
 }
 
 }  // namespace pregate::cli

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -46,9 +47,18 @@ struct TextModel {
   Result<Text> read(const std::filesystem::path& path, const TextOptions& options) const;
 };
 
+struct TextRuntime {
+  size_t num_sequences = 1;  ///< Windows that the KV cache has room for.
+  MakeLookahead make_lookahead = {};
+};
+
 /// The KV cache has room for one window.
 Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions& text,
                                   const ExpertsHooks& experts, const PhaseProgress& progress);
+/// With what `more` says of sequences at once and of look-ahead.
+Result<TextModel> load_text_model(const ExpertsOptions& model, const TextOptions& text,
+                                  const TextRuntime& more, const ExpertsHooks& experts,
+                                  const PhaseProgress& progress);
 
 /// Counts tokens of texts, for people; `verb` says what is done with them.
 Progress::Output text_progress(const std::string& verb);
@@ -57,5 +67,9 @@ Progress::Output text_progress(const std::string& verb);
 /// from its first block.
 Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window,
                       engine::LogitRows logits, const engine::LogitsVisitor& visit);
+
+/// compute(window) for one window after the other, until one fails; tells `progress`.
+Status for_each_window(const Text& text, Progress& progress,
+                       const std::function<Status(const std::vector<TokenId>& window)>& compute);
 
 }  // namespace pregate::cli

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/log.h"
+#include "router/lookahead/moe_layers.h"
 #include "router/trace_statistics.h"
 
 namespace pregate::cli {
@@ -20,37 +21,15 @@ constexpr const char* kSummaryExamples =
     "Example:\n"
     "  pregate trace-summary bench/traces/*.safetensors";
 
-std::vector<uint32_t> moe_layers(const model::ModelConfig& config) {
-  std::vector<uint32_t> layers;
-  for (uint32_t layer = 0; layer < config.num_layers(); ++layer) {
-    if (config.layers[layer].is_moe) layers.push_back(layer);
-  }
-  return layers;
-}
-
 Result<RoutingTrace> record(TextModel& model, const Text& text, const std::string& model_name,
                             Progress& progress) {
-  engine::Engine& engine = model.runtime->engine();
-  const model::ModelConfig& config = engine.config();
-  router::TraceRecorder recorder(moe_layers(config), config.num_experts, config.top_k);
-  engine.set_routing_observer([&](LayerIdx layer, const router::Decisions& decisions) {
-    recorder.record(layer, decisions);
-  });
-  size_t num_done = 0;
-  Status status;
-  for (const auto& window : text.windows) {
-    recorder.begin_window(std::span(window).first(window.size() - 1));
-    status = compute_window(engine, window, engine::LogitRows::kNone,
-                            [](size_t, size_t, std::span<const float>) {});
-    if (!status) break;
-    num_done += window.size() - 1;
-    progress.update(text.name, num_done, text.num_tokens);
-  }
-  engine.set_routing_observer({});
-  PREGATE_TRY(status);
-  recorder.trace().model = model_name;
-  recorder.trace().text = text.name;
-  return std::move(recorder.trace());
+  RouteRecording recording(model.runtime->engine());
+  PREGATE_TRY(for_each_window(text, progress,
+                              [&](const auto& window) { return recording.compute(window); }));
+  RoutingTrace trace = recording.take();
+  trace.model = model_name;
+  trace.text = text.name;
+  return trace;
 }
 
 Status trace(const TraceOptions& options, const ExpertsHooks& experts,
@@ -77,16 +56,7 @@ Status trace(const TraceOptions& options, const ExpertsHooks& experts,
 }
 
 Status summarize(const std::vector<std::filesystem::path>& files) {
-  std::vector<RoutingTrace> traces;
-  for (const auto& file : files) {
-    PREGATE_ASSIGN(traces.emplace_back(), router::read_trace(file));
-    const RoutingTrace& first = traces.front();
-    const RoutingTrace& last = traces.back();
-    if (last.num_experts != first.num_experts || last.layers != first.layers) {
-      return fail(ErrorCode::kInvalidArgument, "{}: not of the same model as {}", file.string(),
-                  files.front().string());
-    }
-  }
+  PREGATE_ASSIGN(const auto traces, read_traces(files));
   fmt::print("{}", describe_traces(traces));
   return {};
 }
@@ -155,7 +125,42 @@ std::string describe_divergence(std::span<const RoutingTrace> traces) {
   return page;
 }
 
+std::vector<uint32_t> moe_layers(const model::ModelConfig& config) {
+  std::vector<uint32_t> layers;
+  for (const LayerIdx layer : router::MoeLayers::of(config).layers) layers.push_back(layer.value);
+  return layers;
+}
+
 }  // namespace
+
+RouteRecording::RouteRecording(engine::Engine& engine)
+    : engine_(engine),
+      recorder_(moe_layers(engine.config()), engine.config().num_experts, engine.config().top_k) {
+  engine_.set_routing_observer([this](LayerIdx layer, const router::Decisions& decisions) {
+    recorder_.record(layer, decisions);
+  });
+}
+
+RouteRecording::~RouteRecording() { engine_.set_routing_observer({}); }
+
+Status RouteRecording::compute(const std::vector<TokenId>& window) {
+  recorder_.begin_window(std::span(window).first(window.size() - 1));
+  return compute_window(engine_, window, engine::LogitRows::kNone, {});
+}
+
+Result<std::vector<RoutingTrace>> read_traces(const std::vector<std::filesystem::path>& files) {
+  std::vector<RoutingTrace> traces;
+  for (const auto& file : files) {
+    PREGATE_ASSIGN(traces.emplace_back(), router::read_trace(file));
+    const RoutingTrace& first = traces.front();
+    const RoutingTrace& last = traces.back();
+    if (last.num_experts != first.num_experts || last.layers != first.layers) {
+      return fail(ErrorCode::kInvalidArgument, "{}: not of the same model as {}", file.string(),
+                  files.front().string());
+    }
+  }
+  return traces;
+}
 
 std::string describe_traces(std::span<const RoutingTrace> traces) {
   const RoutingTrace& first = traces.front();

@@ -8,7 +8,7 @@
 namespace pregate::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kWorkerExamples =
     "Examples:\n"
     "  pregate worker --model models/olmoe --join 10.0.0.1:7000 --secret-file secret\n"
     "  pregate worker --model models/olmoe --join 10.0.0.1:7000 --secret-file secret\n"
@@ -44,10 +44,11 @@ void add_join_flags(Flags& flags, WorkerOptions& options) {
              "With --join: what this worker is called, once in the cluster and the same after a "
              "restart; default: the machine's name");
   flags.path("--secret-file", options.join.secret_file,
-             "With --join: the file with the cluster's secret, readable by its owner only");
+             "With --join: the file with the cluster's secret, not readable by everyone");
   flags.bytes("--memory", options.memory_bytes,
               "For experts; 0: what is free, less a reserve. Give each its share where several "
-              "workers run on one machine");
+              "workers run on one machine. With --expert-memory: how much of the experts it may be "
+              "told to hold on its disk; 0: all");
 }
 
 }  // namespace
@@ -77,10 +78,11 @@ Command add_worker(CLI::App& app, std::function<Status(const WorkerOptions&)> ru
   Command command = make_command(app, "worker",
                                  "Hold a share of the experts for a coordinator that it joins "
                                  "(--join) or that is rank 0 of the same mpirun",
-                                 std::string(kExamples) + kSourcesFooter);
+                                 std::string(kWorkerExamples) + kSourcesFooter);
   Flags flags(*command.app);
   add_model_flags(flags, options->model, command);
   add_join_flags(flags, *options);
+  add_expert_memory_flags(flags, options->memory);
   add_cluster_flags(flags, options->cluster);
   flags.text("--host", options->host, "Address on which /metrics is served");
   add_worker_metrics_flags(flags, options->metrics);

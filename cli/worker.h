@@ -18,7 +18,8 @@ struct WorkerOptions {
   ModelOptions model;
   ClusterOptions cluster;
   JoinOptions join;
-  uint64_t memory_bytes = 0;       ///< For experts; 0: what is free, less a reserve.
+  uint64_t memory_bytes = 0;  ///< For experts; 0: what is free, less a reserve.
+  ExpertMemoryOptions memory;
   std::string host = "127.0.0.1";  ///< Where /metrics is served.
   WorkerMetricsOptions metrics;
   std::chrono::milliseconds drain_timeout{std::chrono::seconds(30)};
