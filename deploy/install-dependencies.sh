@@ -9,7 +9,7 @@ usage() {
   cat <<'HELP'
 Usage: deploy/install-dependencies.sh [--list] [SECTION...]
 
-Installs what is missing of the sections of deploy/dependencies.txt: build, run, test.
+Installs what is missing of the sections of deploy/dependencies.txt: build, run, test, mpijob.
 Without a section: build and run. Needs root or sudo only if something is missing.
 
   --list   print the missing packages and stop; nothing is installed
@@ -53,14 +53,33 @@ check_removals() {
   say "replaces ${removed//$'\n'/ } (they conflict with libboost1.81-dev)"
 }
 
+# Debian's servers start when they are installed, and at each boot; the tests start their own. So
+# while new ones are installed, systemd may not start them, and afterwards they are left switched
+# off. Containers have no systemd, and start no services.
+without_servers() {
+  local service services=() status=0
+  for service in prometheus munge slurmctld slurmd; do
+    if [[ " ${missing[*]} " == *" $service "* ]]; then services+=("$service.service"); fi
+  done
+  if ! [[ -d /run/systemd/system && ${#services[@]} -gt 0 ]]; then
+    "$@"
+    return
+  fi
+  as_root systemctl mask --quiet --runtime "${services[@]}"
+  "$@" || status=$?
+  as_root systemctl unmask --quiet --runtime "${services[@]}"
+  as_root systemctl disable --quiet "${services[@]}" || true
+  return "$status"
+}
+
 sections=()
 list_only=false
 for argument in "$@"; do
   case "$argument" in
     --help | -h) usage && exit 0 ;;
     --list) list_only=true ;;
-    build | run | test) sections+=("$argument") ;;
-    *) fail "$argument: expected --list, --help, build, run or test" ;;
+    build | run | test | mpijob) sections+=("$argument") ;;
+    *) fail "$argument: expected --list, --help, build, run, test or mpijob" ;;
   esac
 done
 [[ ${#sections[@]} -gt 0 ]] || sections=(build run)
@@ -88,8 +107,8 @@ say "installing; the first time takes a minute or two"
 log="$(mktemp)"
 readonly log
 trap 'rm -f "$log"' EXIT
-as_root apt-get "${options[@]}" -qq -y --no-install-recommends install "${missing[@]}" \
-  >"$log" 2>&1 || {
+without_servers as_root apt-get "${options[@]}" -qq -y --no-install-recommends \
+  install "${missing[@]}" >"$log" 2>&1 || {
   tail -n 40 "$log" >&2
   fail "apt-get failed; the end of what it said is above"
 }

@@ -196,7 +196,7 @@ show_workers() {
 
 say_how_to_use() {
   cat <<HELP
-quickstart: still running (--keep). To use it:
+quickstart: still running (--keep). To watch it and ask it: open $url/ in a browser. To use it:
   curl $url/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{"model":"$name","messages":[{"role":"user","content":"Hello"}]}'
   OpenAI client: base_url="$url/v1", api_key="none", model="$name"
