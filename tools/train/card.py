@@ -108,10 +108,15 @@ def training(log, tokenizer, note):
         f"{seen / 1e6:.2f} million tokens in all, of the {tokenizer['tokens'] / 1e6:.1f} million "
         f"in the corpus, {tokenizer['bytes_per_token']:.2f} bytes each. "
         + (before if last["before"] else "")
-        + f"{last['step']} steps of {batch} tokens in {last['seconds'] / 60:.0f} minutes on a "
-        "shared machine. Embedding and output begin as a bigram model fitted to the whole training "
+        + f"{last['step']} steps of {batch} tokens in {last['seconds'] / 60:.0f} minutes on "
+        f"{last['machine']}. "
+        "Embedding and output begin as a bigram model fitted to the whole training "
         f"text. Muon for the matrices, Adam for the rest; the rate falls {fall}; "
         f"rows of 512, 1024, then 2048 tokens. {note}".rstrip(),
+    ]
+    if not probes:
+        return out[0]
+    out += [
         "",
         "| step | million tokens | training loss (nats per token) "
         "| held-out probe (bits per byte) |",

@@ -14,10 +14,10 @@ class Batches:
     its second rows to the next, so that a batch never holds two rows of one place.
     """
 
-    def __init__(self, tokens, end_of_text, seed):
+    def __init__(self, tokens, end_of_text, seed, batch_tokens=BATCH_TOKENS):
         self.blocks = torch.from_numpy(tokens[: len(tokens) // BLOCK * BLOCK].astype("int64"))
         self.blocks = self.blocks.view(-1, BLOCK)
-        self.end_of_text, self.seed = end_of_text, seed
+        self.end_of_text, self.seed, self.batch_tokens = end_of_text, seed, batch_tokens
         self.epoch, self.cursor, self.part, self.length = 0, 0, 0, 0
         self._shuffle()
 
@@ -39,10 +39,10 @@ class Batches:
 
     def next(self, length):
         """(inputs, targets) of [rows, length]; inputs begin with the end-of-text token."""
-        rows = BATCH_TOKENS // length
+        rows = self.batch_tokens // length
         if self.part * self.length >= BLOCK or (self.length != length and self.part):
             self.part = 0
-            self.cursor += BATCH_TOKENS // self.length
+            self.cursor += self.batch_tokens // self.length
         self.length = length
         if self.cursor + rows > len(self.blocks):
             self.epoch, self.cursor, self.part = self.epoch + 1, 0, 0

@@ -111,7 +111,8 @@ def continuations(net, tokenizer, corpus):
     """Greedy, and one sample with the seed 1, as they come."""
     end, out = tokenizer.token_to_id(END_OF_TEXT), []
     for domain, k, prompt in prompts(corpus):
-        ids = torch.tensor([[end] + tokenizer.encode(prompt).ids], device=net.device)
+        text = tokenizer.encode(prompt, add_special_tokens=False).ids
+        ids = torch.tensor([[end] + text], device=net.device)
         entry = dict(domain=domain, document=k, prompt=prompt)
         for name, how in (("greedy", dict(do_sample=False)), ("sampled", SAMPLING)):
             torch.manual_seed(1)

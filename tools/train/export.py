@@ -88,6 +88,23 @@ def config(shape, tokenizer):
     return fields
 
 
+def write_tokenizer(source, out):
+    """The training's tokenizer, with the end of another text before each prompt.
+
+    The model has never seen a text begin without it.
+    """
+    fields = json.loads(source.read_text(encoding="utf-8"))
+    end = next(each["id"] for each in fields["added_tokens"] if each["content"] == END_OF_TEXT)
+    start, text = {"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}, "Sequence"
+    fields["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [start, {text: {"id": "A", "type_id": 0}}],
+        "pair": [start, {text: {"id": "A", "type_id": 0}}, {text: {"id": "B", "type_id": 1}}],
+        "special_tokens": {END_OF_TEXT: {"id": END_OF_TEXT, "ids": [end], "tokens": [END_OF_TEXT]}},
+    }
+    out.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def _write(path, fields):
     path.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
@@ -107,16 +124,16 @@ def export(checkpoint, tokenizer_path, out):
     _write(out / "generation_config.json", generation)
     names = dict(
         tokenizer_class="PreTrainedTokenizerFast",
-        bos_token=None,
+        bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         pad_token="<|pad|>",
         unk_token=None,
-        add_bos_token=False,
+        add_bos_token=True,
         clean_up_tokenization_spaces=False,
         model_max_length=shape.context,
     )
     _write(out / "tokenizer_config.json", names)
-    shutil.copyfile(tokenizer_path, out / "tokenizer.json")
+    write_tokenizer(tokenizer_path, out / "tokenizer.json")
     shutil.copyfile(HERE / "chat_template.jinja", out / "chat_template.jinja")
     return (out / "model.safetensors").stat().st_size
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 EPSILON = 1e-5
-# Rows of the output computed at a time, so that their logits stay in the cache.
+# Rows of the output computed at a time on a CPU, so that their logits stay in the cache.
 LOSS_ROWS = 256
 # Queries that attention computes at a time.
 QUERIES = 128
@@ -122,6 +122,23 @@ def surprise(logits, targets, share):
     return nats, ((shares.exp() - right.float()) * share).to(logits.dtype)
 
 
+@fused
+def surprise_beside(logits, teacher, targets, weight, share):
+    """As `surprise`, of the targets mixed with `weight` of what the teacher's logits say."""
+    shares, taught = logits.float().log_softmax(dim=1), teacher.float().softmax(dim=1)
+    right = torch.arange(logits.shape[1], device=logits.device) == targets.unsqueeze(1)
+    wanted = weight * taught + (1 - weight) * right.float()
+    return -(wanted * shares).sum(), ((shares.exp() - wanted) * share).to(logits.dtype)
+
+
+class Teacher(NamedTuple):
+    """Another model's x and output matrix, and how much of the targets is what it says."""
+
+    x: torch.Tensor
+    output: torch.Tensor
+    weight: float
+
+
 class Loss(torch.autograd.Function):
     """Mean cross-entropy of x [tokens, hidden] times the output matrix, some rows at a time.
 
@@ -129,11 +146,18 @@ class Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, output, targets):
+    def forward(ctx, x, output, targets, teacher=None):
         total = torch.zeros((), device=x.device)
         grad_x, grad_output = torch.empty_like(x), torch.zeros_like(output, dtype=torch.float32)
-        for rows, wanted, grad in zip(*(y.split(LOSS_ROWS) for y in (x, targets, grad_x))):
-            nats, change = surprise(rows @ output.t(), wanted, 1 / len(targets))
+        size, share = len(x) if x.is_cuda else LOSS_ROWS, 1 / len(targets)
+        tensors = (x, x if teacher is None else teacher.x, targets, grad_x)
+        for rows, other, wanted, grad in zip(*(y.split(size) for y in tensors)):
+            logits = rows @ output.t()
+            if teacher is None:
+                nats, change = surprise(logits, wanted, share)
+            else:
+                said = other @ teacher.output.t()
+                nats, change = surprise_beside(logits, said, wanted, teacher.weight, share)
             total += nats
             torch.mm(change, output, out=grad)
             grad_output += change.t() @ rows
@@ -143,14 +167,36 @@ class Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         grad_x, grad_output = ctx.saved_tensors
-        return grad_x * grad, grad_output * grad, None
+        return grad_x * grad, grad_output * grad, None, None
+
+
+def times_each(rows, weights, ends):
+    """Each expert's rows [its rows, in] times its matrix of `weights` [experts, in, out]."""
+    if rows.is_cuda:
+        return F.grouped_mm(rows, weights, offs=ends)
+    out, start = rows.new_empty(len(rows), weights.shape[2]), 0
+    for weight, end in zip(weights, ends):
+        torch.mm(rows[start:end], weight, out=out[start:end])
+        start = end
+    return out
+
+
+def times_transposed(left, right, ends):
+    """Each expert's rows of `left`, transposed, times those of `right`: [experts, left, right]."""
+    if left.is_cuda:
+        return F.grouped_mm(left.t(), right, offs=ends)
+    out, start = left.new_empty(len(ends), left.shape[1], right.shape[1]), 0
+    for product_of_expert, end in zip(out, ends):
+        torch.mm(left[start:end].t(), right[start:end], out=product_of_expert)
+        start = end
+    return out
 
 
 class ExpertMlp(torch.autograd.Function):
     """Tokens [tokens, hidden] through their chosen experts, summed with their weights.
 
-    `order` sorts the (token, choice) pairs by expert, `ends` are where each expert's rows end;
-    every expert's are multiplied with one plain matmul.
+    `order` sorts the (token, choice) pairs by expert, `ends` are where each expert's rows end: a
+    list, or on a GPU an I32 tensor there, so that nothing waits for it.
     """
 
     @staticmethod
@@ -158,10 +204,8 @@ class ExpertMlp(torch.autograd.Function):
         chosen = weights.shape[1]
         rows = tokens.index_select(0, order // chosen)
         scale = weights.flatten().index_select(0, order).unsqueeze(1)
-        inner = rows.new_empty(len(rows), gate_up.shape[1])
-        _each_expert(ends, lambda e, s: torch.mm(rows[s], gate_up[e].t(), out=inner[s]))
-        active, out = gated_and_scaled(inner, scale), torch.empty_like(rows)
-        _each_expert(ends, lambda e, s: torch.mm(active[s], down[e].t(), out=out[s]))
+        inner = times_each(rows, gate_up.transpose(1, 2), ends)
+        out = times_each(gated_and_scaled(inner, scale), down.transpose(1, 2), ends)
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order), device=order.device)
         ctx.save_for_backward(rows, scale, gate_up, down, order, place, inner)
@@ -173,29 +217,14 @@ class ExpertMlp(torch.autograd.Function):
         rows, scale, gate_up, down, order, place, inner = ctx.saved_tensors
         ends, chosen = ctx.ends, ctx.chosen
         grad_out = grad.index_select(0, order // chosen)
-        grad_active = rows.new_empty(len(rows), down.shape[2])
-        _each_expert(ends, lambda e, s: torch.mm(grad_out[s], down[e], out=grad_active[s]))
+        grad_active = times_each(grad_out, down, ends)
         grad_inner, grad_scale, active = gated_and_scaled_backward(inner, scale, grad_active)
-        grad_gate_up, grad_down = torch.empty_like(gate_up), torch.empty_like(down)
-        grad_rows = torch.empty_like(rows)
-
-        def through(e, s):
-            torch.mm(grad_out[s].t(), active[s], out=grad_down[e])
-            torch.mm(grad_inner[s], gate_up[e], out=grad_rows[s])
-            torch.mm(grad_inner[s].t(), rows[s], out=grad_gate_up[e])
-
-        _each_expert(ends, through)
+        grad_down = times_transposed(grad_out, active, ends)
+        grad_rows = times_each(grad_inner, gate_up, ends)
+        grad_gate_up = times_transposed(grad_inner, rows, ends)
         grad_weights = grad_scale[place].view(-1, chosen)
         grad_tokens = summed_choices(grad_rows, place, chosen)
         return grad_tokens, grad_weights, grad_gate_up, grad_down, None, None
-
-
-def _each_expert(ends, compute):
-    """compute(expert, slice of its rows), also for experts without rows."""
-    start = 0
-    for expert, end in enumerate(ends):
-        compute(expert, slice(start, end))
-        start = end
 
 
 class Matrix(nn.Module):
@@ -270,9 +299,13 @@ class DenseMlp(nn.Module):
         self.up_proj = Matrix(shape.intermediate, shape.hidden)
         self.down_proj = Matrix(shape.hidden, shape.intermediate)
 
-    def forward(self, x):
+    def channels(self, x):
+        """What goes into the down projection: [.., intermediate]."""
         gate, up = product(x, self.gate_proj, self.up_proj).chunk(2, dim=-1)
-        return product(gated(gate, up), self.down_proj), None
+        return gated(gate, up)
+
+    def forward(self, x):
+        return product(self.channels(x), self.down_proj), None
 
 
 class Experts(nn.Module):
@@ -306,9 +339,11 @@ class SparseMlp(nn.Module):
         probabilities = logits.softmax(dim=-1)
         weights, choice = probabilities.topk(self.chosen, dim=-1)
         weights = weights / weights.sum(dim=-1, keepdim=True)
-        order = choice.flatten().argsort(stable=True)
-        counts = torch.bincount(choice.flatten(), minlength=self.count)
-        mixed = self.experts(tokens, weights, order, counts.cumsum(0).tolist())
+        in_order, order = choice.flatten().sort(stable=True)
+        experts = torch.arange(self.count, device=x.device)
+        ends = torch.searchsorted(in_order, experts, right=True, out_int32=True)
+        counts = ends.diff(prepend=ends.new_zeros(1))
+        mixed = self.experts(tokens, weights, order, ends if x.is_cuda else ends.tolist())
         return mixed.view_as(x), self._routing(logits, probabilities, counts)
 
     def _routing(self, logits, probabilities, counts):
@@ -391,7 +426,8 @@ class Model(nn.Module):
                 scale = 0.0
             parameter.copy_(noise * scale)
 
-    def forward(self, ids, targets=None):
+    def hidden(self, ids):
+        """What the output reads, and what the routers did."""
         length = ids.shape[1]
         cos, sin = self.cos[:length], self.sin[:length]
         x, change, routing = self.embed_tokens(ids), torch.zeros((), device=ids.device), []
@@ -399,8 +435,17 @@ class Model(nn.Module):
             x, change, facts = layer(x, change, cos, sin, self.precision)
             routing.append(facts)
         _, x = added_and_normed(x, change, self.norm.weight, self.precision)
+        return x, torch.stack(routing) if self.shape.experts else None
+
+    def forward(self, ids, targets=None, teacher=None):
+        x, routing = self.hidden(ids)
         if targets is None:
             return product(x, self.lm_head)
         output = self.lm_head.weight.to(self.precision)
-        loss = Loss.apply(x.flatten(0, 1), output, targets.flatten())
-        return loss, torch.stack(routing) if self.shape.experts else None
+        return Loss.apply(x.flatten(0, 1), output, targets.flatten(), teacher), routing
+
+    @torch.no_grad()
+    def teach(self, ids, weight):
+        """What this model says of `ids`, for the loss of another."""
+        output = self.lm_head.weight.to(self.precision)
+        return Teacher(self.hidden(ids)[0].flatten(0, 1), output, weight)

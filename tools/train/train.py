@@ -3,7 +3,7 @@
 
 Writes checkpoint.pt and log.jsonl.
 
-The learning rate warms up, stays, and falls to nearly nothing; the rows grow from 256 to 1024
+The learning rate warms up, stays, and falls to nearly nothing; the rows grow from 512 to 2048
 tokens. Both follow the share of the budget that is spent: --tokens for a run that can be repeated
 exactly, or --minutes for one that ends on time on a machine that is busy.
 """
@@ -26,7 +26,7 @@ import optimizer
 import processes
 from tokenizer import END_OF_TEXT, documents, domains
 
-RATES = dict(matrices=0.005, embedding=0.002, output=0.0008, rest=0.001)
+RATES = dict(matrices=0.01, embedding=0.002, output=0.0008, rest=0.001)
 WARM_UP_STEPS = 40
 DECAY_FROM = 0.45
 LAST_RATE = 0.02
@@ -58,7 +58,8 @@ class Probe:
         end, rows, self.size = tokenizer.token_to_id(END_OF_TEXT), [], 0
         for domain in domains(corpus):
             ids = tokenizer.encode("".join(documents(corpus / f"heldout/{domain}.txt")[:9])).ids
-            for window in data.windows(ids, data.BLOCK)[:PROBE_WINDOWS]:
+            whole = ids[: len(ids) // data.BLOCK * data.BLOCK]
+            for window in data.windows(whole, data.BLOCK)[:PROBE_WINDOWS]:
                 rows.append(window)
                 self.size += len(tokenizer.decode(window).encode())
         self.targets = torch.tensor(rows, device=device)
@@ -78,6 +79,8 @@ class Run:
         self.arguments, self.folder = arguments, arguments.out
         self.device = torch.device(arguments.device)
         shape = model.MOE if arguments.model == "moe" else model.DENSE
+        if arguments.intermediate:
+            shape = shape._replace(intermediate=arguments.intermediate)
         self.net = model.Model(shape, arguments.seed, arguments.precision).to(self.device)
         self.before = 0
         if arguments.start:
@@ -86,7 +89,8 @@ class Run:
         else:
             tables = torch.load(arguments.corpus / "bigram.pt", map_location=self.device)
             self.net.load_state_dict(tables, strict=False)
-        self.optimizers = optimizer.build(self.net, RATES, arguments.precision)
+        self.rates = dict(RATES, matrices=arguments.rate)
+        self.optimizers = optimizer.build(self.net, self.rates, arguments.precision)
         tokenizer = Tokenizer.from_file(str(arguments.corpus / "tokenizer.json"))
         tokens = numpy.load(arguments.corpus / "tokens.npy")
         end = tokenizer.token_to_id(END_OF_TEXT)
@@ -108,7 +112,7 @@ class Run:
                 step=self.step, tokens=self.tokens, before=self.before, seconds=self.seconds
             ),
             shape=self.net.shape._asdict(),
-            rates=RATES,
+            rates=self.rates,
             seed=self.arguments.seed,
         )
         torch.save(state, self.folder / "checkpoint.new")
@@ -132,7 +136,7 @@ class Run:
         return processes.agree(self.seconds / max(1e-9, self.seconds + max(0.0, left)))
 
     def train_step(self, spent):
-        """One batch; returns the loss and what the router did."""
+        """One batch; returns the loss and what the router did, or nothing, still on the device."""
         factor = rate_at(self.step, spent, bool(self.arguments.start))
         for each in self.optimizers:
             for group in each.param_groups:
@@ -150,8 +154,8 @@ class Run:
             each.zero_grad()
         self.step += 1
         self.tokens += targets.numel()
-        facts = [] if routing is None else routing.detach().mean(dim=0).tolist()
-        return float(loss.detach()), facts
+        facts = loss.new_empty(0) if routing is None else routing.detach().mean(dim=0)
+        return loss.detach(), facts
 
     def note(self, spent, rate, loss, facts):
         """One line to watch, one to keep."""
@@ -160,6 +164,7 @@ class Run:
         left = self.seconds / max(spent, 1e-9) * (1 - spent)
         entry = dict(step=self.step, tokens=self.tokens, before=self.before, loss=loss)
         entry.update(seconds=round(self.seconds), spent=spent, rate=rate, routing=facts)
+        entry["machine"] = machine(self.device)
         if self.step % PROBE_STEPS == 0:
             entry["heldout_bits_per_byte"] = self.probe(self.net)
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
@@ -181,7 +186,7 @@ class Run:
             losses.append(loss)
             if self.step % 20 == 0 or self.step <= 5:
                 rate = (self.tokens - before) / (time.time() - noted)
-                self.note(spent, rate, sum(losses) / len(losses), facts)
+                self.note(spent, rate, float(sum(losses)) / len(losses), facts.tolist())
                 noted, before, losses = time.time(), self.tokens, []
             if time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self.save()
@@ -190,6 +195,13 @@ class Run:
         self.save()
         (self.folder / "done").touch()
         print(f"done: {self.step} steps, {self.tokens} tokens, {self.seconds:.0f} s", flush=True)
+
+
+def machine(device):
+    """What the training ran on, for the model's card."""
+    if device.type == "cuda":
+        return f"one {torch.cuda.get_device_name(device)}"
+    return f"{processes.count()} CPU cores"
 
 
 def fast_precision(device):
@@ -208,6 +220,10 @@ def parse():
     parser.add_argument("--tokens", type=float, help="the budget, instead of --minutes")
     parser.add_argument("--until", type=float, help="the budget ends at this Unix time")
     parser.add_argument("--start", type=pathlib.Path, help="go on from this exported model folder")
+    parser.add_argument("--intermediate", type=int, help="width of the MLP or of an expert")
+    parser.add_argument(
+        "--rate", type=float, default=RATES["matrices"], help="Muon's peak (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="on a CPU (default 1)")
     parser.add_argument("--processes", type=int, default=1, help="share each batch (default 1)")
