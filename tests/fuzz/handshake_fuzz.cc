@@ -2,24 +2,14 @@
 // or as changes to an honest one. Nothing but the honest messages themselves may be believed.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 
-#include "protocol/codec.h"
 #include "protocol/handshake.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 
 using namespace pregate;
 using namespace pregate::protocol;
-
-void require(bool condition) {
-  if (!condition) std::abort();
-}
-
-bool same(ByteView a, ByteView b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
-}
 
 Nonce filled(uint8_t value) {
   Nonce nonce;

@@ -1,10 +1,8 @@
 // Any bytes as a message: the first two say where the header ends. What decodes must encode to the
 // same bytes.
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
 
-#include "protocol/codec.h"
+#include "tests/fuzz/require.h"
 #include "transport/hello.h"
 #include "transport/mpi/frame.h"
 
@@ -12,14 +10,6 @@ namespace {
 
 using namespace pregate;
 using namespace pregate::protocol;
-
-void require(bool condition) {
-  if (!condition) std::abort();
-}
-
-bool same(ByteView a, ByteView b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
-}
 
 void try_request(ByteView header, ByteView payload) {
   const auto request = decode_expert_request(header, payload);
@@ -38,6 +28,9 @@ void try_messages(ByteView header, ByteView payload) {
     require(same(encode_header(*m), header) && same(encode_payload(*m), payload));
   }
   if (const auto m = decode_holdings(header, payload)) {
+    require(same(encode_header(*m), header) && same(encode_payload(*m), payload));
+  }
+  if (const auto m = decode_expert_plan(header, payload)) {
     require(same(encode_header(*m), header) && same(encode_payload(*m), payload));
   }
   if (const auto m = decode_heartbeat(header)) require(same(encode_header(*m), header));

@@ -34,24 +34,28 @@ inline std::filesystem::path golden_directory() {
 
 /// An f32 or i32 tensor of a file of ours. T is float or int32_t.
 template <typename T>
-std::vector<T> golden_tensor(const model::SafetensorsFile& file, const std::string& name) {
-  const model::SafetensorsEntry& entry = file.header().at(name);
-  std::vector<T> values((entry.end_bytes - entry.begin_bytes) / sizeof(T));
-  std::memcpy(values.data(), file.file().bytes().data() + entry.begin_bytes,
-              values.size() * sizeof(T));
+std::vector<T> golden_tensor(const model::TensorFile& file, const std::string& name) {
+  const auto data = file.data(file.tensors().at(name));
+  std::vector<T> values(data.size() / sizeof(T));
+  std::memcpy(values.data(), data.data(), values.size() * sizeof(T));
   return values;
 }
 
+/// The checkpoint lies beside the answers, or in a folder of its own where safetensors beside it
+/// would be taken for weights.
 inline GoldenCase load_golden_case(const std::filesystem::path& directory) {
   GoldenCase result{.name = directory.filename().string(), .directory = directory, .prompts = {}};
-  const auto file = model::SafetensorsFile::open(directory / "golden.safetensors").value();
+  if (const auto own = directory / "checkpoint"; std::filesystem::exists(own)) {
+    result.directory = own;
+  }
+  const auto file = model::open_safetensors(directory / "golden.safetensors").value();
   for (size_t i = 0;; ++i) {
     const std::string prefix = "prompt." + std::to_string(i);
-    if (!file.header().contains(prefix + ".ids")) return result;
+    if (!file.tensors().contains(prefix + ".ids")) return result;
     result.prompts.push_back({.ids = golden_tensor<TokenId>(file, prefix + ".ids"),
                               .logits = golden_tensor<float>(file, prefix + ".logits"),
                               .greedy = golden_tensor<TokenId>(file, prefix + ".greedy"),
-                              .vocab_size = file.header().at(prefix + ".logits").shape[1]});
+                              .vocab_size = file.tensors().at(prefix + ".logits").shape[1]});
   }
 }
 

@@ -80,7 +80,7 @@ class GoldenTest : public ::testing::TestWithParam<Setup> {
           .blocks = blocks_,
           .logits = engine::LogitRows::kAll};
       const Status status =
-          runtime_->engine().step({&step, 1}, [&](size_t, size_t, std::span<const float> row) {
+          runtime_->engine().step_all({&step, 1}, [&](size_t, size_t, std::span<const float> row) {
             logits.emplace_back(row.begin(), row.end());
           });
       EXPECT_TRUE(status.has_value()) << status.error().message;

@@ -23,9 +23,9 @@ import shutil
 import safetensors.torch
 import torch
 import transformers
-from transformers import (MixtralConfig, MixtralForCausalLM, OlmoeConfig, OlmoeForCausalLM,
-                          Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3MoeConfig,
-                          Qwen3MoeForCausalLM)
+from transformers import (LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM,
+                          OlmoeConfig, OlmoeForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM,
+                          Qwen3MoeConfig, Qwen3MoeForCausalLM)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -37,6 +37,9 @@ SMALLEST_GAP = 1e-4
 PLAIN = dict(attn_implementation="eager", experts_implementation="eager")
 
 FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM,
+              dict(hidden_size=40, num_attention_heads=4, num_key_value_heads=2,
+                   intermediate_size=42)),
     "olmoe": (OlmoeConfig, OlmoeForCausalLM,
               dict(hidden_size=48, num_attention_heads=4, num_key_value_heads=4, num_experts=6,
                    num_experts_per_tok=2, intermediate_size=20)),
@@ -64,6 +67,14 @@ def rope(kind, **fields):
 
 
 CASES = {
+    "llama_gqa": case("llama"),
+    "llama_bias_tied_llama3_old": case("llama", dtype="float32", spelling=4, attention_bias=True,
+                                       tie_word_embeddings=True, head_dim=12,
+                                       max_position_embeddings=256,
+                                       rope_parameters=rope("llama3", rope_theta=500.0, factor=8.0,
+                                                            low_freq_factor=1.0,
+                                                            high_freq_factor=4.0,
+                                                            original_max_position_embeddings=32)),
     "olmoe_f32": case("olmoe", dtype="float32"),
     "olmoe_clip_gqa_tied": case("olmoe", dtype="float16", spelling=4, num_key_value_heads=2,
                                 clip_qkv=0.7, norm_topk_prob=True, tie_word_embeddings=True),
@@ -182,11 +193,13 @@ def answer(model, ids):
     tokens, gap = greedy(model, ids)
     forget_length(model)
     with torch.no_grad():
-        out = model(torch.tensor([ids]), output_router_logits=True)
-        whole = model(torch.tensor([ids + tokens]), output_router_logits=True)
-    top_k = model.config.num_experts_per_tok
-    for router_logits in (*out.router_logits, *whole.router_logits):
-        gap = min(gap, smallest_relative_gap(router_logits, top_k))
+        is_routed = hasattr(model.config, "num_experts_per_tok")
+        routed = dict(output_router_logits=True) if is_routed else {}
+        out = model(torch.tensor([ids]), **routed)
+        whole = model(torch.tensor([ids + tokens]), **routed)
+    if routed:
+        for router_logits in (*out.router_logits, *whole.router_logits):
+            gap = min(gap, smallest_relative_gap(router_logits, model.config.num_experts_per_tok))
     if model.config.rope_parameters["rope_type"] != "dynamic":
         assert whole.logits[0, len(ids) - 1:-1].argmax(-1).tolist() == tokens
     return out.logits[0].contiguous(), tokens, gap

@@ -23,7 +23,7 @@ model::ModelConfig read_config(const std::filesystem::path& path) {
 
 TEST_P(RotaryGolden, EqualsTransformers) {
   const auto directory = golden_directory() / "rotary" / GetParam();
-  const auto file = model::SafetensorsFile::open(directory / "rotary.safetensors").value();
+  const auto file = model::open_safetensors(directory / "rotary.safetensors").value();
   const auto positions = golden_tensor<uint32_t>(file, "positions");
   const auto lengths = golden_tensor<uint32_t>(file, "lengths");
   const auto expected_cos = golden_tensor<float>(file, "cos");

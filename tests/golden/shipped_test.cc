@@ -65,7 +65,7 @@ class ShippedTest : public testing::Test {
     });
     double sum = 0.0;
     const Status status =
-        engine.step({&step, 1}, [&](size_t, size_t row, std::span<const float> logits) {
+        engine.step_all({&step, 1}, [&](size_t, size_t row, std::span<const float> logits) {
           if (row + 1 == tokens.size()) return;
           sum -= engine::log_probability(logits, tokens[row + 1]) / std::numbers::ln2;
         });

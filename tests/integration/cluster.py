@@ -37,6 +37,13 @@ def make_model(directory, *options, seed=7):
     return directory
 
 
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.02)
+
+
 class Cluster:
     """`pregate serve` alone (ranks=1) or under mpirun; use as a context manager."""
 
@@ -50,14 +57,17 @@ class Cluster:
         self.command = [str(part) for part in (launcher if ranks > 1 else []) + serve]
         self.process = None
 
-    def __enter__(self):
+    def start(self):
         self.process = subprocess.Popen(
             self.command,
             env=os.environ | MPI_ENVIRONMENT,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    def __enter__(self):
         try:
+            self.start()
             self.wait_ready()
         except BaseException:
             self.kill()
@@ -115,10 +125,15 @@ class Cluster:
         return self._exchange(urllib.request.Request(self.url + path), timeout)
 
     def post(self, path, body, timeout=60):
+        return self.send("POST", path, body, timeout)
+
+    def send(self, method, path, body=None, timeout=60, headers=()):
+        """For answers in JSON."""
         request = urllib.request.Request(
             self.url + path,
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **dict(headers)},
+            method=method,
         )
         status, text = self._exchange(request, timeout)
         return status, json.loads(text)

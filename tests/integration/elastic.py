@@ -1,5 +1,6 @@
 """A coordinator and workers over UCX as separate processes, and clients that notice every stall."""
 
+import contextlib
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import threading
 import time
 import urllib.request
 
-from cluster import BINARY, Cluster, free_port
+from cluster import BINARY, Cluster, free_port, wait_until
 
 CHUNK_SECONDS = 90
 NUM_STREAMS = 16
@@ -46,6 +47,8 @@ class ElasticCluster(Cluster):
         self.options = list(options)
         self.worker_options = list(worker_options)
         self.directory = directory
+        self.admin_key = secrets.token_hex(16)
+        (directory / "admin.keys").write_text(self.admin_key + "\n")
         self.process = None
         self.workers = {}
 
@@ -58,6 +61,7 @@ class ElasticCluster(Cluster):
         arguments = ["coordinator", "--model", self.model, "--port", self.port]
         arguments += ["--host", self.hosts[0].address, "--listen", self.listen, "--threads", "1"]
         arguments += ["--secret-file", self.secret, "--min-workers", self.num_workers]
+        arguments += ["--admin-key-file", self.directory / "admin.keys"]
         self.process = self.spawn(self.hosts[0], arguments + self.options, "coordinator.log")
 
     def start_worker(self, number):
@@ -67,16 +71,10 @@ class ElasticCluster(Cluster):
         process = self.spawn(host, arguments + self.worker_options, f"worker-{number}.log")
         self.workers[number] = process
 
-    def __enter__(self):
+    def start(self):
         self.start_coordinator()
         for number in range(1, self.num_workers + 1):
             self.start_worker(number)
-        try:
-            self.wait_ready()
-        except BaseException:
-            self.kill()
-            raise
-        return self
 
     def kill(self):
         for process in [self.process, *self.workers.values()]:
@@ -120,12 +118,11 @@ class ElasticCluster(Cluster):
     def log(self, name):
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.02)
+    def admin(self, what, method="GET", body=None):
+        headers = {"Authorization": f"Bearer {self.admin_key}"}
+        status, answer = self.send(method, f"/admin/v1/{what}", body, headers=headers)
+        assert status == 200, answer
+        return answer
 
 
 class Stream(threading.Thread):
@@ -240,6 +237,15 @@ def cluster_of(model, directory, replicas, workers=3, **options):
     return ElasticCluster(
         model, directory, workers, options=[*EXACT, *more], worker_options=FORMAT, **options
     )
+
+
+@contextlib.contextmanager
+def unnoticed(cluster, asked, expected):
+    """16 streams, which must not notice what happens in the block."""
+    with Load(cluster.url, asked, NUM_TOKENS) as load:
+        yield load
+    load.check(expected)
+    assert cluster.metric("pregate_requests_lost_total") == 0
 
 
 def report(what, load, moments):

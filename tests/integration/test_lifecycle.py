@@ -15,31 +15,37 @@ from cluster import BINARY, Cluster, make_model
 NOTICE_SECONDS = 2.0
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("lifecycle") / "model")
+# Longer than it takes to notice that a request runs and to act on it: a token takes 0.2 ms.
+NUM_TOKENS = 1500
 
 
 def long_request(cluster, into):
-    body = {"prompt": "once upon a time", "max_tokens": 200, "ignore_eos": True, "temperature": 0}
+    body = {"prompt": "once upon a time", "max_tokens": NUM_TOKENS}
+    body |= {"ignore_eos": True, "temperature": 0}
     into.append(cluster.post("/v1/completions", body))
+
+
+def start_long_request(cluster):
+    """Returns its thread and where its answer will be, once it runs."""
+    answers = []
+    client = threading.Thread(target=long_request, args=(cluster, answers))
+    client.start()
+    while "num_requests_running" not in (text := cluster.get("/metrics")[1]) or (
+        metric(text, "vllm:num_requests_running") == 0 and not answers
+    ):
+        time.sleep(0.005)
+    return client, answers
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_sigterm_lets_running_requests_finish_and_exits_0(model, ranks):
     with Cluster(model, ranks=ranks) as cluster:
-        answers = []
-        client = threading.Thread(target=long_request, args=(cluster, answers))
-        client.start()
-        while "num_requests_running" not in (text := cluster.get("/metrics")[1]) or (
-            metric(text, "vllm:num_requests_running") == 0 and not answers
-        ):
-            time.sleep(0.005)
+        client, answers = start_long_request(cluster)
         assert cluster.stop() == 0
         client.join(timeout=10)
         status, answer = answers[0]
         assert status == 200
-        assert answer["usage"]["completion_tokens"] == 200
+        assert answer["usage"]["completion_tokens"] == NUM_TOKENS
 
 
 def metric(text, name):
@@ -61,11 +67,9 @@ def up(cluster, worker):
 
 def kill_worker_while_a_request_runs(cluster, number):
     """Returns the thread of the request and where its answer will be."""
-    answers = []
-    client = threading.Thread(target=long_request, args=(cluster, answers))
-    client.start()
-    time.sleep(0.1)
-    os.kill(cluster.pids()[number], signal.SIGKILL)
+    pid = cluster.pids()[number]
+    client, answers = start_long_request(cluster)
+    os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     while up(cluster, f"worker-{number}"):
         assert time.monotonic() - killed < NOTICE_SECONDS
@@ -81,7 +85,7 @@ def test_a_dead_rank_is_noticed_within_two_seconds_and_the_others_take_its_exper
         client.join(timeout=30)
         status, answer = answers[0]
         assert status == 200
-        assert answer["usage"]["completion_tokens"] == 200
+        assert answer["usage"]["completion_tokens"] == NUM_TOKENS
         assert up(cluster, "worker-1") and not up(cluster, "worker-2")
         assert cluster.get("/health/ready")[0] == 200
         assert cluster.stop() == 0

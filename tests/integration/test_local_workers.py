@@ -7,14 +7,9 @@ import subprocess
 import time
 
 import pytest
-from cluster import BINARY, Cluster, make_model
+from cluster import BINARY, Cluster, wait_until
 
 KEY = "operators-only"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("local_workers") / "model")
 
 
 @pytest.fixture
@@ -48,13 +43,6 @@ def is_alive(pid):
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def answer(cluster):

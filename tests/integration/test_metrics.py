@@ -27,7 +27,7 @@ def scrape(port):
 def test_processes_report_exactly_what_the_page_lists(tmp_path):
     model = make_model(tmp_path / "model")
     worker_port = free_port()
-    options = ["--per-expert-metrics", "--metrics-port", str(worker_port)]
+    options = ["--per-expert-metrics", "--lookahead", "auto", "--metrics-port", str(worker_port)]
     with Cluster(model, ranks=2, options=options) as cluster:
         status, _ = cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})
         assert status == 200

@@ -7,8 +7,8 @@ import time
 
 import network
 import pytest
-from cluster import make_model
-from elastic import NUM_TOKENS, Load, cluster_of, prompts, report, undisturbed, wait_until
+from cluster import wait_until
+from elastic import cluster_of, report, unnoticed
 
 CUT_SECONDS = 3
 LOSSY_SECONDS = 6
@@ -19,21 +19,6 @@ JOINED = " rows/s"
 
 reason = network.why_not()
 needs_network = pytest.mark.skipif(bool(reason), reason=reason)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("network") / "model")
-
-
-@pytest.fixture(scope="module")
-def asked():
-    return prompts(requests_per_stream=5)
-
-
-@pytest.fixture(scope="module")
-def expected(model, asked, tmp_path_factory):
-    return undisturbed(model, tmp_path_factory.mktemp("calm"), asked)
 
 
 @pytest.fixture
@@ -65,11 +50,9 @@ def disturbed(cluster, load, name, begin, end, seconds):
 @contextlib.contextmanager
 def loaded_cluster(hosts, model, directory, asked, expected):
     with cluster_of(model, directory, 2, hosts=hosts.hosts) as cluster:
-        with Load(cluster.url, asked, NUM_TOKENS) as load:
+        with unnoticed(cluster, asked, expected) as load:
             time.sleep(1)
             yield cluster, load
-        load.check(expected)
-        assert cluster.metric("pregate_requests_lost_total") == 0
         assert cluster.stop() == 0
 
 

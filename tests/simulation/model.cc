@@ -29,6 +29,12 @@ std::vector<uint32_t> blocks_of(size_t text) {
   return blocks;
 }
 
+/// Whether it is to be computed now.
+bool can_go_on(const engine::Engine& engine, Generation& text) {
+  if (text.missing && engine.experts().has_homes(*text.missing)) text.missing.reset();
+  return !text.missing;
+}
+
 TokenId best_of(std::span<const float> logits) {
   return static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin());
 }
@@ -39,6 +45,7 @@ Model::Model() {
   test_support::write_tiny_model(directory_.path(), "olmoe");
   backend_ = must(compute::make_backend("reference", threads_));
   checkpoint_ = must(model::Checkpoint::open(directory_.path()));
+  expert_bytes_ = must(load(shape().layers.front(), ExpertId(0)))->bytes();
 }
 
 Result<std::unique_ptr<compute::PackedExpert>> Model::load(LayerIdx layer, ExpertId expert) {
@@ -57,13 +64,21 @@ std::unique_ptr<cli::ModelRuntime> Model::runtime(
   return must(cli::ModelRuntime::load(options, connect, ignore_progress));
 }
 
-const Text& Model::expected(uint64_t prompt_seed, size_t num_tokens) {
+const Answer& Model::expected(uint64_t prompt_seed, size_t num_tokens) {
   const auto known = expected_.find({prompt_seed, num_tokens});
   if (known != expected_.end()) return known->second;
   if (!alone_) alone_ = runtime(cli::ModelRuntime::local_experts(kFormat, ignore_progress));
+  Answer answer;
+  std::set<ExpertKey> needed;
+  alone_->engine().set_routing_observer([&](LayerIdx layer, const router::Decisions& decisions) {
+    for (const ExpertId expert : decisions.expert_ids) needed.emplace(layer, expert);
+  });
   std::vector<Generation> texts{{.prompt_seed = prompt_seed, .tokens = prompt_of(prompt_seed)}};
-  PREGATE_CHECK(generate(alone_->engine(), texts, num_tokens, [] {}).has_value());
-  return expected_.emplace(std::pair(prompt_seed, num_tokens), texts.front().tokens).first->second;
+  const Status status = generate(alone_->engine(), texts, num_tokens,
+                                 [&] { answer.steps.push_back(std::exchange(needed, {})); });
+  PREGATE_CHECK(status.has_value());
+  answer.tokens = texts.front().tokens;
+  return expected_.emplace(std::pair(prompt_seed, num_tokens), std::move(answer)).first->second;
 }
 
 Text prompt_of(uint64_t prompt_seed) {
@@ -84,8 +99,11 @@ Status generate(engine::Engine& engine, std::vector<Generation>& texts, size_t n
     bool waiting = false;
     for (size_t i = 0; i < texts.size(); ++i) {
       Generation& text = texts[i];
-      waiting |= text.begins_at_step > step;
-      if (text.begins_at_step > step || text.num_new == num_tokens) continue;
+      if (text.num_new == num_tokens || text.error) continue;
+      if (text.begins_at_step > step || !can_go_on(engine, text)) {
+        waiting = true;
+        continue;
+      }
       const size_t first = text.num_new == 0 ? 0 : text.tokens.size() - 1;
       sequences.push_back({.tokens = std::span(text.tokens).subspan(first),
                            .first_position = first,
@@ -95,12 +113,16 @@ Status generate(engine::Engine& engine, std::vector<Generation>& texts, size_t n
     }
     if (running.empty() && !waiting) return {};
     std::vector<TokenId> next(running.size());
-    if (!running.empty()) {
-      PREGATE_TRY(engine.step(sequences, [&](size_t index, size_t, std::span<const float> logits) {
-        next[index] = best_of(logits);
-      }));
+    const auto take_best = [&](size_t index, size_t, std::span<const float> logits) {
+      next[index] = best_of(logits);
+    };
+    PREGATE_ASSIGN(const auto set_aside, engine.step(sequences, take_best));
+    for (const auto& [index, missing] : set_aside) {
+      running[index]->missing = missing;
+      running[index]->was_set_aside = true;
     }
     for (size_t i = 0; i < running.size(); ++i) {
+      if (running[i]->missing) continue;
       running[i]->tokens.push_back(next[i]);
       ++running[i]->num_new;
     }

@@ -5,18 +5,18 @@ namespace {
 
 constexpr auto kMinWork = std::chrono::microseconds(200);
 constexpr auto kMaxWork = std::chrono::microseconds(1500);
-constexpr auto kLoadTime = std::chrono::milliseconds(3);
 constexpr auto kRestartTime = std::chrono::milliseconds(500);
-constexpr uint64_t kExpertBytes = 1000;
 
 }  // namespace
 
-WorkerProcess::WorkerProcess(Model& model, World& world, Network& network, HostId host, size_t room)
+WorkerProcess::WorkerProcess(Model& model, World& world, Network& network, HostId host,
+                             const Scenario& scenario)
     : model_(model),
       world_(world),
       network_(network),
       host_(host),
-      room_(room),
+      room_(scenario.room_experts),
+      load_time_(scenario.load_time),
       random_(world.random().next_u64()) {}
 
 WorkerProcess::~WorkerProcess() {
@@ -31,8 +31,8 @@ worker::WorkerOptions WorkerProcess::options() const {
   options.session.model_fingerprint = kFingerprint;
   options.session.weight_format = compute::WeightFormat::kF32;
   options.session.capacity = {.rows_per_second = 1000,
-                              .memory_bytes = room_ * kExpertBytes,
-                              .expert_bytes = kExpertBytes,
+                              .memory_bytes = room_ * model_.expert_bytes(),
+                              .expert_bytes = model_.expert_bytes(),
                               .threads = 1,
                               .backend = "reference"};
   options.session.reconnect = true;
@@ -65,7 +65,7 @@ void WorkerProcess::kill() {
 void WorkerProcess::after_event() {
   if (!is_running()) return;
   schedule(kTick, world_.now());
-  schedule(kLoad, world_.now() + kLoadTime);
+  schedule(kLoad, world_.now() + load_time_);
   schedule(kServe, world_.now() + world_.between(kMinWork, kMaxWork));
 }
 
@@ -85,7 +85,7 @@ void WorkerProcess::run(Step step) {
       break;
     case kLoad:
       if (const TimePoint next = worker_->load_next(); next < TimePoint::max()) {
-        schedule(kLoad, std::max(next, world_.now() + kLoadTime));
+        schedule(kLoad, std::max(next, world_.now() + load_time_));
       }
       schedule(kTick, world_.now());
       break;

@@ -5,6 +5,7 @@
 
 #include "tests/simulation/model.h"
 #include "tests/simulation/network.h"
+#include "tests/simulation/scenario.h"
 #include "worker/worker.h"
 
 namespace pregate::simulation {
@@ -14,8 +15,8 @@ inline protocol::Secret secret() { return protocol::Secret("sixteen letters or m
 
 class WorkerProcess {
  public:
-  /// `room`: experts that fit into its memory.
-  WorkerProcess(Model& model, World& world, Network& network, HostId host, size_t room);
+  WorkerProcess(Model& model, World& world, Network& network, HostId host,
+                const Scenario& scenario);
   ~WorkerProcess();
 
   std::string name() const { return fmt::format("worker-{}", host_); }
@@ -25,9 +26,15 @@ class WorkerProcess {
   void start();
   void kill();
   void set_disk_broken(bool broken) { disk_broken_ = broken; }
+  /// Whether it ever held more than its memory.
+  bool has_overflowed() const { return probe_.most_bytes > room_ * model_.expert_bytes(); }
 
  private:
   enum Step { kTick, kLoad, kServe, kNumSteps };
+  struct MemoryProbe final : worker::Probe {
+    void holds(size_t, size_t bytes) override { most_bytes = std::max(most_bytes, bytes); }
+    size_t most_bytes = 0;
+  };
 
   void after_event();
   /// Runs a step at `time`, unless it is due earlier anyway.
@@ -40,9 +47,10 @@ class WorkerProcess {
   World& world_;
   Network& network_;
   const HostId host_;
-  const size_t room_;
+  const size_t room_;  // experts that fit into its memory
+  const Duration load_time_;
   Random random_;
-  worker::Probe probe_;
+  MemoryProbe probe_;
   bool disk_broken_ = false;
   bool ending_ = false;
   std::array<TimePoint, kNumSteps> due_;

@@ -16,7 +16,8 @@ const std::map<std::string, Trouble> kTroubles = {{"kill", Trouble::kKill},
                                                   {"disk_error", Trouble::kDiskError},
                                                   {"join", Trouble::kJoin},
                                                   {"drain", Trouble::kDrain},
-                                                  {"rebalance", Trouble::kRebalance}};
+                                                  {"rebalance", Trouble::kRebalance},
+                                                  {"pass_on", Trouble::kPassOn}};
 
 Duration milliseconds(double value) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::milli>(value));
@@ -40,7 +41,8 @@ class Keys {
     number(key, ms);
     if (ms >= 0) value = milliseconds(ms);
   }
-  void flag(const char* key, bool& value) {
+  template <typename Flag>
+  void flag(const char* key, Flag& value) {
     const toml::node* node = take(key);
     if (node == nullptr) return;
     if (!node->is_boolean()) return reject(key, "expected true or false");
@@ -97,7 +99,7 @@ Result<ScenarioEvent> read_event(const std::string& where, const toml::table& ta
   if (trouble == kTroubles.end()) {
     keys.reject("do",
                 "expected kill, freeze, cut, cut_to, cut_from, bad_link, disk_error, join, "
-                "drain or rebalance");
+                "drain, rebalance or pass_on");
   } else {
     event.trouble = trouble->second;
   }
@@ -133,9 +135,12 @@ Result<Scenario> read_scenario(const std::filesystem::path& file) {
   keys.number("tokens", scenario.num_tokens);
   keys.duration("expert_wait_ms", scenario.expert_wait);
   keys.number("room_experts", scenario.room_experts);
+  keys.duration("load_ms", scenario.load_time);
+  keys.flag("lone_expert", scenario.lone_expert);
   keys.duration("limit_ms", scenario.limit);
   keys.flag("expect_unavailable", scenario.expect_unavailable);
   keys.flag("expect_calm", scenario.expect_calm);
+  keys.flag("expect_passed_on", scenario.expect_passed_on);
   if (const toml::array* events = keys.tables("event")) {
     for (const toml::node& node : *events) {
       if (!node.is_table()) return fail(ErrorCode::kInvalidArgument, "event: expected a table");

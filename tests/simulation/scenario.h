@@ -27,6 +27,7 @@ enum class Trouble {
   kJoin,       ///< One more worker.
   kDrain,
   kRebalance,  ///< An operator sets a random placement.
+  kPassOn,  ///< An operator gives each worker's experts to the next one, and freezes the balancer.
 };
 
 struct ScenarioEvent {
@@ -45,13 +46,20 @@ struct Scenario {
   size_t num_sequences = 6;
   size_t num_tokens = 16;  ///< Of each answer.
   Duration expert_wait = std::chrono::seconds(60);
-  size_t room_experts = 1000;  ///< Of each worker's memory.
+  size_t room_experts = 1000;                         ///< Of each worker's memory.
+  Duration load_time = std::chrono::milliseconds(3);  ///< Of one expert.
+  /// Worker 1 holds one expert and nothing else, and nobody else holds that. Some texts need it,
+  /// others do not: these are to go on whatever happens to it. All begin at once.
+  bool lone_expert = false;
   /// Simulated time in which all must have ended.
   Duration limit = std::chrono::seconds(60);
-  /// What answers must be: the tokens of an undisturbed run, or an error.
+  /// What answers must be: the tokens of an undisturbed run, or these and errors.
   bool expect_unavailable = false;
   /// Whether no token batch may have to be sent again.
   bool expect_calm = false;
+  /// Whether the placement that was passed on must be reached, or the earlier one kept. None: as it
+  /// comes.
+  std::optional<bool> expect_passed_on;
   std::vector<ScenarioEvent> events;
 };
 

@@ -55,6 +55,10 @@ Status Mesh::send(PeerId to, std::span<const std::byte> header, Payload payload,
   return ucx_->send(peer_of(to), header, std::move(payload), std::move(done));
 }
 
+Status Mesh::queue(PeerId to, std::span<const std::byte> header, Payload payload, Completion done) {
+  return ucx_->queue(peer_of(to), header, std::move(payload), std::move(done));
+}
+
 void Mesh::disconnect(PeerId node) { ucx_->disconnect(peer_of(node)); }
 
 }  // namespace pregate::transport

@@ -22,6 +22,12 @@ class Mesh final : public Transport {
   void connect(PeerId node) override { ucx_->connect(node); }
   Status send(PeerId to, std::span<const std::byte> header, Payload payload,
               Completion done) override;
+  Status queue(PeerId to, std::span<const std::byte> header, Payload payload,
+               Completion done) override;
+  bool drive(TimePoint until, const std::function<bool()>& done) override {
+    return ucx_->drive(until, done);
+  }
+  void interrupt_drive() override { ucx_->interrupt_drive(); }
   void disconnect(PeerId node) override;
   void stop(const StopOptions& options) override { ucx_->stop(options); }
 

@@ -55,9 +55,21 @@ void Node::on_receive(PeerId from, std::span<const std::byte> header, Payload pa
 }
 
 Status Node::wait(const std::string& what, const std::function<bool()>& done) {
+  const TimePoint deadline = system_clock().now() + kDeadline;
+  if (drives_) drive(deadline, done);
   std::unique_lock lock(mutex_);
-  if (changed_.wait_for(lock, kDeadline, done)) return {};
+  if (changed_.wait_until(lock, deadline, done)) return {};
   return fail(ErrorCode::kDeadlineExceeded, "node {} waited in vain for {}", id(), what);
+}
+
+void Node::drive(TimePoint until, const std::function<bool()>& done) {
+  const auto is_over = [&] {
+    std::lock_guard lock(mutex_);
+    // Behind a closed gate a callback would wait for the thread that opens it: this one.
+    return done() || !gate_open_ || system_clock().now() >= until;
+  };
+  while (!is_over() && transport_->drive(until, is_over)) {
+  }
 }
 
 Status Node::wait_up(PeerId peer) {
@@ -81,7 +93,8 @@ Status Node::send(PeerId to, std::span<const std::byte> header, Payload payload)
     if (!status) ++num_failed_;
     changed_.notify_all();
   };
-  const Status sent = transport_->send(to, header, std::move(payload), done);
+  const Status sent = drives_ ? transport_->queue(to, header, std::move(payload), done)
+                              : transport_->send(to, header, std::move(payload), done);
   if (!sent) {
     std::lock_guard lock(mutex_);
     --num_sends_;

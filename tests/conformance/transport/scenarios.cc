@@ -142,8 +142,10 @@ constexpr size_t kSmallBound = 4 * kMiB;
 Status bounded(Node& node) {
   if (node.id() == 1) node.close_gate();
   PREGATE_TRY(node.open());
-  // Else a message of node 0 could stop node 1 before it has greeted node 2.
+  // Else a message of node 0 could stop node 1 before it has greeted node 2; and node 0, when it
+  // has met both, does not know yet that they have met.
   PREGATE_TRY(node.meet(others_of(node)));
+  if (node.id() < 2) PREGATE_TRY(node.meet({1 - node.id()}));
   uint64_t accepted = 0;
   if (node.id() == 0) {
     Status sent;

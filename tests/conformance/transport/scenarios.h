@@ -21,9 +21,10 @@ inline constexpr uint32_t kNumNodes = 3;
 /// One process of the cluster under test. Records what its transport calls back.
 class Node {
  public:
-  /// `die` ends this process, or looks like it, without a word to anyone.
-  Node(std::unique_ptr<Transport> transport, std::function<void()> die)
-      : transport_(std::move(transport)), die_(std::move(die)) {}
+  /// `die` ends this process, or looks like it, without a word to anyone. `drives`: it does its
+  /// transport's work itself while it waits.
+  Node(std::unique_ptr<Transport> transport, std::function<void()> die, bool drives = false)
+      : transport_(std::move(transport)), die_(std::move(die)), drives_(drives) {}
   ~Node() { stop(false); }
 
   struct Received {
@@ -58,9 +59,11 @@ class Node {
   Events events();
   void on_receive(PeerId from, std::span<const std::byte> header, Payload payload);
   Status wait(const std::string& what, const std::function<bool()>& done);
+  void drive(TimePoint until, const std::function<bool()>& done);
 
   std::unique_ptr<Transport> transport_;
   const std::function<void()> die_;
+  const bool drives_;
   bool stopped_ = false;
 
   std::mutex mutex_;

@@ -25,8 +25,8 @@ UcxOptions dialling(const std::string& address) {
 
 class UcxConformance : public ::testing::TestWithParam<Scenario> {};
 
-TEST_P(UcxConformance, Holds) {
-  const Scenario& scenario = GetParam();
+/// Each node in a process of its own; `mode`: of ucx_node.
+void expect_holds(const Scenario& scenario, const std::string& mode) {
   std::string folder = ::testing::TempDir() + "/pregate_ucx_XXXXXX";
   ASSERT_NE(::mkdtemp(folder.data()), nullptr);
   uint32_t num_ok = 0;
@@ -34,13 +34,17 @@ TEST_P(UcxConformance, Holds) {
     std::vector<std::unique_ptr<Process>> nodes;
     for (uint32_t id = 0; id < kNumNodes; ++id) {
       nodes.push_back(std::make_unique<Process>(
-          std::vector<std::string>{"scenario", scenario.name, std::to_string(id), folder}));
+          std::vector<std::string>{mode, scenario.name, std::to_string(id), folder}));
     }
     for (const auto& node : nodes) num_ok += node->wait() == 0;
   }
   EXPECT_EQ(num_ok, scenario.num_survivors);
   std::filesystem::remove_all(folder);
 }
+
+TEST_P(UcxConformance, Holds) { expect_holds(GetParam(), "scenario"); }
+
+TEST_P(UcxConformance, HoldsForNodesThatDrive) { expect_holds(GetParam(), "driven"); }
 
 INSTANTIATE_TEST_SUITE_P(Ucx, UcxConformance, ::testing::ValuesIn(scenarios()),
                          [](const auto& parameter) { return parameter.param.name; });
@@ -200,6 +204,13 @@ TEST(UcxTransport, AddressesThatCannotBeUsedAreNamed) {
   }
   Endpoint taken(listening());
   EXPECT_FALSE(make_ucx_transport(listening(taken.address())));
+}
+
+TEST(UcxTransport, ANameThatNobodyKnowsYetIsNotFound) {
+  const auto made = make_ucx_transport(dialling("no-such-host.invalid:7000"));
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(made.error().message.find("no-such-host.invalid:7000"), std::string::npos);
 }
 
 TEST(UcxTransport, ListensOnEveryAddressToo) {

@@ -115,7 +115,7 @@ TEST_F(ApiTest, AServedModelTakesRequestsThoughItIsNotReady) {
 
 TEST_F(ApiTest, UnknownPathsAndMethods) {
   start_with_model();
-  EXPECT_EQ(answer("GET", "/").status, 404);
+  EXPECT_EQ(answer("GET", "/nowhere").status, 404);
   EXPECT_EQ(answer("POST", "/v1/embeddings", "{}").status, 404);
   const HttpResponse get = answer("GET", "/v1/completions");
   EXPECT_EQ(get.status, 405);
@@ -140,7 +140,7 @@ TEST_F(ApiTest, KeysGuardAllButHealthAndMetrics) {
   for (const char* path : {"/health", "/health/live", "/health/ready", "/metrics"}) {
     EXPECT_EQ(answer("GET", path).status, 200) << path;
   }
-  for (const char* path : {"/v1/models", "/version", "/nowhere"}) {
+  for (const char* path : {"/v1/models", "/version", "/live", "/nowhere"}) {
     const HttpResponse refused = answer("GET", path);
     EXPECT_EQ(refused.status, 401) << path;
     EXPECT_EQ(error_of(refused).at("code").as_string(), "invalid_api_key");

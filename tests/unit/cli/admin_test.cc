@@ -102,11 +102,12 @@ class AdminTest : public testing::Test {
   const std::string key_file_ = (directory_.path() / "keys").string();
   int num_looks_ = 0;
   std::vector<std::string> calls_;
-  json::object workers_ = json::parse(R"({"experts": 64, "missing_experts": 2, "workers": [
+  json::object workers_ =
+      json::parse(R"({"experts": 64, "missing_experts": 2, "unanswered_experts": 3, "workers": [
           {"name": "worker-1", "state": "suspect", "state_seconds": 3.5, "host": "h", "pid": 12,
            "experts": 30, "experts_assigned": 32, "expert_bytes": 1048576, "queue_depth": 4,
            "reason": "silent for 1.2 s"}]})")
-                              .as_object();
+          .as_object();
   json::object placement_ =
       json::parse(R"({"table_version": 4, "target_version": 2, "target": null, "table":
           {"format": 1, "layers": [{"layers": [0, 2], "experts": {"a": ["0-3", 5]}}]}})")
@@ -120,7 +121,8 @@ TEST_F(AdminTest, ListsWorkers) {
   EXPECT_THAT(output_,
               AllOf(HasSubstr("NAME      STATE    SINCE  PROCESS  EXPERTS"),
                     HasSubstr("worker-1  suspect  4 s    h:12     30/32    1.0 MiB  4      silent"),
-                    HasSubstr("2 of 64 experts are held by no live worker")));
+                    HasSubstr("2 of 64 experts are held by no live worker\n"),
+                    HasSubstr("3 of 64 experts are held only by workers that do not answer\n")));
 }
 
 TEST_F(AdminTest, JsonIsWhatTheServerSaid) {

@@ -5,7 +5,8 @@
 #include <filesystem>
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
+
+#include "tests/unit/cli/command_line.h"
 
 namespace pregate::cli {
 namespace {
@@ -13,24 +14,13 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-class AppTest : public testing::Test {
+class AppTest : public CommandLineTest {
  protected:
   void SetUp() override { std::filesystem::remove_all(folder_); }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  int run(const std::vector<std::string>& arguments) {
-    testing::internal::CaptureStdout();
-    testing::internal::CaptureStderr();
-    const int code = run_app(arguments, [](const std::string&) { return std::nullopt; });
-    output_ = testing::internal::GetCapturedStdout();
-    errors_ = testing::internal::GetCapturedStderr();
-    return code;
-  }
-
   const std::string folder_ =
       testing::TempDir() + testing::UnitTest::GetInstance()->current_test_info()->name();
-  std::string output_;
-  std::string errors_;
 };
 
 TEST_F(AppTest, MakesAModelAndInspectsIt) {

@@ -13,10 +13,10 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 TEST(Bench, BatchesAreNumbersWithCommas) {
-  EXPECT_THAT(parse_batches("1,4,32").value(), ElementsAre(1, 4, 32));
-  EXPECT_THAT(parse_batches("7").value(), ElementsAre(7));
+  EXPECT_THAT(parse_numbers("--batches", "1,4,32").value(), ElementsAre(1, 4, 32));
+  EXPECT_THAT(parse_numbers("--batches", "7").value(), ElementsAre(7));
   for (const char* wrong : {"1,x", "0", "1,,2", "-1", "4 "}) {
-    const auto batches = parse_batches(wrong);
+    const auto batches = parse_numbers("--batches", wrong);
     ASSERT_FALSE(batches.has_value()) << wrong;
     EXPECT_THAT(batches.error().message, HasSubstr("--batches"));
   }

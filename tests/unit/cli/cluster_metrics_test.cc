@@ -39,10 +39,15 @@ TEST_F(ClusterMetricsTest, WorkersAreNamed) {
   EXPECT_THAT(scrape, HasSubstr("pregate_dispatch_late_replies_total 1"));
 }
 
-TEST_F(ClusterMetricsTest, SuspectAndDeadWorkersAreNotUpAndForgottenOnesNotListed) {
+TEST_F(ClusterMetricsTest, SuspectWorkersAreNotUpAndDrainedAndForgottenOnesNotListed) {
   Member member{.id = WorkerId(1), .name = "a", .state = WorkerState::kSuspect};
   metrics_.worker_changed(member);
   EXPECT_THAT(registry_.scrape(), HasSubstr("pregate_worker_up{worker=\"a\"} 0"));
+  // Its experts were moved before it went: nobody is to be alarmed.
+  member.state = WorkerState::kDead;
+  member.before = WorkerState::kDraining;
+  metrics_.worker_changed(member);
+  EXPECT_THAT(registry_.scrape(), Not(HasSubstr("pregate_worker_up{")));
   metrics_.request_sent(WorkerId(1), 1, 1);
   metrics_.worker_forgotten(WorkerId(1));
   EXPECT_THAT(registry_.scrape(), Not(HasSubstr("worker=\"a\"")));

@@ -90,6 +90,20 @@ TEST_F(CommandTest, EveryKindOfFlagIsRead) {
   EXPECT_EQ(served_->general.log_level, "debug");
 }
 
+TEST_F(CommandTest, TheBatchPolicyHasAName) {
+  using coordinator::BatchPolicyName;
+  ASSERT_EQ(run({"serve", "--model", "m"}), kExitOk) << errors_;
+  EXPECT_EQ(served_->batching.policy, BatchPolicyName::kDecodeFirst);
+  ASSERT_EQ(
+      run({"serve", "--model", "m", "--batch-policy", "expert-aware", "--max-passed-over", "3"}),
+      kExitOk)
+      << errors_;
+  EXPECT_EQ(served_->batching.policy, BatchPolicyName::kExpertAware);
+  EXPECT_EQ(served_->batching.max_passed_over, 3U);
+  EXPECT_NE(run({"serve", "--model", "m", "--batch-policy", "fair"}), kExitOk);
+  EXPECT_THAT(errors_, HasSubstr("prefill-first"));
+}
+
 TEST_F(CommandTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
   const std::string config = "port = 1\nmax_queue = 1\nmax_num_seqs = 1\n";
   environment_ = {{"PREGATE_PORT", "2"}, {"PREGATE_MAX_QUEUE", "2"}};

@@ -22,6 +22,15 @@ TEST(Listen, NeedsASecretAndTheSecretNeedsIt) {
   EXPECT_FALSE(check(ListenOptions{.secret_file = "s"}));
 }
 
+TEST(Lookahead, MustBeKnown) {
+  EXPECT_TRUE(check(router::LookaheadOptions{}));
+  EXPECT_TRUE(check(router::LookaheadOptions{.source = "auto"}));
+  const Status unknown = check(router::LookaheadOptions{.source = "gate"});
+  ASSERT_FALSE(unknown);
+  EXPECT_NE(unknown.error().message.find("--lookahead: gate: expected none, auto"),
+            std::string::npos);
+}
+
 TEST(ThreadCount, ZeroMeansAllCores) {
   EXPECT_EQ(thread_count(3), 3U);
   EXPECT_GE(thread_count(0), 1U);

@@ -23,13 +23,13 @@ TEST(ServeWithWorkers, CoresAreDivided) {
 }
 
 TEST(ServeWithWorkers, MemoryIsDividedOnceTheCacheHasItsShare) {
-  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  constexpr uint64_t kGibibyte = uint64_t{1} << 30;
   ServeOptions options;
   options.num_workers = 4;
-  options.batching.kv_cache_bytes = 2 * kGiB;
-  EXPECT_EQ(memory_of_each(options, 20 * kGiB), 4 * kGiB);
-  options.batching.kv_cache_bytes = 100 * kGiB;
-  EXPECT_EQ(memory_of_each(options, 20 * kGiB), 9 * kGiB / 4);
+  options.batching.kv_cache_bytes = 2 * kGibibyte;
+  EXPECT_EQ(memory_of_each(options, 20 * kGibibyte), 4 * kGibibyte);
+  options.batching.kv_cache_bytes = 100 * kGibibyte;
+  EXPECT_EQ(memory_of_each(options, 20 * kGibibyte), 9 * kGibibyte / 4);
   EXPECT_EQ(memory_of_each(options, 0), 0U);
 }
 
@@ -62,6 +62,22 @@ TEST(ServeWithWorkers, WorkersAreToldWhatTheyNeed) {
   EXPECT_EQ(value_of(programs[0], "--metrics-port"), "9100");
   EXPECT_EQ(value_of(programs[1], "--metrics-port"), "9101");
   EXPECT_THAT(programs[1].arguments, Not(Contains("--config")));
+}
+
+TEST(ServeWithWorkers, WorkersKeepExpertsOnDiskWhereMemoryIsGivenForThem) {
+  ServeOptions options;
+  options.num_workers = 1;
+  EXPECT_EQ(value_of(worker_programs(options, {})[0], "--expert-memory"), "");
+  options.memory = {.memory_bytes = uint64_t{2} << 30,
+                    .eviction = "lfu",
+                    .io = ExpertIo::kDirect,
+                    .num_loaders = 2};
+  const auto programs = worker_programs(options, {});
+  EXPECT_EQ(value_of(programs[0], "--expert-memory"), "2G");
+  EXPECT_EQ(value_of(programs[0], "--expert-eviction"), "lfu");
+  EXPECT_EQ(value_of(programs[0], "--expert-io"), "direct");
+  EXPECT_EQ(value_of(programs[0], "--expert-loaders"), "2");
+  EXPECT_EQ(memory_of_each(options, uint64_t{20} << 30), 0U);
 }
 
 TEST(PrivateDirectoryTest, IsForItsOwnerAndGoesAway) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/scratch_directory.h"
+
 namespace pregate::cli {
 namespace {
 
@@ -35,6 +37,20 @@ TEST(DescribeTraces, TextsAreComparedWhereThereAreTwo) {
   const std::vector traces{trace("a", {0, 1}), trace("b", {2, 3})};
   EXPECT_THAT(describe_traces(traces), HasSubstr("a                       0.000    1.000\n"));
   EXPECT_THAT(describe_traces(std::span(traces).first(1)), Not(HasSubstr("Jensen-Shannon")));
+}
+
+TEST(ReadTraces, ThoseOfAnotherModelAreRefused) {
+  const ScratchDirectory directory;
+  const auto a = directory.path() / "a.safetensors", b = directory.path() / "b.safetensors";
+  ASSERT_TRUE(router::write_trace(a, trace("a", {0, 1})));
+  auto other = trace("b", {0, 1});
+  other.layers = {3};
+  ASSERT_TRUE(router::write_trace(b, other));
+  const auto traces = read_traces({a, b});
+  ASSERT_FALSE(traces);
+  EXPECT_EQ(traces.error().message,
+            fmt::format("{}: not of the same model as {}", b.string(), a.string()));
+  EXPECT_EQ(read_traces({a, a}).value().size(), 2u);
 }
 
 }  // namespace

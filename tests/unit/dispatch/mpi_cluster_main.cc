@@ -56,8 +56,8 @@ Status expect_recovery(Cluster& cluster, RemoteExperts& experts) {
   std::printf("recovered after %.2f s\n", seconds);
   if (result != fatal.expected()) return fail(ErrorCode::kInternal, "not the expected rows");
   if (seconds > 2.0) return fail(ErrorCode::kInternal, "too late");
-  PREGATE_TRY(cluster.health());
-  return compare(experts);
+  PREGATE_TRY(compare(experts));
+  return cluster.health();
 }
 
 Status time_round_trips(RemoteExperts& experts) {
@@ -101,8 +101,10 @@ Status run_coordinator(transport::Transport& mpi, const std::string& mode) {
       std::chrono::seconds(20), [](const auto&) {}, give_up));
   Status status;
   {
-    coordinator::ThreadWaiter waiter;
-    RemoteExperts experts(cluster, system_clock(), waiter, {.reproducible = true}, probe);
+    coordinator::ThreadWaiter waiter(mpi);
+    RemoteExperts experts(cluster, system_clock(), waiter,
+                          {.homeless_grace = std::chrono::seconds(20), .reproducible = true},
+                          probe);
     status = mode == "kill"   ? expect_recovery(cluster, experts)
              : mode == "time" ? time_round_trips(experts)
                               : compare(experts);

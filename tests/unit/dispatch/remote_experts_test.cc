@@ -103,7 +103,8 @@ class Scripted : public ::testing::Test {
   void play(std::span<const std::byte> header, const Payload& payload) {
     switch (protocol::decode_type(header).value()) {
       case MessageType::kChallenge: {
-        const auto session = test_session(1);
+        auto session = test_session(1);
+        session.capacity.wants_plans = true;
         protocol::Join join{.incarnation = 5,
                             .model_fingerprint = session.model_fingerprint,
                             .weight_format = static_cast<uint8_t>(session.weight_format),
@@ -121,6 +122,9 @@ class Scripted : public ::testing::Test {
       }
       case MessageType::kExpertRequest:
         requests_.try_push(protocol::decode_expert_request(header, payload.bytes()).value());
+        return;
+      case MessageType::kExpertPlan:
+        plans_.try_push(protocol::decode_expert_plan(header, payload.bytes()).value());
         return;
       case MessageType::kGoodbye:
         return send(encode_header(protocol::Goodbye{}));
@@ -142,7 +146,11 @@ class Scripted : public ::testing::Test {
   }
   engine::DispatchTicket dispatch() { return cluster_.experts->dispatch(batch_.view()).value(); }
   Status combine(engine::DispatchTicket ticket) {
-    return cluster_.experts->combine(ticket, {out_.data(), batch_.num_rows(), kHidden});
+    const auto homeless =
+        cluster_.experts->combine(ticket, {out_.data(), batch_.num_rows(), kHidden});
+    PREGATE_TRY(homeless);
+    EXPECT_TRUE(homeless->empty());
+    return {};
   }
   /// A good reply to the request that the worker got.
   protocol::ExpertReply reply_to_request() {
@@ -164,6 +172,7 @@ class Scripted : public ::testing::Test {
   uint64_t revision_ = 0;  // the transport's thread
   std::unique_ptr<transport::Transport> worker_;
   BoundedQueue<protocol::ExpertRequest> requests_{100};
+  BoundedQueue<protocol::ExpertPlan> plans_{100};
   const TestBatch batch_{1, 4, 2, LayerIdx(0)};
   std::vector<float> out_ = std::vector<float>(batch_.rows.size());
 };
@@ -182,6 +191,28 @@ TEST_F(Scripted, DuplicateAndStrayRepliesAreDropped) {
   // Again after it was combined.
   send(encode_header(reply), ones());
   wait_for_late(3);
+}
+
+TEST_F(Scripted, AWorkerThatWantsPlansIsToldWhatConcernsIt) {
+  cluster_.experts->expect({}, 5);  // Nothing to say.
+  cluster_.experts->expect(
+      {{LayerIdx(1), ExpertId(3), 7, true, 0.5f},
+       {LayerIdx(2), ExpertId(4), 8, false, 0.25f},
+       {LayerIdx(2), ExpertId(5), 4, true, 1.0f},                  // has passed
+       {LayerIdx(2), ExpertId(kNumExperts - 1), 9, false, 2.0f}},  // no likelihood
+      5);
+  const auto plan = plans_.pop_for(std::chrono::seconds(20)).value();
+  EXPECT_EQ(plan.now, 5u);
+  ASSERT_EQ(plan.experts.size(), 3u);
+  EXPECT_EQ(plan.experts[0].layer, LayerIdx(1));
+  EXPECT_EQ(plan.experts[0].expert, ExpertId(3));
+  EXPECT_EQ(plan.experts[0].ahead, 2u);
+  EXPECT_TRUE(plan.experts[0].certain);
+  EXPECT_EQ(plan.experts[0].likelihood, 1.0f);
+  EXPECT_EQ(plan.experts[1].ahead, 3u);
+  EXPECT_FALSE(plan.experts[1].certain);
+  EXPECT_EQ(plan.experts[1].likelihood, 0.25f);
+  EXPECT_EQ(plan.experts[2].likelihood, 1.0f);
 }
 
 TEST_F(Scripted, AnErrorOfAWorkerCarriesItsName) {

@@ -64,9 +64,15 @@ class CountingProbe final : public coordinator::DispatchProbe, public coordinato
     ++num_resent;
     last_reason = reason;
   }
-  void join_refused(coordinator::JoinRefusal) override { ++num_refused; }
+  void join_refused(coordinator::JoinRefusal refusal) override {
+    ++num_refused;
+    last_refusal = refusal;
+  }
+  void experts_unanswered(size_t experts) override { num_unanswered = experts; }
+  std::atomic<size_t> num_unanswered{0};
   std::atomic<size_t> num_late{0}, num_combined{0}, num_tokens{0}, num_resent{0}, num_refused{0};
   std::atomic<coordinator::ResendReason> last_reason{};
+  std::atomic<coordinator::JoinRefusal> last_refusal{};
 };
 
 class TestCluster {
@@ -126,7 +132,8 @@ class TestCluster {
     ticker.emplace(std::chrono::milliseconds(20), [this] { cluster->tick(); });
     PREGATE_TRY(cluster->wait_until_whole(
         start_timeout, [](const auto&) {}, give_up));
-    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, system_clock(), waiter,
+    waiter.emplace(*coordinator_transport);
+    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, system_clock(), *waiter,
                                                            dispatch, probe);
     return {};
   }
@@ -152,7 +159,7 @@ class TestCluster {
   coordinator::ClusterOptions options;
   CountingProbe probe;
   FakeBackend backend;
-  coordinator::ThreadWaiter waiter;
+  std::optional<coordinator::ThreadWaiter> waiter;
   Duration start_timeout = std::chrono::seconds(20);
   Duration max_silence_of_workers = std::chrono::seconds(10);
   std::function<void(worker::SessionOptions&)> change_session;
@@ -220,8 +227,10 @@ inline Result<std::vector<float>> compute_remotely(engine::ExpertClient& experts
                                                    const TestBatch& batch) {
   PREGATE_ASSIGN(const auto ticket, experts.dispatch(batch.view()));
   std::vector<float> out(batch.rows.size());
-  PREGATE_TRY(experts.combine(ticket, {out.data(), batch.num_rows(), kHidden}));
-  return out;
+  PREGATE_ASSIGN(const auto homeless,
+                 experts.combine(ticket, {out.data(), batch.num_rows(), kHidden}));
+  if (homeless.empty()) return out;
+  return fail(ErrorCode::kUnavailable, "{} entries without a home", homeless.size());
 }
 
 }  // namespace pregate::testing

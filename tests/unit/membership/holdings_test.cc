@@ -38,6 +38,26 @@ std::vector<WorkerId> at(const Placement& table, uint32_t layer, uint32_t expert
   return {workers.begin(), workers.end()};
 }
 
+TEST(UnansweredExperts, AreAtSuspectsOnly) {
+  const PlacementShape shape = shape_of({1, 3}, 2);
+  Placement table(1, shape);
+  table.add_replica(LayerIdx(1), ExpertId(0), kA);
+  table.add_replica(LayerIdx(1), ExpertId(1), kB);
+  table.add_replica(LayerIdx(3), ExpertId(0), kC);
+  table.add_replica(LayerIdx(3), ExpertId(0), kB);
+  const auto members = [](WorkerState b, WorkerState c) {
+    return members_of({{kA, WorkerState::kReady}, {kB, b}, {kC, c}});
+  };
+  EXPECT_THAT(
+      unanswered_experts(shape, table, members(WorkerState::kReady, WorkerState::kDraining)),
+      IsEmpty());
+  EXPECT_THAT(unanswered_experts(shape, table, members(WorkerState::kSuspect, WorkerState::kReady)),
+              ElementsAre(key(1, 1)));
+  EXPECT_THAT(
+      unanswered_experts(shape, table, members(WorkerState::kSuspect, WorkerState::kSuspect)),
+      ElementsAre(key(1, 1), key(3, 0)));
+}
+
 TEST(ExpertRanges, NeighboursOfALayerAreJoined) {
   const ExpertSet experts{key(1, 2), key(1, 0), key(1, 1), key(2, 3), key(1, 5)};
   EXPECT_THAT(to_ranges(experts),
@@ -166,6 +186,15 @@ TEST(MissingExperts, DenseLayersMissNothing) {
   const auto shape = shape_of({1, 3}, 2);
   EXPECT_THAT(missing_experts(shape, Placement(1, shape)),
               UnorderedElementsAre(key(1, 0), key(1, 1), key(3, 0), key(3, 1)));
+}
+
+TEST(ExpertsByReplicas, CountsThoseWithoutToo) {
+  const auto shape = shape_of({1, 3}, 2);
+  Placement table(1, shape);
+  table.add_replica(LayerIdx(1), ExpertId(0), kA);
+  table.add_replica(LayerIdx(3), ExpertId(1), kA);
+  table.add_replica(LayerIdx(3), ExpertId(1), kB);
+  EXPECT_THAT(experts_by_replicas(shape, table), ElementsAre(2, 1, 1));
 }
 
 class Assignment : public ::testing::Test {

@@ -80,6 +80,63 @@ TEST(Checkpoint, OpensShardsByIndexAndWithout) {
   EXPECT_EQ((*Checkpoint::open(directory.path()))->tensor_names(), both);
 }
 
+/// Files that make_torch_files.py wrote.
+std::filesystem::path golden_torch(const std::string& name) {
+  return std::filesystem::path(PREGATE_SOURCE_DIR) / "tests/golden/data/torch" / name;
+}
+
+TEST(Checkpoint, OpensOneFileOfTorch) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("training_args.bin", "no weights");
+  std::filesystem::copy(golden_torch("state_dict.pt"), directory.path() / "pytorch_model.bin");
+  const auto opened = Checkpoint::open(directory.path());
+  ASSERT_TRUE(opened) << opened.error().message;
+  const auto tensor = (*opened)->tensor("second_half");
+  ASSERT_TRUE(tensor) << tensor.error().message;
+  EXPECT_EQ(tensor->dtype, compute::DType::kF32);
+  EXPECT_EQ(tensor->shape, (std::vector<size_t>{5, 1}));
+  EXPECT_THAT(std::string(tensor->file), HasSubstr("pytorch_model.bin"));
+  float first = 0;
+  (*opened)->drop(*tensor);
+  std::memcpy(&first, tensor->data, sizeof(first));
+  EXPECT_EQ(first, 2.5f);
+}
+
+TEST(Checkpoint, OpensShardsOfTorchByIndexAndWithout) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  std::filesystem::copy(golden_torch("sharded"), directory.path());
+  const auto names = [&] { return (*Checkpoint::open(directory.path()))->tensor_names(); };
+  const std::vector<std::string> all{"bf16",      "bias",   "empty",       "f16",  "first_half",
+                                     "parameter", "scalar", "second_half", "tied", "weight"};
+  EXPECT_EQ(names(), all);
+  std::filesystem::remove(directory.path() / "pytorch_model.bin.index.json");
+  EXPECT_EQ(names(), all);
+}
+
+TEST(Checkpoint, SafetensorsWinOverFilesOfTorch) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("pytorch_model.bin", "not looked at");
+  directory.write("x-1.safetensors", kTwoFloats);
+  const auto opened = Checkpoint::open(directory.path());
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ((*opened)->tensor_names(), std::vector<std::string>{"a"});
+}
+
+TEST(Checkpoint, ErrorsOfFilesOfTorch) {
+  ScratchDirectory directory;
+  directory.write("config.json", kConfig);
+  directory.write("pytorch_model.bin", "not a zip file, and longer than its end record would be");
+  EXPECT_THAT(open_error(directory, ErrorCode::kDataLoss),
+              HasSubstr("pytorch_model.bin: no zip file"));
+  directory.write("pytorch_model.bin.index.json",
+                  R"({"weight_map":{"a":"pytorch_model-00001-of-00002.bin"}})");
+  EXPECT_THAT(open_error(directory, ErrorCode::kNotFound),
+              HasSubstr("pytorch_model-00001-of-00002.bin: missing, though listed"));
+}
+
 TEST(Checkpoint, ErrorsOfTheIndex) {
   ScratchDirectory directory;
   directory.write("config.json", kConfig);
@@ -118,7 +175,9 @@ TEST(Checkpoint, NoWeights) {
   ScratchDirectory directory;
   directory.write("config.json", kConfig);
   EXPECT_THAT(open_error(directory, ErrorCode::kNotFound),
-              HasSubstr("no weights: expected model.safetensors"));
+              HasSubstr("no weights: expected model.safetensors, model.safetensors.index.json or "
+                        "other *.safetensors, or pytorch_model.bin, pytorch_model.bin.index.json "
+                        "or other pytorch_model*.bin"));
 }
 
 TEST(Checkpoint, BrokenConfig) {
@@ -132,10 +191,10 @@ TEST(Checkpoint, BrokenConfig) {
 
 TEST(Checkpoint, UnknownFamilyListsTheKnown) {
   ScratchDirectory directory;
-  directory.write("config.json", R"({"architectures":["LlamaForCausalLM"]})");
+  directory.write("config.json", R"({"architectures":["MambaForCausalLM"]})");
   const std::string message = open_error(directory, ErrorCode::kUnimplemented);
-  EXPECT_THAT(message, HasSubstr("unknown family \"LlamaForCausalLM\""));
-  EXPECT_THAT(message, HasSubstr("known: MixtralForCausalLM, OlmoeForCausalLM, "
+  EXPECT_THAT(message, HasSubstr("unknown family \"MambaForCausalLM\""));
+  EXPECT_THAT(message, HasSubstr("known: LlamaForCausalLM, MixtralForCausalLM, OlmoeForCausalLM, "
                                  "Qwen2MoeForCausalLM, Qwen3MoeForCausalLM"));
 }
 

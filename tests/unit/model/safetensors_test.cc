@@ -10,7 +10,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-Result<SafetensorsHeader> parse(const std::string& file) {
+Result<TensorTable> parse(const std::string& file) {
   return parse_safetensors(std::as_bytes(std::span(file)), "w.safetensors");
 }
 
@@ -22,7 +22,7 @@ TEST(Safetensors, ReadsTypesShapesAndOffsets) {
   const auto parsed = parse(safetensors_bytes(header, 16));
   ASSERT_TRUE(parsed) << parsed.error().message;
   ASSERT_EQ(parsed->size(), 3u);
-  const SafetensorsEntry& b = parsed->at("b");
+  const TensorEntry& b = parsed->at("b");
   EXPECT_EQ(b.dtype, "BF16");
   EXPECT_EQ(b.shape, (std::vector<size_t>{2, 3}));
   EXPECT_EQ(b.begin_bytes, 8 + header.size() + 4);

@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include <algorithm>
 #include <limits>
 
 #include <gmock/gmock.h>
@@ -7,6 +8,8 @@
 
 #include "base/thread_pool.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/checkpoint/direct_files.h"
+#include "model/families/family.h"
 #include "model/summary.h"
 #include "tests/unit/model/scratch_checkpoint.h"
 
@@ -28,8 +31,9 @@ class Weights : public ::testing::Test {
   Weights() {
     directory_.write("config.json", kQwen2);
     FieldReader fields(boost::json::parse(kQwen2).as_object(), "config.json");
-    config_ = families()[2]->parse_config(fields).value();
-    tensors_ = scratch_tensors(*families()[2], config_);
+    const Family& family = **std::ranges::find(families(), "qwen2_moe", &Family::model_type);
+    config_ = family.parse_config(fields).value();
+    tensors_ = scratch_tensors(family, config_);
   }
 
   std::shared_ptr<const Checkpoint> open() {
@@ -130,7 +134,13 @@ TEST_F(Weights, FusedExpertsEqualSingleOnes) {
   tensors_["model.layers.0.mlp.experts.gate_up_proj"] = gate_up;
   tensors_["model.layers.0.mlp.experts.down_proj"] = down;
   const auto fused = open();
-  for (uint32_t e = 0; e < 3; ++e) EXPECT_EQ(apply(*load(*fused, e)), expected[e]);
+  const auto direct = DirectFiles::open(*fused).value();
+  for (uint32_t e = 0; e < 3; ++e) {
+    EXPECT_EQ(apply(*load(*fused, e)), expected[e]);
+    EXPECT_EQ(apply(**load_expert(*fused, LayerIdx{0}, ExpertId{e}, *backend_, WeightFormat::kF32,
+                                  direct.get())),
+              expected[e]);
+  }
   EXPECT_EQ(summarize(*fused, WeightFormat::kF32)->total_parameters,
             summarize(*single, WeightFormat::kF32)->total_parameters);
 }
@@ -206,6 +216,50 @@ TEST(ExpertsPerWorker, SpreadsEvenly) {
   EXPECT_EQ(experts_per_worker(7, 3), (std::vector<size_t>{3, 2, 2}));
   EXPECT_EQ(experts_per_worker(2, 3), (std::vector<size_t>{1, 1, 0}));
   EXPECT_TRUE(experts_per_worker(2, 0).empty());
+}
+
+TEST_F(Weights, AnExpertReadDirectlyIsTheSame) {
+  const auto checkpoint = open();
+  const auto direct = DirectFiles::open(*checkpoint);
+  ASSERT_TRUE(direct) << direct.error().message;
+  for (uint32_t e = 0; e < 3; ++e) {
+    const auto mapped =
+        load_expert(*checkpoint, LayerIdx{0}, ExpertId{e}, *backend_, WeightFormat::kF32);
+    const auto read = load_expert(*checkpoint, LayerIdx{0}, ExpertId{e}, *backend_,
+                                  WeightFormat::kF32, direct->get());
+    ASSERT_TRUE(mapped && read);
+    EXPECT_EQ(apply(**read), apply(**mapped));
+  }
+}
+
+TEST_F(Weights, ACheckpointThatIsReplacedMeanwhileIsRefused) {
+  const auto checkpoint = open();
+  const auto direct = DirectFiles::open(*checkpoint).value();
+  const auto path = directory_.path() / "model.safetensors";
+  std::filesystem::copy_file(path, directory_.path() / "copy");
+  std::filesystem::rename(directory_.path() / "copy", path);
+  for (const DirectFiles* files : {direct.get(), static_cast<const DirectFiles*>(nullptr)}) {
+    const auto expert =
+        load_expert(*checkpoint, LayerIdx{0}, ExpertId{1}, *backend_, WeightFormat::kF32, files);
+    ASSERT_FALSE(expert);
+    EXPECT_EQ(expert.error().code, ErrorCode::kDataLoss);
+    EXPECT_THAT(expert.error().message, HasSubstr("model.safetensors: was replaced"));
+  }
+  std::filesystem::remove(path);
+  const auto expert =
+      load_expert(*checkpoint, LayerIdx{0}, ExpertId{1}, *backend_, WeightFormat::kF32);
+  ASSERT_FALSE(expert);
+  EXPECT_THAT(expert.error().message, HasSubstr("was removed"));
+}
+
+TEST_F(Weights, ACheckpointThatIsCutShortMeanwhileIsRefused) {
+  const auto checkpoint = open();
+  std::filesystem::resize_file(directory_.path() / "model.safetensors", 100);
+  const auto expert =
+      load_expert(*checkpoint, LayerIdx{0}, ExpertId{1}, *backend_, WeightFormat::kF32);
+  ASSERT_FALSE(expert);
+  EXPECT_EQ(expert.error().code, ErrorCode::kDataLoss);
+  EXPECT_THAT(expert.error().message, HasSubstr("written to (100 bytes"));
 }
 
 }  // namespace

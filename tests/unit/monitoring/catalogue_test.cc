@@ -11,7 +11,9 @@
 #include "base/mapped_file.h"
 #include "monitoring/metrics/cluster_probe.h"
 #include "monitoring/metrics/dispatch_probe.h"
+#include "monitoring/metrics/expert_cache_probe.h"
 #include "monitoring/metrics/http_probe.h"
+#include "monitoring/metrics/lookahead_probe.h"
 #include "monitoring/metrics/serving_probe.h"
 #include "monitoring/metrics/start_probe.h"
 #include "monitoring/metrics/worker_probe.h"
@@ -97,9 +99,12 @@ std::string coordinator_scrape() {
   Registry registry;
   StartProbe(registry, "1").phase_finished("weights", std::chrono::seconds(1));
   HttpProbe(registry).request_finished("/metrics", "GET", 200, std::chrono::seconds(1));
-  ServingProbe(registry, "m").set_cache_config(16, 100);
+  ServingProbe serving(registry, "m");
+  serving.set_cache_config(16, 100);
+  serving.set_batch_policy("decode-first");
   DispatchProbe(registry, {.num_layers = 1, .num_experts = 1, .per_expert = true})
       .dispatched("w", 1, 1);
+  LookaheadProbe(registry, "auto", {LayerIdx(0)}).set_active(false);
   ClusterProbe cluster(registry, {{"ready"}, {"too_many"}, {"finished"}});
   cluster.worker_changed("w", "ready", true);
   return registry.scrape();
@@ -113,6 +118,18 @@ std::string worker_scrape() {
   return registry.scrape();
 }
 
+std::string cache_scrape() {
+  Registry registry;
+  const ExpertCacheProbe probe(registry);
+  return registry.scrape();
+}
+
+/// Without what every process reports of itself.
+Catalogue without_process(Catalogue catalogue) {
+  std::erase_if(catalogue, [](const auto& entry) { return entry.first.starts_with("process_"); });
+  return catalogue;
+}
+
 TEST(Catalogue, ListsExactlyWhatTheCoordinatorReports) {
   EXPECT_EQ(read_scrape(coordinator_scrape()), read_page("C"));
 }
@@ -121,9 +138,13 @@ TEST(Catalogue, ListsExactlyWhatAWorkerReports) {
   EXPECT_EQ(read_scrape(worker_scrape()), read_page("W"));
 }
 
+TEST(Catalogue, ListsExactlyWhatAMemoryForExpertsAdds) {
+  EXPECT_EQ(without_process(read_scrape(cache_scrape())), read_page("M"));
+}
+
 TEST(Catalogue, PromtoolCanReadTheScrape) {
   if (std::system("command -v promtool >/dev/null 2>&1") != 0) GTEST_SKIP() << "no promtool here";
-  for (const std::string& text : {coordinator_scrape(), worker_scrape()}) {
+  for (const std::string& text : {coordinator_scrape(), worker_scrape(), cache_scrape()}) {
     // promtool's exit status 3 means advice about naming (vLLM's names are not all to its taste).
     FILE* promtool = popen("promtool check metrics >/dev/null 2>&1", "w");
     ASSERT_NE(promtool, nullptr);

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "coordinator/placement/balancer.h"
+#include "protocol/expert_ranges.h"
 
 namespace pregate::coordinator {
 
@@ -30,7 +31,10 @@ class BalancerFixture : public ::testing::Test {
   std::vector<BalancerEffect> after(Duration time) {
     now_ += time;
     BalancerInput input{.shape = shape_, .workers = {}};
-    for (const auto& [id, known] : workers_) input.workers.push_back(known);
+    for (auto& [id, known] : workers_) {
+      known.is_full = held_[id].size() >= known.room.max_experts;
+      input.workers.push_back(known);
+    }
     input.holds = [this](WorkerId worker, LayerIdx layer, ExpertId expert) {
       return held_[worker].contains({layer, expert});
     };
@@ -54,12 +58,24 @@ class BalancerFixture : public ::testing::Test {
   }
   std::set<std::pair<LayerIdx, ExpertId>> wanted(WorkerId worker) const {
     std::set<std::pair<LayerIdx, ExpertId>> experts;
-    for (const auto& range : state_.target->assigned_to(worker)) {
-      for (uint32_t i = 0; i < range.count; ++i) {
-        experts.emplace(range.layer, ExpertId(range.first.value + i));
+    protocol::for_each_expert(
+        state_.target->assigned_to(worker),
+        [&](LayerIdx layer, ExpertId expert) { experts.emplace(layer, expert); });
+    return experts;
+  }
+  /// As the first placement has them, but each worker's experts with the next one.
+  Placement passed_on() const {
+    Placement placement(0, shape_);
+    for (const LayerIdx layer : shape_.layers) {
+      for (ExpertId expert(0); expert.value < kNumExperts; ++expert.value) {
+        for (const WorkerId worker : state_.target->workers(layer, expert)) {
+          const auto next = std::next(workers_.find(worker));
+          placement.add_replica(layer, expert,
+                                next == workers_.end() ? workers_.begin()->first : next->first);
+        }
       }
     }
-    return experts;
+    return placement;
   }
   size_t num_wanted(uint32_t worker) const { return wanted(WorkerId(worker)).size(); }
   size_t fewest_replicas() const {

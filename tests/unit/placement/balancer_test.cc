@@ -362,6 +362,74 @@ TEST_F(Balancer, AStalledRebalanceKeepsWhatIsHeld) {
   EXPECT_THAT(after(seconds(30)), IsEmpty());
 }
 
+/// Each could load only what the other has dropped, which it does when that is loaded.
+TEST_F(Balancer, FullWorkersThatWaitForEachOtherKeepWhatTheyHave) {
+  worker(1, Presence::kHere, kNumExperts);
+  worker(2, Presence::kHere, kNumExperts);
+  settle();
+  const auto before = held_;
+  aim_at(state_, passed_on());
+  after({});
+  EXPECT_EQ(state_.num_left, 2u * kNumExperts);
+  EXPECT_THAT(after(options_.room_timeout - milliseconds(500)), IsEmpty());
+  const auto effects = after(seconds(1));
+  ASSERT_THAT(endings(effects), SizeIs(1));
+  EXPECT_EQ(endings(effects)[0].outcome, RebalanceOutcome::kStalled);
+  EXPECT_TRUE(endings(effects)[0].no_room);
+  EXPECT_THAT(retargets(effects), ElementsAre(BalanceReason::kStalled));
+  EXPECT_FALSE(state_.moving);
+  for (const uint32_t id : {1u, 2u}) EXPECT_EQ(wanted(WorkerId(id)), before.at(WorkerId(id)));
+}
+
+TEST_F(Balancer, WhereNothingBetterIsFoundAStallIsNotSeenAllTheTime) {
+  worker(1, Presence::kHere, kNumExperts);
+  worker(2, Presence::kHere, kNumExperts);
+  settle();
+  worker(2, Presence::kGone);
+  after({});
+  Placement all_on_one(0, shape_);
+  for (const LayerIdx layer : shape_.layers) {
+    for (ExpertId expert(0); expert.value < kNumExperts; ++expert.value) {
+      all_on_one.add_replica(layer, expert, WorkerId(1));
+    }
+  }
+  aim_at(state_, all_on_one);
+  after({});
+  EXPECT_THAT(endings(after(options_.room_timeout)), SizeIs(1));
+  EXPECT_TRUE(state_.moving);
+  EXPECT_THAT(endings(after(options_.stall_timeout - seconds(1))), IsEmpty());
+  EXPECT_THAT(endings(after(seconds(1))), SizeIs(1));
+}
+
+TEST_F(Balancer, WhoHasRoomIsGivenTime) {
+  worker(1, Presence::kHere, kNumExperts);
+  worker(2, Presence::kHere, kNumExperts + 1);
+  settle();
+  aim_at(state_, passed_on());
+  after({});
+  EXPECT_THAT(after(options_.stall_timeout - seconds(1)), IsEmpty());
+  const auto effects = after(seconds(1));
+  ASSERT_THAT(endings(effects), SizeIs(1));
+  EXPECT_FALSE(endings(effects)[0].no_room);
+}
+
+TEST_F(Balancer, FullWorkersAreGivenTimeAfterEachExpert) {
+  worker(1, Presence::kHere, kNumExperts);
+  worker(2, Presence::kHere, kNumExperts);
+  settle();
+  aim_at(state_, passed_on());
+  after({});
+  const auto before = held_[WorkerId(2)];
+  const auto to_come = wanted(WorkerId(2));
+  auto coming = to_come.begin();
+  for (const auto& dropped : before) {
+    EXPECT_THAT(after(options_.room_timeout - milliseconds(500)), IsEmpty());
+    held_[WorkerId(2)].erase(dropped);
+    held_[WorkerId(2)].insert(*coming++);
+    EXPECT_THAT(after(milliseconds(500)), IsEmpty());
+  }
+}
+
 TEST_F(Balancer, WhatOneCannotLoadAnotherGets) {
   workers({1, 2, 3});
   broken_.insert(WorkerId(3));

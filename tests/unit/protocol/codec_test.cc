@@ -111,6 +111,36 @@ TEST(Codec, AssignmentsAndHoldingsComeBackWhole) {
   EXPECT_FALSE(decode_holdings(encode_header(holdings), encode_payload(AssignExperts{})));
 }
 
+TEST(Codec, PlansComeBackWhole) {
+  const ExpertPlan plan{
+      7, {{LayerIdx(1), ExpertId(2), 3, 0.25f, false}, {LayerIdx(4), ExpertId(5), 0, 1.0f, true}}};
+  const auto decoded = decode_expert_plan(encode_header(plan), encode_payload(plan));
+  ASSERT_TRUE(decoded) << decoded.error().message;
+  EXPECT_EQ(decoded->now, 7u);
+  ASSERT_EQ(decoded->experts.size(), 2u);
+  EXPECT_EQ(decoded->experts[0].layer, LayerIdx(1));
+  EXPECT_EQ(decoded->experts[0].expert, ExpertId(2));
+  EXPECT_EQ(decoded->experts[0].ahead, 3u);
+  EXPECT_EQ(decoded->experts[0].likelihood, 0.25f);
+  EXPECT_FALSE(decoded->experts[0].certain);
+  EXPECT_TRUE(decoded->experts[1].certain);
+}
+
+TEST(Codec, PlansThatCannotBeAreRefused) {
+  const auto error_of = [](const ExpertPlan& plan, const Bytes& payload) {
+    const auto decoded = decode_expert_plan(encode_header(plan), payload);
+    return decoded ? "" : decoded.error().message;
+  };
+  ExpertPlan plan{7, {{LayerIdx(1), ExpertId(2), 3, 0.25f, false}}};
+  EXPECT_NE(error_of(plan, {}).find("size of its experts"), std::string::npos);
+  for (const float wrong : {-0.1f, 1.1f, std::numeric_limits<float>::quiet_NaN()}) {
+    plan.experts.front().likelihood = wrong;
+    EXPECT_NE(error_of(plan, encode_payload(plan)).find("likelihood"), std::string::npos) << wrong;
+  }
+  plan.experts.assign(kMaxPlannedExperts + 1, {});
+  EXPECT_NE(error_of(plan, encode_payload(plan)).find("too many"), std::string::npos);
+}
+
 TEST(Codec, RangesThatCannotBeAreRefused) {
   EXPECT_EQ(error_of({}), "");
   EXPECT_EQ(error_of({{LayerIdx(0), ExpertId(0), kMaxAssignedExperts}}), "");
@@ -251,7 +281,7 @@ TEST(Codec, UnknownTypesAreNamed) {
 }
 
 TEST(Codec, TypesOfVersionOneAreUnknown) {
-  for (const uint8_t number : {0, 1, 3, 4, 15}) {
+  for (const uint8_t number : {0, 1, 3, 4, 16}) {
     EXPECT_FALSE(decode_type(Bytes{std::byte{number}, std::byte{0}})) << int{number};
   }
 }

@@ -41,11 +41,11 @@ std::string hex(const Proof& proof) {
 // Made with Python's hmac from the description in WIRE.md.
 TEST(Handshake, ProofsAreAsDocumented) {
   EXPECT_EQ(hex(prove_worker(kSecret, filled(1), sample_join())),
-            "54d0ad3fd0eb252917d6e057f68814963c82c906d96f47c26dd97b368426cab8");
+            "a208da86845988e2a9eb59fecb5ca61512350ebaedb1175710a342d5b934054a");
   EXPECT_EQ(hex(prove_coordinator(kSecret, filled(1), sample_join(), WorkerId(10))),
-            "496a5c934044a0925b3ad33d0f4b4f3dc9a3bdec2563376285e4d2c710383aee");
+            "c497f2085520ce638f43b9d1a944ba67b2b3922b84fb9ea58bb6f89997904380");
   EXPECT_EQ(hex(prove_worker(Secret(), filled(1), sample_join())),
-            "d43510b268fa5f1d0f92439e4495da32495dc2518467386977b99e84f4480ca0");
+            "112e3469f98f4f7d830cd953118e68ba3dec8f5b73e4b912630c47f048ea19c1");
 }
 
 TEST(Handshake, BothSidesAgree) {

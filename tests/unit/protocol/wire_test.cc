@@ -114,9 +114,18 @@ TEST(Wire, AssignmentsAndHoldingsAreAsDocumented) {
   expect_ranges(Holdings{});
 }
 
+TEST(Wire, PlansAreAsDocumented) {
+  const ExpertPlan plan{11, {{LayerIdx(1), ExpertId(2), 3, 1.0f, true}, {}}};
+  expect_layout("15 ExpertPlan", plan, {{"now", 11}, {"num_experts", 2}});
+  const Bytes payload = encode_payload(plan);
+  const uint32_t expected[] = {1, 2, 3, std::bit_cast<uint32_t>(1.0f), 1};
+  ASSERT_EQ(payload.size(), 2 * sizeof(expected));
+  EXPECT_EQ(std::memcmp(payload.data(), expected, sizeof(expected)), 0);
+}
+
 TEST(Wire, TheHandshakeIsAsDocumented) {
   expect_layout("10 Challenge", Challenge{beginning_with(7)}, {{"nonce", 7}});
-  Join join{beginning_with(1), beginning_with(2), 3, 4, 5, 6, {7.5, 8, 9, 10, ""}, "", ""};
+  Join join{beginning_with(1), beginning_with(2), 3, 4, 5, 6, {7.5, 8, 9, 10, "", true}, "", ""};
   expect_layout("11 Join", join,
                 {{"nonce", 1},
                  {"proof", 2},
@@ -127,7 +136,8 @@ TEST(Wire, TheHandshakeIsAsDocumented) {
                  {"rows_per_second", bits(7.5)},
                  {"memory_bytes", 8},
                  {"expert_bytes", 9},
-                 {"threads", 10}});
+                 {"threads", 10},
+                 {"wants_plans", 1}});
   join.name = "n";
   join.host = "h";
   join.capacity.backend = "b";

@@ -1,38 +1,23 @@
 #include "coordinator/scheduling/scheduler.h"
 
+#include <algorithm>
 #include <future>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "engine/local_experts.h"
+#include "tests/support/losable_experts.h"
 #include "tests/support/tiny_model.h"
 
 namespace pregate::coordinator {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr auto kPatience = std::chrono::seconds(60);
-
-/// Experts that fail while `broken` is set.
-class FragileExperts final : public engine::ExpertClient {
- public:
-  FragileExperts(std::unique_ptr<engine::ExpertClient> experts, const std::atomic<bool>& broken)
-      : experts_(std::move(experts)), broken_(broken) {}
-  Result<engine::DispatchTicket> dispatch(const engine::ExpertBatch& batch) override {
-    return experts_->dispatch(batch);
-  }
-  Status combine(engine::DispatchTicket ticket, compute::Matrix<float> out) override {
-    PREGATE_TRY(experts_->combine(ticket, out));
-    if (broken_) return fail(ErrorCode::kUnavailable, "worker 3 is gone");
-    return {};
-  }
-
- private:
-  const std::unique_ptr<engine::ExpertClient> experts_;
-  const std::atomic<bool>& broken_;
-};
 
 /// What one request gave, joined.
 struct Answer {
@@ -58,7 +43,7 @@ class SchedulerTest : public ::testing::Test {
         [&](auto checkpoint,
             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
       PREGATE_ASSIGN(auto experts, local(checkpoint, backend));
-      return std::make_unique<FragileExperts>(std::move(experts), broken_);
+      return std::make_unique<test_support::LosableExperts>(std::move(experts), losses_);
     };
     auto runtime = cli::ModelRuntime::load({.model = directory_.path() / "model",
                                             .backend = "reference",
@@ -121,7 +106,8 @@ class SchedulerTest : public ::testing::Test {
   }
 
   test_support::TemporaryDirectory directory_;
-  std::atomic<bool> broken_{false}, available_{true};
+  test_support::Losses losses_;
+  std::atomic<bool> available_{true};
   monitoring::Registry registry_;
   monitoring::ServingProbe probe_{registry_, "tiny"};
   std::unique_ptr<model::Tokenizer> tokenizer_;
@@ -129,8 +115,8 @@ class SchedulerTest : public ::testing::Test {
   std::unique_ptr<Scheduler> scheduler_;
 };
 
-constexpr SchedulerOptions kRoomy{.limits = {.max_step_tokens = 64, .max_sequences = 16},
-                                  .num_kv_blocks = 200};
+const SchedulerOptions kRoomy{.limits = {.max_step_tokens = 64, .max_sequences = 16},
+                              .num_kv_blocks = 200};
 
 // A tiny cache, tiny steps, preemptions: the tokens must be those of each request alone.
 TEST_F(SchedulerTest, TogetherAndAloneGiveTheSameTokens) {
@@ -205,6 +191,20 @@ TEST_F(SchedulerTest, RefusesWhatCannotBe) {
   EXPECT_EQ(scheduler_->submit(greedy(3, 1), nobody).error().code, ErrorCode::kUnavailable);
 }
 
+TEST_F(SchedulerTest, AModelWithoutAPreGatingRouterHasNoExpertAwareBatches) {
+  const auto quiet = [](const std::string&, size_t, size_t) {};
+  const auto runtime = cli::ModelRuntime::load(
+      {.model = directory_.path() / "model",
+       .backend = "reference",
+       .kv_cache_bytes = 64 << 20,
+       .preview_experts = true},
+      cli::ModelRuntime::local_experts(compute::WeightFormat::kBf16, quiet), quiet);
+  ASSERT_FALSE(runtime.has_value());
+  EXPECT_EQ(runtime.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(runtime.error().message, HasSubstr("--batch-policy expert-aware"));
+  EXPECT_THAT(runtime.error().message, HasSubstr("pre-gating router"));
+}
+
 TEST_F(SchedulerTest, AFullQueueRefuses) {
   SchedulerOptions options = kRoomy;
   options.limits.max_sequences = 1;
@@ -240,13 +240,151 @@ TEST_F(SchedulerTest, CancelledRequestsEndAndFreeTheirPlace) {
 TEST_F(SchedulerTest, AFailedStepEndsItsRequestsAndNoOthers) {
   start(kRoomy);
   auto doomed = ask(greedy(20, 300));
-  broken_ = true;
+  losses_.all_fail = true;
   const Answer answer = wait(doomed);
   ASSERT_TRUE(answer.error.has_value());
   EXPECT_THAT(answer.error->message, HasSubstr("worker 3"));
-  broken_ = false;
+  losses_.all_fail = false;
   auto next = ask(greedy(20, 5));
   EXPECT_EQ(wait(next).tokens[0].size(), 5u);
+}
+
+// Experts that nobody holds for a while.
+
+constexpr uint32_t kNumLayers = 2, kNumExperts = 8;  // of the tiny model
+
+class SchedulerWithoutExperts : public SchedulerTest {
+ protected:
+  struct Known {
+    GenerationRequest request;
+    Answer answer;                             // undisturbed
+    std::set<test_support::ExpertKey> needed;  // by any of its rows
+  };
+
+  Known try_alone(GenerationRequest request) {
+    Known known{.request = std::move(request), .answer = {}, .needed = {}};
+    runtime_->engine().set_routing_observer(
+        [&](LayerIdx layer, const router::Decisions& decisions) {
+          for (const ExpertId expert : decisions.expert_ids) known.needed.emplace(layer, expert);
+        });
+    auto answer = ask(known.request);
+    known.answer = wait(answer);
+    runtime_->engine().set_routing_observer({});
+    return known;
+  }
+
+  /// Starts, loses an expert that `long_one` needs, and finds a request that does not.
+  void start_and_lose(Duration expert_wait) {
+    SchedulerOptions options = kRoomy;
+    options.prefix_caching = false;
+    options.expert_wait = expert_wait;
+    start(options);
+    GenerationRequest request = greedy(30, 40);
+    request.sampling = {.temperature = 1.0f, .seed = 7, .presence_penalty = 0.5f};
+    request.num_choices = 2;
+    affected_ = try_alone(request);
+    for (uint64_t seed = 0; !lost_; ++seed) {
+      ASSERT_LT(seed, 1000u);
+      unaffected_ = try_alone(greedy(2, 3, seed));
+      for (const auto& expert : affected_.needed) {
+        if (!unaffected_.needed.contains(expert)) lost_ = expert;
+      }
+    }
+    losses_.lose(*lost_);
+  }
+
+  void wait_for_gauge(size_t num_waiting) {
+    const auto line = fmt::format("pregate_sequences_waiting_for_experts {}\n", num_waiting);
+    while (registry_.scrape().find(line) == std::string::npos) std::this_thread::yield();
+  }
+
+  Known affected_, unaffected_;
+  std::optional<test_support::ExpertKey> lost_;
+};
+
+TEST_F(SchedulerWithoutExperts, OthersGoOnAndWhatWaitedIsAnsweredAsIfNothingHadBeen) {
+  start_and_lose(kPatience);
+  auto waiting = ask(affected_.request);
+  wait_for_gauge(1);  // the second choice waits for the prompt
+  for (int i = 0; i < 5; ++i) {
+    auto other = ask(unaffected_.request);
+    EXPECT_EQ(wait(other).tokens, unaffected_.answer.tokens);
+  }
+  EXPECT_EQ(waiting.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  losses_.find_all();
+  const Answer answer = wait(waiting);
+  ASSERT_FALSE(answer.error) << answer.error->message;
+  EXPECT_EQ(answer.tokens, affected_.answer.tokens);
+  EXPECT_EQ(answer.texts, affected_.answer.texts);
+  wait_for_gauge(0);
+  EXPECT_THAT(registry_.scrape(), HasSubstr("pregate_expert_wait_seconds_count 1\n"));
+  EXPECT_THAT(registry_.scrape(), HasSubstr("pregate_requests_lost_total 0\n"));
+}
+
+/// Again and again, one expert after the other, in the middle of the answers.
+TEST_F(SchedulerWithoutExperts, LossesAnywhereChangeNoToken) {
+  start_and_lose(kPatience);
+  losses_.find_all();
+  std::vector<std::future<Answer>> answers;
+  for (int i = 0; i < 6; ++i) answers.push_back(ask(affected_.request));
+  const auto is_left = [](const std::future<Answer>& answer) {
+    return answer.wait_for(std::chrono::seconds(0)) != std::future_status::ready;
+  };
+  for (uint32_t i = 0; i < 5000 && std::ranges::any_of(answers, is_left); ++i) {
+    losses_.lose({LayerIdx(i % kNumLayers), ExpertId(i / kNumLayers % kNumExperts)});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    losses_.find_all();
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  for (auto& pending : answers) {
+    const Answer answer = wait(pending);
+    ASSERT_FALSE(answer.error) << answer.error->message;
+    EXPECT_EQ(answer.tokens, affected_.answer.tokens);
+    EXPECT_EQ(answer.texts, affected_.answer.texts);
+  }
+  EXPECT_THAT(registry_.scrape(), Not(HasSubstr("pregate_expert_wait_seconds_count 0\n")));
+}
+
+TEST_F(SchedulerWithoutExperts, AfterTheWaitARequestEndsAndNoOther) {
+  start_and_lose(std::chrono::milliseconds(300));
+  const TimePoint begin = system_clock().now();
+  auto waiting = ask(affected_.request);
+  wait_for_gauge(1);
+  auto other = ask(unaffected_.request);
+  EXPECT_EQ(wait(other).tokens, unaffected_.answer.tokens);
+  const Answer answer = wait(waiting);
+  EXPECT_GE(system_clock().now() - begin, std::chrono::milliseconds(300));
+  ASSERT_TRUE(answer.error.has_value());
+  EXPECT_EQ(answer.error->code, ErrorCode::kUnavailable);
+  EXPECT_THAT(answer.error->message, HasSubstr("waited 0."));
+  EXPECT_THAT(answer.error->message, HasSubstr(fmt::format("no worker holds expert {} of layer {}",
+                                                           lost_->second, lost_->first)));
+  wait_for_gauge(0);
+  EXPECT_THAT(registry_.scrape(), HasSubstr("pregate_requests_lost_total 1\n"));
+}
+
+/// The thread waits too, and sees all that may come.
+TEST_F(SchedulerWithoutExperts, WhenAllWaitRequestsStillComeAndGo) {
+  start_and_lose(kPatience);
+  for (uint32_t id = 0; id < kNumExperts; ++id) losses_.lose({LayerIdx(0), ExpertId(id)});
+  RequestId id;
+  auto cancelled = ask(affected_.request, &id);
+  wait_for_gauge(1);
+  auto second = ask(unaffected_.request);
+  wait_for_gauge(2);
+  const size_t num_dispatches = losses_.num_dispatches;
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_EQ(losses_.num_dispatches, num_dispatches);
+  scheduler_->cancel(id);
+  wait_for_gauge(1);
+  EXPECT_THROW(cancelled.get(), std::future_error);
+  losses_.find_all();
+  EXPECT_EQ(wait(second).tokens, unaffected_.answer.tokens);
+  losses_.lose(*lost_);
+  auto stopped = ask(affected_.request);
+  wait_for_gauge(1);
+  scheduler_->stop();
+  EXPECT_TRUE(wait(stopped).error.has_value());
 }
 
 TEST_F(SchedulerTest, WhatHasEndedIsNotShownAsRunning) {

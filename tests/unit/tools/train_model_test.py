@@ -52,6 +52,16 @@ class Arithmetic(unittest.TestCase):
         self.assert_close([found], [wanted])
         self.assert_close(gradients(found, x, output), gradients(wanted, x, output))
 
+    def test_loss_beside_a_teacher(self):
+        x, output, other = random(600, 16), random(50, 16), random(600, 8).detach()
+        targets, taught = torch.arange(600) % 50, random(50, 8).detach()
+        found = model.Loss.apply(x, output, targets, model.Teacher(other, taught, 0.7))
+        logits = x @ output.t()
+        shares = (other @ taught.t()).softmax(dim=1)
+        wanted = 0.3 * F.cross_entropy(logits, targets) + 0.7 * F.cross_entropy(logits, shares)
+        self.assert_close([found], [wanted])
+        self.assert_close(gradients(found, x, output), gradients(wanted, x, output))
+
     def test_experts(self):
         tokens, weights = random(40, 16), random(40, 2)
         gate_up, down = random(5, 12, 16), random(5, 16, 6)
@@ -65,6 +75,19 @@ class Arithmetic(unittest.TestCase):
         inputs = (tokens, weights, gate_up, down)
         self.assert_close([found], [wanted])
         self.assert_close(gradients(found, *inputs), gradients(wanted, *inputs))
+
+    @unittest.skipUnless(torch.cuda.is_available(), "no GPU")
+    def test_experts_on_a_gpu(self):
+        """Its kernels against the CPU's loop, also with an expert that has no rows."""
+        rows, left = (random(600, size).detach().bfloat16() for size in (64, 32))
+        weights, ends = random(5, 64, 32).detach().bfloat16(), [100, 101, 400, 400, 600]
+        found = [
+            model.times_each(rows.cuda(), weights.cuda(), torch.tensor(ends).int().cuda()),
+            model.times_transposed(rows.cuda(), left.cuda(), torch.tensor(ends).int().cuda()),
+        ]
+        wanted = [model.times_each(rows, weights, ends), model.times_transposed(rows, left, ends)]
+        for a, b in zip(found, wanted):
+            torch.testing.assert_close(a.cpu(), b, rtol=0.02, atol=0.2)
 
     def test_attention(self):
         query, key, value = random(3, 300, 8), random(3, 300, 8), random(3, 300, 8)
@@ -89,6 +112,13 @@ class Data(unittest.TestCase):
             first.next(data.BLOCK)
         second.skip(2 * data.BATCH_TOKENS)
         self.assertTrue(torch.equal(first.next(data.BLOCK)[1], second.next(data.BLOCK)[1]))
+
+    def test_smaller_batches_hold_the_same_rows(self):
+        tokens = torch.arange(20 * data.BLOCK).numpy().astype("uint16")
+        whole = data.Batches(tokens, 0, seed=1)
+        parts = data.Batches(tokens, 0, seed=1, batch_tokens=data.BATCH_TOKENS // 2)
+        wanted = whole.next(data.BLOCK)[1]
+        self.assertTrue(torch.equal(torch.cat([parts.next(data.BLOCK)[1] for _ in "ab"]), wanted))
 
 
 class Export(unittest.TestCase):

@@ -231,6 +231,61 @@ TEST_F(Loading, FailuresOfWhatIsNotWantedAnyMoreAreForgotten) {
   EXPECT_EQ(worker->stage(), Worker::Stage::kReady);
 }
 
+TEST_F(Loading, NeverHoldsMoreThanItsMemory) {
+  options.session.capacity.memory_bytes = 3999;
+  start_and_join();
+  assign(1, {range(0, 0, 5)});
+  EXPECT_EQ(worker->load_next(), clock.now());
+  step();
+  pass_with_beats(seconds(5), 1000);
+  EXPECT_EQ(loads.size(), 3u);
+  EXPECT_EQ(probe.num_waiting, 2u);
+  EXPECT_EQ(worker->load_next(), TimePoint::max()) << "only another assignment helps";
+  EXPECT_EQ(worker->stage(), Worker::Stage::kLoading);
+  EXPECT_FALSE(last_holdings()->complete);
+  // As when an expert moves away: one is dropped, and there is room for one.
+  assign(2, {range(0, 1, 4)});
+  step();
+  EXPECT_EQ(loads.size(), 4u);
+  EXPECT_EQ(probe.num_waiting, 1u);
+  assign(3, {range(0, 2, 3)});
+  step();
+  EXPECT_EQ(worker->stage(), Worker::Stage::kReady);
+  EXPECT_EQ(probe.num_waiting, 0u);
+  EXPECT_EQ(probe.most_bytes, 3000u);
+}
+
+TEST_F(Loading, AnAssignmentThatFitsEndsTheWait) {
+  options.session.capacity.memory_bytes = 3000;
+  start_and_join();
+  assign(1, {range(0, 0, 5)});
+  step();
+  EXPECT_EQ(probe.num_waiting, 2u);
+  assign(2, {range(0, 0, 3)});
+  step();
+  EXPECT_EQ(probe.num_waiting, 0u);
+  EXPECT_EQ(worker->stage(), Worker::Stage::kReady);
+}
+
+TEST_F(Loading, ADroppedExpertTakesMemoryUntilItIsComputed) {
+  options.session.capacity.memory_bytes = 1000;
+  start_and_join();
+  assign(1, {range(0, 0, 1)});
+  step();
+  ask(0);
+  backend.before_experts = [&](size_t) {
+    assign(2, {range(0, 1, 1)});
+    pass(seconds(1));
+    EXPECT_EQ(probe.num_held, 0u);
+    EXPECT_EQ(loads.size(), 1u);
+    EXPECT_EQ(probe.num_waiting, 1u);
+  };
+  EXPECT_TRUE(reply()->status);
+  pass(seconds(1));
+  EXPECT_EQ(loads.size(), 2u);
+  EXPECT_EQ(worker->stage(), Worker::Stage::kReady);
+}
+
 TEST_F(Loading, AnswersToAnEarlierConnectionAreNotSent) {
   start_and_join();
   assign(1, {range(0, 0, 1)});
@@ -258,6 +313,24 @@ TEST(ExpertLoader, ADroppedExpertLivesUntilItIsComputed) {
   EXPECT_EQ(store.keep_only({}), 1u);
   EXPECT_EQ(store.find(key), nullptr);
   EXPECT_EQ(store.bytes(), 0u);
+  EXPECT_EQ(used->hidden_size(), 8u);
+  EXPECT_EQ(store.bytes_in_memory(), 1000u);
+}
+
+TEST(ExpertStore, CountsWhatIsInMemory) {
+  auto store = std::make_unique<ExpertStore>(compute::WeightFormat::kF32);
+  for (uint32_t i = 0; i < 3; ++i) {
+    store->insert({LayerIdx(0), ExpertId(i)},
+                  pregate::testing::load_fake(LayerIdx(0), ExpertId(i), 8).value());
+  }
+  auto used = store->find({LayerIdx(0), ExpertId(1)});
+  EXPECT_EQ(store->keep_only({{LayerIdx(0), ExpertId(2)}}), 2u);
+  EXPECT_EQ(store->bytes(), 1000u);
+  EXPECT_EQ(store->bytes_in_memory(), 2000u);
+  used.reset();
+  EXPECT_EQ(store->bytes_in_memory(), 1000u);
+  used = store->find({LayerIdx(0), ExpertId(2)});
+  store.reset();
   EXPECT_EQ(used->hidden_size(), 8u);
 }
 

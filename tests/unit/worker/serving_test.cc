@@ -4,6 +4,7 @@
 #include "protocol/codec.h"
 #include "tests/unit/worker/fake_backend.h"
 #include "tests/unit/worker/manual_clock.h"
+#include "worker/experts/on_disk.h"
 #include "worker/serving/batch.h"
 
 namespace pregate::worker {
@@ -210,6 +211,70 @@ TEST(ExpertStore, JoinsNeighboursOfALayer) {
   EXPECT_EQ(store.bytes(), 6000u);
   EXPECT_EQ(store.keep_only({{LayerIdx(0), ExpertId(2)}, {LayerIdx(7), ExpertId(7)}}), 5u);
   EXPECT_THAT(store.ranges(), ::testing::ElementsAre(Range{LayerIdx(0), ExpertId(2), 1}));
+}
+
+/// Experts on disk, with memory for one of them.
+class ServingFromDisk : public Serving {
+ protected:
+  ServingFromDisk() {
+    for (uint32_t id = 0; id < 4; ++id) {
+      const auto reader = ExpertOnDisk::reader(compute::WeightFormat::kF32, kHidden);
+      on_disk_.insert({kLayer, ExpertId(id)}, reader(kLayer, ExpertId(id)).value());
+    }
+    const auto read = [this](LayerIdx layer,
+                             ExpertId id) -> Result<std::unique_ptr<compute::PackedExpert>> {
+      if (is_broken_) return fail(ErrorCode::kDataLoss, "the disk is broken");
+      return pregate::testing::load_fake(layer, id, kHidden);
+    };
+    cache_ = ExpertCache::create({read}, make_eviction_policy("lru", {.seed = 1}).value(),
+                                 {.memory_bytes = 1000, .expert_bytes = 1000}, system_clock(),
+                                 cache_probe_)
+                 .value();
+  }
+  std::vector<Answer> serve_from_disk(std::vector<PendingRequest>& requests) {
+    for (PendingRequest& pending : requests) pending.arrived = arrival_;
+    PlannedCache cache(*cache_, on_disk_, /*num_layers=*/8);
+    return BatchServer(on_disk_, backend_, clock_, probe_, &cache).serve(requests);
+  }
+
+  std::atomic<bool> is_broken_{false};
+  ExpertStore on_disk_{compute::WeightFormat::kF32};
+  CacheProbe cache_probe_;
+  std::unique_ptr<ExpertCache> cache_;
+};
+
+TEST_F(ServingFromDisk, TheSameBitsAsFromMemory) {
+  for (const bool separate : {false, true}) {
+    std::vector<PendingRequest> requests;
+    requests.push_back(make_request(1, 0.3f, 2, table_a(), separate));
+    requests.push_back(make_request(2, 7.7f, 3, table_b(), !separate));
+    const auto from_disk = serve_from_disk(requests);
+    const auto from_memory = serve(requests);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      ASSERT_TRUE(from_disk[i].reply.status);
+      EXPECT_EQ(from_disk[i].reply.num_rows, requests[i].request.num_results());
+      EXPECT_EQ(floats_of(from_disk[i]), floats_of(from_memory[i]));
+    }
+  }
+}
+
+TEST_F(ServingFromDisk, TakesNoMemoryOutsideTheCache) {
+  EXPECT_EQ(on_disk_.bytes_in_memory(), 0u);
+  EXPECT_EQ(on_disk_.num_experts(), 4u);
+}
+
+TEST_F(ServingFromDisk, ABrokenDiskIsToldToWhoAsked) {
+  is_broken_ = true;
+  std::vector<PendingRequest> requests;
+  requests.push_back(make_request(1, 0.3f, 2, table_a()));
+  auto answers = serve_from_disk(requests);
+  ASSERT_FALSE(answers[0].reply.status);
+  EXPECT_EQ(answers[0].reply.status.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(answers[0].reply.status.error().message, HasSubstr("the disk is broken"));
+  EXPECT_EQ(answers[0].payload.size(), 0u);
+  is_broken_ = false;
+  answers = serve_from_disk(requests);
+  EXPECT_TRUE(answers[0].reply.status);
 }
 
 TEST_F(Serving, WhatIsDroppedWhileItIsComputedIsStillComputed) {

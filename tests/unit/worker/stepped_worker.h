@@ -19,11 +19,15 @@ inline constexpr uint64_t kFingerprintOfModel = 42;
 struct CountingWorkerProbe final : worker::Probe {
   void expert_loaded(size_t, Duration) override { ++num_loads; }
   void load_failed() override { ++num_load_failures; }
-  void holds(size_t experts, size_t) override { num_held = experts; }
+  void holds(size_t experts, size_t bytes) override {
+    num_held = experts;
+    most_bytes = std::max(most_bytes, bytes);
+  }
+  void waits_for_room(size_t experts) override { num_waiting = experts; }
   void joined(bool joined) override { is_joined = joined; }
   void rejoined() override { ++num_rejoins; }
   int num_loads = 0, num_load_failures = 0, num_rejoins = 0;
-  size_t num_held = 0;
+  size_t num_held = 0, num_waiting = 0, most_bytes = 0;
   bool is_joined = false;
 };
 

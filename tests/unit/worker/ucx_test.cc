@@ -89,6 +89,7 @@ TEST(WorkerOverUcx, OutlivesItsCoordinator) {
   WorkerOptions options;
   options.session.secret = kSecret;
   options.session.reconnect = true;
+  options.session.capacity = {.memory_bytes = 3000, .expert_bytes = 1000, .backend = "fake"};
   const auto read = [&](LayerIdx layer, ExpertId expert) {
     ++num_loads;
     return pregate::testing::load_fake(layer, expert, 8);

@@ -54,6 +54,7 @@ class WorkerTest : public ::testing::Test {
                             system_clock(),
                             random_,
                             probe_};
+    options.session.capacity = {.memory_bytes = 1 << 20, .expert_bytes = 1000, .backend = "fake"};
     worker_ = std::make_unique<Worker>(parts, options);
     thread_ = std::thread([this] { exit_status_ = worker_->run(); });
   }

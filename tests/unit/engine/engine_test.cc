@@ -1,0 +1,200 @@
+// Steps in which experts are missing.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <map>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/losable_experts.h"
+#include "tests/support/tiny_model.h"
+
+namespace pregate::engine {
+namespace {
+
+using test_support::LosableExperts;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+/// Logits by sequence and row.
+using Logits = std::map<std::pair<size_t, size_t>, std::vector<float>>;
+
+struct Prompt {
+  std::vector<TokenId> tokens;
+  std::vector<uint32_t> blocks;
+};
+
+class EngineTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    test_support::write_tiny_model(directory_.path() / "model", "qwen3_moe");
+    const auto no_progress = [](const std::string&, size_t, size_t) {};
+    const auto local = cli::ModelRuntime::local_experts(compute::WeightFormat::kF32, no_progress);
+    const auto connect =
+        [&](auto checkpoint,
+            compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
+      PREGATE_ASSIGN(auto experts, local(checkpoint, backend));
+      auto losable = std::make_unique<LosableExperts>(std::move(experts), losses_);
+      experts_ = losable.get();
+      return losable;
+    };
+    auto runtime = cli::ModelRuntime::load({.model = directory_.path() / "model",
+                                            .weights = compute::WeightFormat::kF32,
+                                            .kv_dtype = compute::DType::kF32,
+                                            .backend = "reference",
+                                            .kv_cache_bytes = 64 << 20},
+                                           connect, no_progress);
+    ASSERT_TRUE(runtime.has_value()) << runtime.error().message;
+    runtime_ = std::move(*runtime);
+    runtime_->engine().set_routing_observer(
+        [this](LayerIdx layer, const router::Decisions& decisions) {
+          for (size_t i = 0; i < decisions.expert_ids.size(); ++i) {
+            needed_[layer.value][i / decisions.top_k].push_back(decisions.expert_ids[i]);
+          }
+        });
+    for (uint32_t i = 0; i < kNumPrompts; ++i) prompts_.push_back(make_prompt(i));
+  }
+
+  /// Three tokens, then two, ...: lengths differ, so that rows which are mixed up show.
+  static Prompt make_prompt(uint32_t index) {
+    Random random(index);
+    Prompt prompt{.tokens = {}, .blocks = {index}};
+    for (size_t i = 0; i < 1 + (index + 2) % 3; ++i) {
+      prompt.tokens.push_back(static_cast<TokenId>(random.next_below(256)));
+    }
+    return prompt;
+  }
+
+  std::vector<StepSequence> sequences() const {
+    std::vector<StepSequence> sequences;
+    for (const Prompt& prompt : prompts_) {
+      sequences.push_back({.tokens = prompt.tokens,
+                           .length_tokens = prompt.tokens.size(),
+                           .blocks = prompt.blocks,
+                           .logits = LogitRows::kAll});
+    }
+    return sequences;
+  }
+
+  Result<std::vector<SetAside>> step(const std::vector<StepSequence>& sequences, Logits& logits) {
+    needed_.clear();
+    experts_->rows_of_dispatches.clear();
+    return runtime_->engine().step(sequences,
+                                   [&](size_t sequence, size_t row, std::span<const float> values) {
+                                     logits[{sequence, row}].assign(values.begin(), values.end());
+                                   });
+  }
+
+  static std::vector<size_t> sequences_of(const std::vector<SetAside>& set_aside) {
+    std::vector<size_t> sequences;
+    for (const SetAside& one : set_aside) sequences.push_back(one.sequence);
+    return sequences;
+  }
+
+  using Needed = std::map<uint32_t, std::map<size_t, std::vector<ExpertId>>>;  // [layer][row]
+
+  /// The sequences a row of which went through the expert in a step in which all were present.
+  std::vector<size_t> who_needs(const Needed& needed, LayerIdx layer, ExpertId expert) const {
+    std::vector<size_t> sequences;
+    size_t row = 0;
+    for (size_t s = 0; s < kNumPrompts; ++s) {
+      bool needs = false;
+      for (size_t i = 0; i < prompts_[s].tokens.size(); ++i, ++row) {
+        needs |= std::ranges::count(needed.at(layer.value).at(row), expert) > 0;
+      }
+      if (needs) sequences.push_back(s);
+    }
+    return sequences;
+  }
+
+  /// Computes these once more, by themselves.
+  void add_logits_of(const std::vector<size_t>& chosen, Logits& logits) {
+    std::vector<StepSequence> again;
+    for (const size_t s : chosen) again.push_back(sequences()[s]);
+    Logits later;
+    ASSERT_THAT(step(again, later).value(), IsEmpty());
+    for (const auto& [place, values] : later) {
+      EXPECT_TRUE(logits.emplace(std::pair(chosen[place.first], place.second), values).second);
+    }
+  }
+
+  static constexpr uint32_t kNumPrompts = 7;
+  test_support::TemporaryDirectory directory_;
+  test_support::Losses losses_;
+  LosableExperts* experts_ = nullptr;
+  std::unique_ptr<cli::ModelRuntime> runtime_;
+  std::vector<Prompt> prompts_;
+  Needed needed_;  // in the latest step
+};
+
+/// For every expert of every layer in turn: who needs it is set aside, the others' logits are what
+/// they are otherwise, to the bit; and so are the logits of those set aside once it is back.
+TEST_F(EngineTest, WhoNeedsAMissingExpertIsSetAsideAndNobodyElse) {
+  Logits undisturbed;
+  ASSERT_THAT(step(sequences(), undisturbed).value(), IsEmpty());
+  const auto needed = needed_;
+  size_t num_mixed = 0;
+  for (uint32_t i = 0; i < 2 * 8; ++i) {
+    const LayerIdx layer(i / 8);
+    const ExpertId expert(i % 8);
+    SCOPED_TRACE(fmt::format("layer {} expert {}", layer, expert));
+    losses_.lose({layer, expert});
+    Logits logits;
+    const auto set_aside = step(sequences(), logits);
+    ASSERT_TRUE(set_aside) << set_aside.error().message;
+    losses_.find_all();
+    const std::vector<size_t> found = sequences_of(*set_aside);
+    EXPECT_EQ(found, who_needs(needed, layer, expert));
+    num_mixed += !found.empty() && found.size() < kNumPrompts;
+    for (const SetAside& one : *set_aside) {
+      EXPECT_EQ(one.missing.layer, layer);
+      EXPECT_THAT(one.missing.experts, ElementsAre(expert));
+    }
+    add_logits_of(found, logits);
+    EXPECT_EQ(logits, undisturbed);
+  }
+  EXPECT_GE(num_mixed, 8u);
+}
+
+/// What was set aside costs nothing any more.
+TEST_F(EngineTest, LaterLayersSeeOnlyTheRowsThatAreLeft) {
+  losses_.lose({LayerIdx(0), ExpertId(3)});
+  Logits logits;
+  const auto set_aside = step(sequences(), logits);
+  ASSERT_TRUE(set_aside) << set_aside.error().message;
+  size_t num_rows = 0, num_left = 0;
+  for (const Prompt& prompt : prompts_) num_rows += prompt.tokens.size();
+  num_left = num_rows;
+  for (const size_t s : sequences_of(*set_aside)) num_left -= prompts_[s].tokens.size();
+  EXPECT_LT(num_left, num_rows);
+  EXPECT_THAT(experts_->rows_of_dispatches, ElementsAre(num_rows, num_left));
+}
+
+TEST_F(EngineTest, AStepOfWhichNothingIsLeftEnds) {
+  for (uint32_t id = 0; id < 8; ++id) losses_.lose({LayerIdx(0), ExpertId(id)});
+  Logits logits;
+  const auto set_aside = step(sequences(), logits);
+  ASSERT_TRUE(set_aside) << set_aside.error().message;
+  EXPECT_EQ(set_aside->size(), kNumPrompts);
+  EXPECT_THAT(logits, IsEmpty());
+  EXPECT_EQ(experts_->rows_of_dispatches.size(), 1u);
+  // All that a sequence lacks in the layer is named, each expert once and in order.
+  const std::vector<ExpertId>& missing = (*set_aside)[0].missing.experts;
+  EXPECT_GE(missing.size(), 2u);
+  EXPECT_EQ(std::ranges::adjacent_find(missing, std::ranges::greater_equal{}), missing.end());
+}
+
+TEST_F(EngineTest, WhoMustHaveAllGetsAnErrorInstead) {
+  const auto nobody = [](size_t, size_t, std::span<const float>) {};
+  EXPECT_TRUE(runtime_->engine().step_all(sequences(), nobody));
+  for (uint32_t id = 0; id < 8; ++id) losses_.lose({LayerIdx(1), ExpertId(id)});
+  const Status status = runtime_->engine().step_all(sequences(), nobody);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(status.error().message, HasSubstr("of layer 1"));
+}
+
+}  // namespace
+}  // namespace pregate::engine
