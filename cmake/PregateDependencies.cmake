@@ -17,6 +17,7 @@ pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 option(PREGATE_MPI "Build the MPI transport when MPI is found" ON)
 if(PREGATE_MPI)
   set(MPI_CXX_SKIP_MPICXX ON)
+  set(MPI_DETERMINE_LIBRARY_VERSION ON)
   find_package(MPI COMPONENTS CXX)
 endif()
 

@@ -43,13 +43,22 @@ function(pregate_library folder)
   target_link_libraries(pregate_${folder} PUBLIC pregate_options ${ARG_DEPS})
 endfunction()
 
-# pregate_test(<name> SOURCES x_test.cc DEPS pregate_base LABELS unit): one GoogleTest executable,
-# registered with ctest as one test per TEST().
+# What the tests labelled `threads` are made of; see tests/run.sh.
+add_custom_target(threaded_tests)
+
+# pregate_test(<name> SOURCES x_test.cc DEPS pregate_base LABELS unit [THREADS]): one GoogleTest
+# executable, registered with ctest as one test per TEST(). THREADS: threads meet in it, so that it
+# says something under the thread sanitizer.
 function(pregate_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS" "" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE pregate_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE PREGATE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(ARG_THREADS)
+    # One label: gtest_discover_tests() cannot pass on two.
+    string(APPEND ARG_LABELS "-threads")
+    add_dependencies(threaded_tests ${name})
+  endif()
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}")
 endfunction()
@@ -61,6 +70,8 @@ function(pregate_mpi_test name target mode survivors)
   add_test(NAME ${name} COMMAND
     ${tests}/conformance/transport/run_mpi.sh $<TARGET_FILE:${target}> ${mode} ${survivors})
   set(suppressions ${tests}/sanitizers/tsan.supp)
-  set_tests_properties(${name} PROPERTIES LABELS "mpi" SKIP_RETURN_CODE 77 TIMEOUT 130 PROCESSORS 2
+  add_dependencies(threaded_tests ${target})
+  set_tests_properties(${name} PROPERTIES LABELS "mpi-threads"
+    SKIP_RETURN_CODE 77 TIMEOUT 130 PROCESSORS 2
     ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;TSAN_OPTIONS=suppressions=${suppressions}")
 endfunction()

@@ -3,11 +3,8 @@
 // but the wider numbers, so what is timed is the path: splitting, messages, threads, adding. Both
 // by turns in one run, because other work on the machine changes from minute to minute.
 //   dispatch_bench [ROUNDS]
-#include <algorithm>
 #include <bit>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -15,7 +12,7 @@
 #include "base/check.h"
 #include "base/random.h"
 #include "base/ticker.h"
-#include "bench/transport/raw_ucx.h"
+#include "bench/transport/raw_echo.h"
 #include "coordinator/dispatch/remote_experts.h"
 #include "tests/unit/worker/fake_backend.h"
 #include "transport/ucx/ucx.h"
@@ -24,10 +21,9 @@
 namespace pregate {
 namespace {
 
-constexpr size_t kHidden = 2048;
-constexpr size_t kMaxRows = 512;
-constexpr size_t there_bytes(size_t rows) { return rows * kHidden * 2; }
-constexpr size_t back_bytes(size_t rows) { return rows * kHidden * 4; }
+using transport::kHidden;
+using transport::kMaxRows;
+using transport::there_bytes;
 const protocol::Secret kSecret("a secret of the bench");
 
 class WideningBackend final : public testing::FakeBackend {
@@ -63,7 +59,8 @@ class OurPath {
     const auto quietly = [](const coordinator::ClusterInfo&) {};
     const Status whole = cluster_->wait_until_whole(std::chrono::seconds(20), quietly, give_up);
     PREGATE_CHECK(whole.has_value());
-    experts_.emplace(*cluster_, system_clock(), waiter_, coordinator::DispatchOptions{}, probe_);
+    waiter_.emplace(*listening_);
+    experts_.emplace(*cluster_, system_clock(), *waiter_, coordinator::DispatchOptions{}, probe_);
   }
   ~OurPath() {
     experts_.reset();
@@ -72,7 +69,7 @@ class OurPath {
     thread_.join();
   }
 
-  void there_and_back(size_t rows) {
+  void echo(size_t rows) {
     const engine::ExpertBatch batch{
         .step = ++step_,
         .layer = LayerIdx(0),
@@ -114,7 +111,7 @@ class OurPath {
   worker::Probe worker_probe_;
   coordinator::ClusterProbe cluster_probe_;
   coordinator::DispatchProbe probe_;
-  coordinator::ThreadWaiter waiter_;
+  std::optional<coordinator::ThreadWaiter> waiter_;
   std::optional<coordinator::Cluster> cluster_;
   std::optional<Ticker> ticker_;
   std::optional<worker::Worker> worker_;
@@ -128,72 +125,9 @@ class OurPath {
   std::vector<float> out_ = std::vector<float>(kMaxRows * kHidden);
 };
 
-class RawPath {
- public:
-  RawPath() : server_(back_bytes(kMaxRows)), client_(back_bytes(kMaxRows)) {
-    server_.connect_to(client_);
-    client_.connect_to(server_);
-  }
-
-  /// Calls `asks` while the other end answers with `rows`.
-  template <typename Asks>
-  void serve(size_t rows, const Asks& asks) {
-    std::atomic<bool> active = true;
-    std::thread thread([&] {
-      while (server_.receive(active)) server_.send(back_bytes(rows));
-    });
-    asks();
-    active = false;
-    thread.join();
-  }
-
-  void there_and_back(size_t rows) {
-    const std::atomic<bool> always = true;
-    client_.send(there_bytes(rows));
-    client_.receive(always);
-  }
-
- private:
-  transport::RawUcx server_, client_;
-};
-
-template <typename Path>
-void measure(std::vector<double>& micros, size_t count, size_t rows, Path& path) {
-  for (size_t i = 0; i < count; ++i) {
-    const auto began = std::chrono::steady_clock::now();
-    path.there_and_back(rows);
-    const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - began;
-    if (i > 0) micros.push_back(took.count());  // the first one warms up
-  }
-}
-
-double quantile(std::vector<double>& values, double q) {
-  const auto at = values.begin() + static_cast<ptrdiff_t>(q * static_cast<double>(values.size()));
-  std::nth_element(values.begin(), at, values.end());
-  return *at;
-}
-
-void compare(size_t rows, size_t rounds) {
-  OurPath ours;
-  RawPath raw;
-  std::vector<double> our_micros, raw_micros;
-  const size_t count = rows >= kMaxRows ? 20 : 100;
-  for (size_t round = 0; round < rounds; ++round) {
-    measure(our_micros, count, rows, ours);
-    raw.serve(rows, [&] { measure(raw_micros, count, rows, raw); });
-  }
-  const double our_median = quantile(our_micros, 0.5), raw_median = quantile(raw_micros, 0.5);
-  std::printf(
-      "%4zu rows: ours %8.0f us (p10 %.0f, p90 %.0f), raw UCX %8.0f us (p10 %.0f, p90 %.0f),"
-      " ratio %.2f\n",
-      rows, our_median, quantile(our_micros, 0.1), quantile(our_micros, 0.9), raw_median,
-      quantile(raw_micros, 0.1), quantile(raw_micros, 0.9), our_median / raw_median);
-}
-
 }  // namespace
 }  // namespace pregate
 
 int main(int argc, char** argv) {
-  const size_t rounds = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 20;
-  for (const size_t rows : {1, 32, 512}) pregate::compare(rows, rounds);
+  return pregate::transport::main_of_comparison<pregate::OurPath>(argc, argv);
 }
