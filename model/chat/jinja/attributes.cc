@@ -68,6 +68,11 @@ bool is_index(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+Value key_of_part(const std::string& part) {
+  const auto index = is_index(part) ? parse_integer(part, 10) : std::nullopt;
+  return index ? Value(*index) : Value(part);
+}
+
 }  // namespace
 
 Value get_attribute(const Value& object, std::string_view name) {
@@ -102,7 +107,7 @@ Value get_path(const Value& object, const Value& path, const Value& fallback) {
   }
   Value value = object;
   for (const std::string& part : split(*text, ".", -1)) {
-    value = get_item(value, is_index(part) ? Value(parse_integer(part, 10).value()) : Value(part));
+    value = get_item(value, key_of_part(part));
     if (value.is_undefined() && !fallback.is_none()) value = fallback;
   }
   return value;

@@ -40,7 +40,7 @@ Value to_integer(const Value& input, const Arguments& arguments) {
   require_defined(input);
   const auto* text = input.as_text();
   if (text != nullptr) {
-    if (const auto number = parse_integer(*text, static_cast<int>(bound.integer(1, 10)))) {
+    if (const auto number = parse_integer(*text, bound.integer(1, 10))) {
       return *number;
     }
   } else if (const auto whole = as_whole_number(input)) {

@@ -203,10 +203,10 @@ class Lexer {
   void read_number_token(bool after_dot) {
     std::string_view text = rest();
     if (after_dot) text = text.substr(0, text.find_first_not_of("0123456789"));
-    const auto number = read_number(text, line_);
-    add(TokenKind::kNumber, std::string(text.substr(0, number->size_bytes)));
-    tokens_.back().number = number->value;
-    advance(number->size_bytes);
+    const NumberLiteral number = read_number(text, line_);
+    add(TokenKind::kNumber, std::string(text.substr(0, number.size_bytes)));
+    tokens_.back().number = number.value;
+    advance(number.size_bytes);
   }
 
   void read_name() {

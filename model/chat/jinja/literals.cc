@@ -136,17 +136,23 @@ class Unescaper {
   std::string out_;
 };
 
+Value parse_number(std::string_view digits, bool is_float) {
+  if (is_float) {
+    if (const auto number = parse_float(digits)) return *number;
+  } else if (const auto number = parse_integer(digits, 0)) {
+    return *number;
+  }
+  raise("invalid number '{}'", digits);
+}
+
 }  // namespace
 
-std::optional<NumberLiteral> read_number(std::string_view text, int line) {
+NumberLiteral read_number(std::string_view text, int line) {
   size_t size = float_size(text);
   const bool is_float = size > 0;
   if (!is_float) size = integer_size(text);
-  if (size == 0) return std::nullopt;
-  const std::string_view digits = text.substr(0, size);
   try {
-    if (is_float) return NumberLiteral{parse_float(digits).value(), size};
-    return NumberLiteral{parse_integer(digits, 0).value(), size};
+    return {parse_number(text.substr(0, size), is_float), size};
   } catch (const Failure& failure) {
     raise_at(line, "{}", failure.what());
   }

@@ -1,7 +1,6 @@
 // Numbers and strings as written in templates.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,8 +12,8 @@ struct NumberLiteral {
   Value value;
   size_t size_bytes;
 };
-/// The number at the beginning of the text, if there is one. Raises for one that is too large.
-std::optional<NumberLiteral> read_number(std::string_view text, int line);
+/// The number at the beginning of the text. Raises where there is none, or one that is too large.
+NumberLiteral read_number(std::string_view text, int line);
 
 /// What a string literal between its quotes means: escapes as in Python.
 std::string unescape(std::string_view text, int line);

@@ -7,9 +7,9 @@
 
 namespace pregate::model::jinja {
 
-/// int(text, base): white space around, a sign and underscores between digits are allowed. Raises
-/// when the number does not fit 64 bits.
-std::optional<int64_t> parse_integer(std::string_view text, int base);
+/// int(text, base): white space around, a sign and underscores between digits are allowed. None
+/// where Python raises ValueError; raises when the number does not fit 64 bits.
+std::optional<int64_t> parse_integer(std::string_view text, int64_t base);
 /// float(text).
 std::optional<double> parse_float(std::string_view text);
 /// repr(number): the shortest digits that read back as the same number.
