@@ -72,15 +72,6 @@ Result<uint64_t> parse_bytes(std::string_view text) {
 
 std::string format_bytes(uint64_t bytes) { return bytes == 0 ? "0" : format_in(kByteUnits, bytes); }
 
-std::string describe_bytes(uint64_t bytes) {
-  for (const Unit& unit : kByteUnits) {
-    if (bytes < unit.factor || unit.factor == 1) continue;
-    return fmt::format("{:.1f} {}iB", static_cast<double>(bytes) / static_cast<double>(unit.factor),
-                       unit.name);
-  }
-  return fmt::format("{} B", bytes);
-}
-
 Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
   if (auto amount = split_amount(text)) {
     if (amount->unit.empty()) amount->unit = "s";

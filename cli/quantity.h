@@ -1,4 +1,4 @@
-// Sizes and times as people write them.
+// Sizes and times as people write them; for people to read: describe_bytes().
 #pragma once
 
 #include <chrono>
@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/bytes.h"
 #include "base/result.h"
 
 namespace pregate::cli {
@@ -15,9 +16,6 @@ Result<uint64_t> parse_bytes(std::string_view text);
 
 /// The shortest form that parse_bytes() reads back as the same number.
 std::string format_bytes(uint64_t bytes);
-
-/// For people, rounded: "6.9 GiB".
-std::string describe_bytes(uint64_t bytes);
 
 /// "250ms", "1.5s", "2m", "1h"; a number without a unit is in seconds.
 Result<std::chrono::milliseconds> parse_duration(std::string_view text);
