@@ -17,11 +17,13 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 # -ffp-contract=off: whether a*b+c is fused must be our choice, not the optimiser's, so that one row
 # gives the same bits wherever it is computed.
 add_library(pregate_options INTERFACE)
-target_compile_options(pregate_options INTERFACE
+set(cxx_options
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror
   -Wno-missing-field-initializers -ffp-contract=off
   # g++ 12 sees overlaps in std::string that are none (GCC bug 105651).
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+# The CUDA module links this too, and nvcc knows other flags.
+target_compile_options(pregate_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_options}>")
 target_include_directories(pregate_options INTERFACE ${PROJECT_SOURCE_DIR})
 # The presets with sanitizers compile several sources as one (CMAKE_UNITY_BUILD), which halves their
 # time. Where two sources of a target then share a name, rename one, or give the target

@@ -1,0 +1,43 @@
+# CUDA is optional: without it the module with the kernels for GPUs (compute/cuda/module.h) is not
+# built, and the program says so when a GPU is asked for. Sets PREGATE_CUDA_FOUND.
+
+option(PREGATE_CUDA "Build the CUDA module when CUDA 12 or newer is found" ON)
+set(PREGATE_CUDA_FOUND FALSE)
+
+# Program and module exchange C++ types, so the same compiler makes both; and what a sanitizer adds
+# does not go with a driver.
+if(PREGATE_CUDA AND NOT PREGATE_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  find_program(PREGATE_NVCC nvcc PATHS /usr/local/cuda/bin)
+  mark_as_advanced(PREGATE_NVCC)
+  if(PREGATE_NVCC AND NOT DEFINED ENV{CUDACXX})
+    set(ENV{CUDACXX} ${PREGATE_NVCC})
+  endif()
+  if(NOT DEFINED ENV{CUDAHOSTCXX})
+    set(ENV{CUDAHOSTCXX} ${CMAKE_CXX_COMPILER})
+  endif()
+  # compute/cuda/CMakeLists.txt says for which devices.
+  set(CMAKE_CUDA_ARCHITECTURES OFF)
+  # A toolkit that was not there the last time may be there now.
+  if(NOT CMAKE_CUDA_COMPILER)
+    unset(CMAKE_CUDA_COMPILER CACHE)
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    find_package(CUDAToolkit)
+    # CMake 3.25 does not know that nvcc has it.
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    endif()
+  endif()
+  if(CMAKE_CUDA_COMPILER AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.0 AND
+      TARGET CUDA::cudart_static)
+    set(PREGATE_CUDA_FOUND TRUE)
+  elseif(CMAKE_CUDA_COMPILER)
+    message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION} found; its static runtime and 12.0 or newer "
+      "are needed, so no CUDA module")
+  else()
+    message(STATUS "CUDA: not found, so no CUDA module")
+  endif()
+endif()

@@ -1,0 +1,93 @@
+// The plain structs between the back end and the kernels. Kernels are compiled by a compiler that
+// does not read all of our headers, so this one has none but types.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "compute/types.h"
+
+namespace pregate::compute::cuda {
+
+struct DeviceInfo {
+  std::string name;  ///< As the driver says it.
+  int major = 0;     ///< Compute capability.
+  int minor = 0;
+  size_t memory_bytes = 0;
+  size_t free_bytes = 0;  ///< When it was asked.
+  size_t num_multiprocessors = 0;
+};
+
+/// Rows that go through the same weights: at most kMaxTileRows of them.
+struct GemmTile {
+  const std::byte* weights = nullptr;  ///< Device address of the first panel.
+  uint32_t first_row = 0;              ///< A multiple of kAtomRows.
+  uint32_t num_rows = 0;
+  uint32_t num_panels = 0;
+  uint32_t num_blocks = 0;  ///< k blocks of weights and rows.
+};
+
+enum class GemmOutput : uint8_t {
+  kNumbers,      ///< f32 [row][output], row by row.
+  kActivations,  ///< silu(gate) * up: f32 [row][output]; of bf16, rows as layout.h has them.
+};
+
+struct GemmArgs {
+  WeightFormat format = WeightFormat::kF32;
+  GemmOutput output = GemmOutput::kNumbers;
+  const std::byte* rows = nullptr;  ///< Device address, as layout.h has it.
+  uint32_t rows_stride = 0;
+  uint32_t rows_blocks = 0;         ///< k blocks of `rows`: where their scales begin (q8).
+  const GemmTile* tiles = nullptr;  ///< Device address.
+  uint32_t num_tiles = 0;
+  uint32_t max_panels = 0;  ///< Largest num_panels and num_rows of the tiles.
+  uint32_t max_rows = 0;
+  std::byte* out = nullptr;     ///< Device address.
+  uint32_t out_stride = 0;      ///< Numbers from row to row; or rows of a k block.
+  uint32_t out_cols = 0;        ///< kNumbers: outputs from here on are left out.
+  const float* bias = nullptr;  ///< Device address or null; kNumbers.
+  bool portable = false;        ///< Also on Hopper the kernel of other devices, to compare with.
+};
+
+/// Lays out encoded rows (types.h), one after the other at `encoded`, for gemm(): row i of `out` is
+/// row source[i]. Rows with source kNoRow are left as they are.
+inline constexpr uint32_t kNoRow = 0xffffffffu;
+struct GatherArgs {
+  WeightFormat format = WeightFormat::kF32;
+  const std::byte* encoded = nullptr;
+  uint32_t cols = 0;
+  const uint32_t* source = nullptr;  ///< Device address, [rows]; null: row i is row i.
+  uint32_t num_rows = 0;
+  std::byte* out = nullptr;
+  uint32_t out_stride = 0;
+  uint32_t out_blocks = 0;
+};
+
+/// Encodes f32 activations, as Backend::encode() does and to the bit, into rows for gemm().
+struct EncodeArgs {
+  WeightFormat format = WeightFormat::kF32;  ///< kF32 or kQ8.
+  const float* numbers = nullptr;            ///< [rows][stride]
+  uint32_t numbers_stride = 0;
+  const GemmTile* tiles = nullptr;  ///< Of the product that made them: num_panels * 64 a row.
+  uint32_t num_tiles = 0;
+  uint32_t max_rows = 0;    ///< Largest num_rows of the tiles.
+  uint32_t out_blocks = 0;  ///< k blocks of `out`; what is not of a row becomes zero.
+  std::byte* out = nullptr;
+  uint32_t out_stride = 0;
+};
+
+/// out[r] = sum over i in [first[r], first[r + 1]) of gates[i] * products[rows[i]], in this order;
+/// each product is rounded before it is added.
+struct CombineArgs {
+  const float* products = nullptr;  ///< [*][products_stride]
+  uint32_t products_stride = 0;
+  const uint32_t* first = nullptr;  ///< [num_rows + 1]
+  const uint32_t* rows = nullptr;
+  const float* gates = nullptr;
+  float* out = nullptr;  ///< [num_rows][cols]
+  uint32_t num_rows = 0;
+  uint32_t cols = 0;
+};
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,7 @@
+#include "compute/cuda/module.h"
+
+namespace pregate::compute::cuda {
+
+const char* const kBuildId = PREGATE_CUDA_BUILD_ID;
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,225 @@
+#include "compute/cuda/runtime_device.h"
+
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+#include <cuda_runtime.h>
+
+#include "base/bytes.h"
+#include "compute/cuda/kernels.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+/// What Device::allocate() promises, and what cudaMalloc() does.
+constexpr size_t kAlignment = 1024;
+constexpr size_t kRuntimeAlignment = 256;
+/// Most waits are shorter than a thread takes to fall asleep and wake; longer ones must not keep a
+/// core busy.
+constexpr auto kSpin = std::chrono::milliseconds(1);
+
+std::string version_name(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+std::string name_of(int index) { return fmt::format("cuda:{}", index); }
+
+tl::unexpected<Error> lost(int index, cudaError_t error) {
+  return fail(ErrorCode::kUnavailable, "{}: device lost: {}", name_of(index),
+              cudaGetErrorString(error));
+}
+
+/// For what allocating said, with what is free of the device's memory.
+tl::unexpected<Error> no_memory(int index, size_t bytes, const char* kind, cudaError_t error) {
+  if (error != cudaErrorMemoryAllocation) return lost(index, error);
+  cudaGetLastError();  // It is told; the next call must not find it.
+  size_t free = 0, total = 0;
+  if (const cudaError_t asked = cudaMemGetInfo(&free, &total)) return lost(index, asked);
+  return fail(ErrorCode::kResourceExhausted,
+              "{}: no {} memory for {}: {} of the device's {} is free", name_of(index), kind,
+              describe_bytes(bytes), describe_bytes(free), describe_bytes(total));
+}
+
+Result<DeviceInfo> describe(int index) {
+  cudaDeviceProp properties;
+  if (const cudaError_t error = cudaGetDeviceProperties(&properties, index)) {
+    return lost(index, error);
+  }
+  return DeviceInfo{.name = properties.name,
+                    .major = properties.major,
+                    .minor = properties.minor,
+                    .memory_bytes = properties.totalGlobalMem,
+                    .free_bytes = 0,
+                    .num_multiprocessors = static_cast<size_t>(properties.multiProcessorCount)};
+}
+
+/// Why there are no devices to list.
+tl::unexpected<Error> no_driver(cudaError_t error) {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    return fail(ErrorCode::kUnimplemented,
+                "no CUDA driver: libcuda.so.1, a part of the NVIDIA driver, was not found");
+  }
+  if (error == cudaErrorInsufficientDriver) {
+    return fail(ErrorCode::kUnimplemented,
+                "the driver is for CUDA {}, and this build needs {} or newer", version_name(driver),
+                version_name(CUDART_VERSION / 1000 * 1000));
+  }
+  return fail(ErrorCode::kUnimplemented, "the CUDA driver ({}) cannot be used: {}",
+              version_name(driver), cudaGetErrorString(error));
+}
+
+class RuntimeStream final : public Stream {
+ public:
+  RuntimeStream(int index, const DeviceInfo& info, cudaStream_t stream)
+      : index_(index), info_(info), stream_(stream) {}
+  ~RuntimeStream() override {
+    if (cudaSetDevice(index_) == cudaSuccess) cudaStreamDestroy(stream_);
+  }
+
+  void upload(void* to, const void* from, size_t bytes) override {
+    then([&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_); });
+  }
+  void download(void* to, const void* from, size_t bytes) override {
+    then([&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_); });
+  }
+  void gather(const GatherArgs& args) override {
+    then([&] { return launch_gather(args, info_, stream_); });
+  }
+  void gemm(const GemmArgs& args) override {
+    then([&] { return launch_gemm(args, info_, stream_); });
+  }
+  void encode(const EncodeArgs& args) override {
+    then([&] { return launch_encode(args, info_, stream_); });
+  }
+  void combine(const CombineArgs& args) override {
+    then([&] { return launch_combine(args, info_, stream_); });
+  }
+  Status synchronize() override {
+    then([&] { return wait(); });
+    if (error_ != cudaSuccess) return lost(index_, error_);
+    return {};
+  }
+
+ private:
+  /// The first error stays: what was to come after it would read what is not there.
+  template <typename Work>
+  void then(const Work& work) {
+    if (error_ == cudaSuccess) error_ = cudaSetDevice(index_);
+    if (error_ == cudaSuccess) error_ = work();
+  }
+
+  cudaError_t wait() const {
+    const auto end = std::chrono::steady_clock::now() + kSpin;
+    do {
+      const cudaError_t state = cudaStreamQuery(stream_);
+      if (state != cudaErrorNotReady) return state;
+    } while (std::chrono::steady_clock::now() < end);
+    return cudaStreamSynchronize(stream_);
+  }
+
+  const int index_;
+  const DeviceInfo info_;
+  const cudaStream_t stream_;
+  cudaError_t error_ = cudaSuccess;
+};
+
+/// The device's primary context, which all of this process share. Calls come from many threads, and
+/// each has its own idea of what is the current device.
+class RuntimeDevice final : public Device {
+ public:
+  RuntimeDevice(int index, DeviceInfo info) : index_(index), info_(std::move(info)) {}
+
+  DeviceInfo info() const override {
+    DeviceInfo info = info_;
+    size_t total = 0;
+    if (cudaSetDevice(index_) != cudaSuccess ||
+        cudaMemGetInfo(&info.free_bytes, &total) != cudaSuccess) {
+      info.free_bytes = 0;
+    }
+    return info;
+  }
+
+  Result<std::byte*> allocate(size_t bytes) override {
+    void* memory = nullptr;
+    cudaError_t error = cudaSetDevice(index_);
+    if (error == cudaSuccess) error = cudaMalloc(&memory, bytes + kAlignment - kRuntimeAlignment);
+    if (error != cudaSuccess) return no_memory(index_, bytes, "device", error);
+    const auto address = reinterpret_cast<uintptr_t>(memory);
+    const size_t skipped = (kAlignment - address % kAlignment) % kAlignment;
+    std::byte* const aligned = static_cast<std::byte*>(memory) + skipped;
+    const std::scoped_lock lock(mutex_);
+    allocations_.emplace(aligned, memory);
+    return aligned;
+  }
+
+  void free(std::byte* memory) override {
+    if (memory == nullptr) return;
+    void* allocated = nullptr;
+    {
+      const std::scoped_lock lock(mutex_);
+      allocated = allocations_.extract(memory).mapped();
+    }
+    if (cudaSetDevice(index_) == cudaSuccess) cudaFree(allocated);
+  }
+
+  Result<std::byte*> allocate_pinned(size_t bytes) override {
+    void* memory = nullptr;
+    cudaError_t error = cudaSetDevice(index_);
+    if (error == cudaSuccess) error = cudaMallocHost(&memory, bytes);
+    if (error != cudaSuccess) return no_memory(index_, bytes, "pinned host", error);
+    return static_cast<std::byte*>(memory);
+  }
+
+  void free_pinned(std::byte* memory) override {
+    if (cudaSetDevice(index_) == cudaSuccess) cudaFreeHost(memory);
+  }
+
+  Result<std::unique_ptr<Stream>> make_stream() override {
+    cudaStream_t stream = nullptr;
+    cudaError_t error = cudaSetDevice(index_);
+    if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (error != cudaSuccess) return lost(index_, error);
+    return std::make_unique<RuntimeStream>(index_, info_, stream);
+  }
+
+ private:
+  const int index_;
+  const DeviceInfo info_;
+  std::mutex mutex_;
+  std::unordered_map<std::byte*, void*> allocations_;  // as given out: as the runtime gave it
+};
+
+}  // namespace
+
+Result<std::vector<DeviceInfo>> list_runtime_devices() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess && error != cudaErrorNoDevice) return no_driver(error);
+  std::vector<DeviceInfo> devices;
+  for (int index = 0; index < count; ++index) {
+    PREGATE_ASSIGN(devices.emplace_back(), describe(index));
+  }
+  return devices;
+}
+
+Result<std::unique_ptr<Device>> open_runtime_device(size_t index) {
+  const int device = static_cast<int>(index);
+  PREGATE_ASSIGN(DeviceInfo info, describe(device));
+  // See RuntimeStream::wait(). Where somebody made the context before, waiting is as it was.
+  if (cudaInitDevice(device, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid)) {
+    cudaGetLastError();
+  }
+  cudaError_t error = cudaSetDevice(device);
+  if (error == cudaSuccess) error = cudaFree(nullptr);  // Makes the context, or says why not.
+  if (error != cudaSuccess) {
+    return fail(ErrorCode::kUnavailable, "{}: {} cannot be used: {}", name_of(device), info.name,
+                cudaGetErrorString(error));
+  }
+  return std::make_unique<RuntimeDevice>(device, std::move(info));
+}
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,29 @@
+// Back ends on CUDA devices by name, for the registry.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "compute/backend.h"
+
+namespace pregate::compute::cuda {
+
+/// Whether `name` is to mean a CUDA device: "cuda" or "cuda:...".
+bool is_cuda_name(const std::string& name);
+
+/// The number of the device that "cuda:N" or "cuda" (the first) names. Error: kInvalidArgument.
+Result<size_t> parse_device(const std::string& name);
+
+/// For make_backend(). Errors of parse_device() and Devices::open().
+Result<std::unique_ptr<Backend>> open_backend(const std::string& name, ThreadPool& threads);
+
+/// "cuda:N" of each device that can be used; none if anything stands in the way.
+std::vector<std::string> usable_devices();
+
+/// For people: the devices and what they are, or why there are none.
+std::string describe_devices();
+
+}  // namespace pregate::compute::cuda
