@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -93,6 +94,9 @@ class Backend {
   virtual ~Backend() = default;
   /// For logs and metrics, for example "cpu/avx2".
   virtual std::string name() const = 0;
+  /// Memory of its own that weights go to: bytes of it that are free now. None: they go to host
+  /// memory.
+  virtual std::optional<size_t> free_bytes() const { return std::nullopt; }
 
   // Weights. The source may be unmapped afterwards. Errors: kDataLoss for a NaN or infinite weight
   // (naming row and column), kInvalidArgument for shapes that do not fit together.
@@ -132,12 +136,14 @@ class Backend {
                          Matrix<float> out) = 0;
 };
 
-/// name: "cpu" (the fastest kernels this processor runs), "cpu/avx512", "cpu/avx2", "cpu/generic"
-/// or "reference". `threads` must outlive the back end. Error: kInvalidArgument with the known
-/// names, kUnimplemented if this processor cannot run it.
+/// name: "cpu" (the fastest kernels this processor runs), "cpu/avx512", "cpu/avx2", "cpu/generic",
+/// "cuda:N" (a CUDA device by its number), "cuda" (the first) or "reference". `threads` must
+/// outlive the back end. Error: kInvalidArgument with the known names, kUnimplemented if this
+/// processor or build cannot run it, kNotFound if there is no such device, kUnavailable if it
+/// refuses.
 Result<std::unique_ptr<Backend>> make_backend(const std::string& name, ThreadPool& threads);
 
-/// The names make_backend() accepts on this machine, without the "cpu" alias.
+/// The names make_backend() accepts on this machine, without the aliases "cpu" and "cuda".
 std::vector<std::string> available_backends();
 
 }  // namespace pregate::compute

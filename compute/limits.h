@@ -17,8 +17,8 @@ struct MachineLimits {
 };
 
 /// Takes about half a second and 256 MiB. `backend` as for make_backend(), with its errors; the
-/// reference counts as "cpu/generic". Take it in the same run as what it is compared with: on a
-/// shared machine it moves.
+/// reference counts as "cpu/generic". kUnimplemented for a CUDA device. Take it in the same run as
+/// what it is compared with: on a shared machine it moves.
 Result<MachineLimits> measure_limits(const std::string& backend, ThreadPool& threads);
 
 }  // namespace pregate::compute

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "compute/cpu/buffer.h"
 #include "compute/cpu/select.h"
+#include "compute/cuda/select.h"
 
 namespace pregate::compute {
 namespace {
@@ -60,6 +61,11 @@ double measure_reading(ThreadPool& threads) {
 }  // namespace
 
 Result<MachineLimits> measure_limits(const std::string& backend, ThreadPool& threads) {
+  if (cuda::is_cuda_name(backend)) {
+    PREGATE_TRY(cuda::parse_device(backend));
+    return fail(ErrorCode::kUnimplemented, "{}: the limits of a device cannot be measured yet",
+                backend);
+  }
   PREGATE_ASSIGN(const cpu::KernelSet* kernels,
                  cpu::select_kernels(backend == "reference" ? "cpu/generic" : backend));
   try {

@@ -9,7 +9,8 @@
 namespace pregate::compute::cpu {
 namespace {
 
-constexpr const char* kAllNames[] = {"cpu", "cpu/avx512", "cpu/avx2", "cpu/generic", "reference"};
+constexpr const char* kAllNames[] = {"cpu",         "cpu/avx512", "cpu/avx2",
+                                     "cpu/generic", "cuda:N",     "reference"};
 
 /// The portable set needs no check: it is what the others are checked against.
 const KernelSet& fastest_verified(const std::vector<const KernelSet*>& sets) {
