@@ -110,8 +110,8 @@ ModelRuntime::ConnectExperts connect_local_experts(const LocalExpertsOptions& op
                    expert_readers(checkpoint, backend.name(), format, options.memory));
     PREGATE_ASSIGN(const ExpertSizes sizes, measure_experts(*checkpoint, readers.front()));
     ExpertMemoryOptions memory = options.memory;
-    memory.memory_bytes =
-        expert_budget(memory, sizes, options.kv_cache_bytes, available_memory_bytes());
+    memory.memory_bytes = expert_budget(memory, sizes, options.kv_cache_bytes,
+                                        backend.free_bytes().value_or(available_memory_bytes()));
     if (memory.memory_bytes == 0) {
       return ModelRuntime::local_experts(format, progress)(checkpoint, backend);
     }

@@ -31,8 +31,9 @@ void add_model_flags(Flags& flags, ModelOptions& options, Command& command) {
       "--weights", options.weights,
       {{"bf16", WeightFormat::kBf16}, {"f32", WeightFormat::kF32}, {"q8", WeightFormat::kQ8}},
       "How weights are kept in memory; q8 quantises to 8 bits while loading");
-  flags.text("--backend", options.backend,
-             "Kernels: cpu (the fastest this processor runs), or a name of `pregate version`");
+  flags.text("--backend,--device", options.backend,
+             "What computes: cpu (the fastest kernels this processor runs), cuda:N (a CUDA device "
+             "by its number), or another name of `pregate version`");
   flags.count("--threads", options.num_threads, kThreads,
               "Threads that compute; 0: the cores this process may use, within its CPU quota");
   flags.duration("--load-timeout", options.load_timeout, "Give up when loading takes longer");

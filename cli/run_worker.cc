@@ -70,8 +70,9 @@ Result<worker::ExpertKey> first_expert(const model::Checkpoint& checkpoint) {
               checkpoint.directory().string());
 }
 
-Result<uint64_t> memory_for_experts(uint64_t asked) {
-  const uint64_t bytes = asked > 0 ? asked : less_reserve(available_memory_bytes());
+Result<uint64_t> memory_for_experts(uint64_t asked, const compute::Backend& backend) {
+  uint64_t bytes = asked;
+  if (bytes == 0) bytes = backend.free_bytes().value_or(less_reserve(available_memory_bytes()));
   if (bytes > 0) return bytes;
   return fail(ErrorCode::kResourceExhausted,
               "cannot find out how much memory is free: say with --memory how much is for experts");
@@ -198,7 +199,7 @@ class Machine {
     PREGATE_ASSIGN(session.model_fingerprint, model::fingerprint(*checkpoint_));
     PREGATE_ASSIGN(const worker::ExpertKey sample, first_expert(*checkpoint_));
     if (!cache_) {
-      PREGATE_ASSIGN(memory_bytes, memory_for_experts(memory_bytes));
+      PREGATE_ASSIGN(memory_bytes, memory_for_experts(memory_bytes, *backend_));
     } else if (memory_bytes == 0) {
       memory_bytes = sizes_.count * sizes_.largest_bytes;
     }

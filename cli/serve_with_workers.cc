@@ -9,6 +9,7 @@
 #include "cli/quantity.h"
 #include "cli/service.h"
 #include "cli/weight_name.h"
+#include "compute/backend.h"
 #include "transport/ucx/ucx.h"
 
 namespace pregate::cli {
@@ -65,6 +66,14 @@ std::vector<std::string> worker_arguments(const ServeOptions& options, size_t nu
   return arguments;
 }
 
+/// Of what the workers keep experts in: the host's memory, or the device's.
+Result<uint64_t> available_to_workers(const ServeOptions& options) {
+  if (options.memory.memory_bytes > 0) return 0;  // Nobody asks.
+  ThreadPool threads(1);
+  PREGATE_ASSIGN(const auto backend, compute::make_backend(options.model.backend, threads));
+  return backend->free_bytes().value_or(available_memory_bytes());
+}
+
 /// All that must be gone before the workers may end.
 Status serve(const ServeOptions& options, transport::Transport& transport,
              const ExpectedWorkers& expected, LocalWorkers& workers, Signals& signals,
@@ -119,6 +128,7 @@ Status serve_with_workers(const ServeOptions& given, Signals& signals) {
   ServeOptions options = given;
   options.model.num_threads = threads_of_each(given, thread_count(0));
   PREGATE_TRY(init_log(options.general.log_level, "coordinator"));
+  PREGATE_ASSIGN(const uint64_t available, available_to_workers(options));
   PREGATE_ASSIGN(PrivateDirectory directory, PrivateDirectory::create());
   PREGATE_ASSIGN(const auto secret_file, directory.write("secret", random_secret()));
   ExpectedWorkers expected{.min_workers = options.num_workers, .complete = true};
@@ -128,7 +138,7 @@ Status serve_with_workers(const ServeOptions& given, Signals& signals) {
   if (!transport) return fail(in_context(transport.error(), "--workers"));
   const LocalCluster cluster{.address = (*transport)->listen_address(),
                              .secret_file = secret_file,
-                             .memory_bytes = memory_of_each(options, available_memory_bytes())};
+                             .memory_bytes = memory_of_each(options, available)};
   LocalWorkers workers(worker_programs(options, cluster), {});
   const Status status =
       serve(options, **transport, expected, workers, signals, [&] { directory.remove(); });

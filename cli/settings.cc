@@ -20,7 +20,8 @@ std::string key_of(const CLI::Option& option) { return option.get_single_name();
 
 CLI::Option* find(CLI::App& command, const std::string& key) {
   for (CLI::Option* option : settings_of(command)) {
-    if (key_of(*option) == key) return option;
+    const auto& names = option->get_lnames();
+    if (std::ranges::find(names, key) != names.end()) return option;
   }
   return nullptr;
 }
@@ -33,6 +34,14 @@ std::vector<CLI::App*> commands_of(CLI::App& app) {
     std::ranges::copy(commands_of(*command), std::back_inserter(commands));
   }
   return commands;
+}
+
+std::string variable_of(const std::string& key) {
+  std::string name = "PREGATE_" + key;
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char letter) {
+    return letter == '-' ? '_' : static_cast<char>(std::toupper(letter));
+  });
+  return name;
 }
 
 std::string section_of(const CLI::App& command) { return command_words(command, "-"); }
@@ -63,9 +72,11 @@ Status set(CLI::Option& option, const std::string& text, const std::string& sour
 
 Status set_from_environment(CLI::App& command, const Environment& environment) {
   for (CLI::Option* option : settings_of(command)) {
-    if (option->count() > 0) continue;
-    const std::string name = environment_name(*option);
-    if (const auto value = environment(name)) PREGATE_TRY(set(*option, *value, name));
+    for (const std::string& key : option->get_lnames()) {
+      if (option->count() > 0) break;
+      const std::string name = variable_of(key);
+      if (const auto value = environment(name)) PREGATE_TRY(set(*option, *value, name));
+    }
   }
   return {};
 }
@@ -149,13 +160,7 @@ std::string command_words(const CLI::App& command, const std::string& separator)
                 : command.get_name();
 }
 
-std::string environment_name(const CLI::Option& option) {
-  std::string name = "PREGATE_" + key_of(option);
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char letter) {
-    return letter == '-' ? '_' : static_cast<char>(std::toupper(letter));
-  });
-  return name;
-}
+std::string environment_name(const CLI::Option& option) { return variable_of(key_of(option)); }
 
 std::vector<CLI::Option*> settings_of(CLI::App& command) {
   return command.get_options([](const CLI::Option* option) {

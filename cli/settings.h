@@ -25,7 +25,7 @@ std::string flag_of(const CLI::Option& option);
 /// "bench lookahead", with a space as separator, for the command `pregate bench lookahead`.
 std::string command_words(const CLI::App& command, const std::string& separator);
 
-/// "PREGATE_MAX_MODEL_LEN" for --max-model-len.
+/// "PREGATE_MAX_MODEL_LEN" for --max-model-len; of a flag with two names, for the first.
 std::string environment_name(const CLI::Option& option);
 
 /// Flags of `command` that can also come from elsewhere: all but --help and --config.

@@ -1,6 +1,7 @@
 #include "cli/version.h"
 
 #include "compute/backend.h"
+#include "compute/cuda/select.h"
 
 namespace pregate::cli {
 
@@ -9,8 +10,8 @@ const char* const kVersion = PREGATE_VERSION;
 Command add_version(CLI::App& app) {
   Command command = make_command(app, "version", "Show the version and the back ends", "");
   command.run = []() -> Status {
-    fmt::print("pregate {}\nback ends: {}\n", kVersion,
-               fmt::join(compute::available_backends(), ", "));
+    fmt::print("pregate {}\nback ends: {}\nCUDA: {}\n", kVersion,
+               fmt::join(compute::available_backends(), ", "), compute::cuda::describe_devices());
     return {};
   };
   return command;
