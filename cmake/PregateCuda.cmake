@@ -35,8 +35,8 @@ if(PREGATE_CUDA AND NOT PREGATE_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU
       TARGET CUDA::cudart_static)
     set(PREGATE_CUDA_FOUND TRUE)
   elseif(CMAKE_CUDA_COMPILER)
-    message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION} found; its static runtime and 12.0 or newer "
-      "are needed, so no CUDA module")
+    message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION} found; 12.0 or newer with its static "
+      "runtime is needed, so no CUDA module")
   else()
     message(STATUS "CUDA: not found, so no CUDA module")
   endif()
