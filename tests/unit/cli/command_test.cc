@@ -104,6 +104,20 @@ TEST_F(CommandTest, TheBatchPolicyHasAName) {
   EXPECT_THAT(errors_, HasSubstr("prefill-first"));
 }
 
+TEST_F(CommandTest, AFlagMayHaveTwoNames) {
+  ASSERT_EQ(run({"serve", "--model", "m", "--device", "cuda:1"}), kExitOk) << errors_;
+  EXPECT_EQ(served_->model.backend, "cuda:1");
+  ASSERT_EQ(run_with_config("device = \"cuda:2\"\n"), kExitOk) << errors_;
+  EXPECT_EQ(served_->model.backend, "cuda:2");
+  ASSERT_EQ(run_with_config("backend = \"cuda:3\"\n"), kExitOk) << errors_;
+  EXPECT_EQ(served_->model.backend, "cuda:3");
+  environment_ = {{"PREGATE_DEVICE", "cuda:4"}};
+  ASSERT_EQ(run({"serve", "--model", "m"}), kExitOk) << errors_;
+  EXPECT_EQ(served_->model.backend, "cuda:4");
+  ASSERT_EQ(run({"serve", "--model", "m", "--backend", "cpu"}), kExitOk) << errors_;
+  EXPECT_EQ(served_->model.backend, "cpu");
+}
+
 TEST_F(CommandTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
   const std::string config = "port = 1\nmax_queue = 1\nmax_num_seqs = 1\n";
   environment_ = {{"PREGATE_PORT", "2"}, {"PREGATE_MAX_QUEUE", "2"}};
