@@ -19,6 +19,12 @@ struct DeviceInfo {
   size_t num_multiprocessors = 0;
 };
 
+/// What a device can do at best, measured.
+struct DeviceLimits {
+  double read_bytes_per_s = 0.0;  ///< From its memory.
+  double bf16_flops = 0.0;        ///< Of its matrix units.
+};
+
 /// Rows that go through the same weights: at most kMaxTileRows of them.
 struct GemmTile {
   const std::byte* weights = nullptr;  ///< Device address of the first panel.
@@ -43,6 +49,7 @@ struct GemmArgs {
   uint32_t num_tiles = 0;
   uint32_t max_panels = 0;  ///< Largest num_panels and num_rows of the tiles.
   uint32_t max_rows = 0;
+  bool uniform = false;         ///< Every tile has max_panels panels.
   std::byte* out = nullptr;     ///< Device address.
   uint32_t out_stride = 0;      ///< Numbers from row to row; or rows of a k block.
   uint32_t out_cols = 0;        ///< kNumbers: outputs from here on are left out.

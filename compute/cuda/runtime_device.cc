@@ -17,6 +17,10 @@ namespace {
 /// What Device::allocate() promises, and what cudaMalloc() does.
 constexpr size_t kAlignment = 1024;
 constexpr size_t kRuntimeAlignment = 256;
+/// Many times what the caches hold.
+constexpr size_t kMeasuredBytes = size_t{2} << 30;
+/// A kernel reads host memory slower than the copy engine does, but starts 8 us sooner.
+constexpr size_t kLargestFetch = size_t{256} << 10;
 /// Most waits are shorter than a thread takes to fall asleep and wake; longer ones must not keep a
 /// core busy.
 constexpr auto kSpin = std::chrono::milliseconds(1);
@@ -82,6 +86,10 @@ class RuntimeStream final : public Stream {
 
   void upload(void* to, const void* from, size_t bytes) override {
     then([&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_); });
+  }
+  void upload_pinned(void* to, const void* from, size_t bytes) override {
+    if (bytes > kLargestFetch) return upload(to, from, bytes);
+    then([&] { return launch_fetch(to, from, bytes, stream_); });
   }
   void download(void* to, const void* from, size_t bytes) override {
     then([&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_); });
@@ -184,6 +192,16 @@ class RuntimeDevice final : public Device {
     if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (error != cudaSuccess) return lost(index_, error);
     return std::make_unique<RuntimeStream>(index_, info_, stream);
+  }
+
+  Result<DeviceLimits> measure_limits() override {
+    PREGATE_ASSIGN(std::byte* const memory, allocate(kMeasuredBytes));
+    DeviceLimits limits;
+    const cudaError_t error =
+        cuda::measure_limits(memory, kMeasuredBytes, info_, cudaStreamPerThread, limits);
+    free(memory);
+    if (error != cudaSuccess) return lost(index_, error);
+    return limits;
   }
 
  private:

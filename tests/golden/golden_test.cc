@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/model_runtime.h"
+#include "compute/cuda/select.h"
 #include "engine/sampling/sampler.h"
 #include "tests/golden/golden_data.h"
 
@@ -44,7 +45,12 @@ std::string name_of(const Setup& setup) {
 std::vector<Setup> setups_of(std::initializer_list<WeightFormat> formats) {
   std::vector<Setup> setups;
   for (const auto& golden : golden::load_golden_cases()) {
-    for (const WeightFormat format : formats) setups.push_back({golden, format, "cpu"});
+    for (const WeightFormat format : formats) {
+      setups.push_back({golden, format, "cpu"});
+      for (const std::string& device : compute::cuda::usable_devices()) {
+        setups.push_back({golden, format, device});
+      }
+    }
     setups.push_back({golden, WeightFormat::kF32, "reference"});
   }
   return setups;

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/model_runtime.h"
+#include "compute/cuda/select.h"
 #include "router/pregate/pregate_router.h"
 #include "tests/golden/golden_data.h"
 
@@ -149,7 +150,13 @@ TEST_P(PregateRouterTest, PreviewGoesOnFromAStepAndTheStepFromIt) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, PregateRouterTest, ::testing::Values("cpu", "reference"));
+std::vector<std::string> backends() {
+  std::vector<std::string> names = compute::cuda::usable_devices();
+  names.insert(names.end(), {"cpu", "reference"});
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, PregateRouterTest, ::testing::ValuesIn(backends()));
 
 }  // namespace
 }  // namespace pregate

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compute/cuda/backend.h"
+#include "tests/support/fake_device.h"
+
 namespace pregate::compute {
 
 std::string to_string(WeightFormat format) {
@@ -17,9 +20,24 @@ std::string to_string(WeightFormat format) {
   return "unknown";
 }
 
+namespace {
+
+Result<std::unique_ptr<Backend>> make_subject(const std::string& name, ThreadPool& threads) {
+  if (name != kFakeCuda) return make_backend(name, threads);
+  return cuda::CudaBackend::create(std::make_shared<cuda::FakeDevice>(), name, threads);
+}
+
+}  // namespace
+
 Subject::Subject(const std::string& name, size_t num_threads)
     : threads_(std::make_unique<ThreadPool>(num_threads)),
-      backend_(make_backend(name, *threads_).value()) {}
+      backend_(make_subject(name, *threads_).value()) {}
+
+std::vector<std::string> backend_names() {
+  std::vector<std::string> names = available_backends();
+  names.push_back(kFakeCuda);
+  return names;
+}
 
 Numbers Numbers::random(Random& random, size_t rows, size_t cols) {
   Numbers numbers(rows, cols);
@@ -58,6 +76,7 @@ void expect_close(const Numbers& actual, const Numbers& expected, float toleranc
 
 std::string instance_name(std::string name) {
   std::ranges::replace(name, '/', '_');
+  std::ranges::replace(name, ':', '_');
   return name;
 }
 

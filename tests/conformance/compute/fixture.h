@@ -80,7 +80,13 @@ std::string instance_name(std::string name);
 std::string backend_test_name(const ::testing::TestParamInfo<BackendTest::ParamType>& info);
 std::string format_test_name(const ::testing::TestParamInfo<FormatTest::ParamType>& info);
 
-inline auto all_backends() { return ::testing::ValuesIn(available_backends()); }
+/// The CUDA back end on the processor (tests/support/fake_device.h): all of it but the kernels.
+inline constexpr const char* kFakeCuda = "cuda:fake";
+
+/// Those of this machine and kFakeCuda.
+std::vector<std::string> backend_names();
+
+inline auto all_backends() { return ::testing::ValuesIn(backend_names()); }
 inline auto all_formats() {
   return ::testing::Combine(all_backends(), ::testing::ValuesIn(kFormats));
 }

@@ -1,0 +1,279 @@
+#include "compute/cuda/backend.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "compute/cpu/select.h"
+#include "compute/cuda/parcel.h"
+#include "compute/source.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+/// The one arena of each device that is in use.
+Result<std::shared_ptr<Arena>> arena_of(const std::shared_ptr<Device>& device,
+                                        const std::string& name) {
+  static std::mutex mutex;
+  static std::map<const Device*, std::weak_ptr<Arena>> arenas;
+  const std::lock_guard lock(mutex);
+  std::weak_ptr<Arena>& known = arenas[device.get()];
+  if (auto arena = known.lock()) return arena;
+  const auto arena =
+      std::make_shared<Arena>(device, name, Arena::default_budget(device->info().free_bytes));
+  known = arena;
+  return arena;
+}
+
+void end_process(const std::string& device, const Error& error) {
+  spdlog::critical("{}: {}; this process ends", device, error.message);
+  spdlog::shutdown();
+  std::_Exit(EXIT_FAILURE);
+}
+
+void set_to_zero(Matrix<float> out) {
+  for (size_t r = 0; r < out.rows; ++r) std::ranges::fill(out.row(r), 0.0f);
+}
+
+const CudaExpert& checked(const ExpertTask& task, const EncodedRows& x, const Matrix<float>& out) {
+  const auto* expert = dynamic_cast<const CudaExpert*>(task.expert);
+  PREGATE_CHECK(expert != nullptr && expert->format() == x.format && expert->hidden == x.cols);
+  PREGATE_CHECK(out.cols == x.cols && task.rows.size() == task.out_rows.size() &&
+                task.rows.size() == task.gates.size());
+  for (const uint32_t row : task.rows) PREGATE_CHECK(row < x.rows);
+  for (const uint32_t row : task.out_rows) PREGATE_CHECK(row < out.rows);
+  return *expert;
+}
+
+std::span<const std::byte> bytes_of(const EncodedRows& x) {
+  return {x.data, x.rows * encoded_row_bytes(x.format, x.cols)};
+}
+
+/// Inputs of the second product: whole panels of activations.
+size_t padded_activations(const ExpertsPlan& plan) {
+  return plan.max_gate_up_panels * (kPanelRows / 2);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> device, size_t index,
+                                                   ThreadPool& threads) {
+  return CudaBackend::create(std::move(device), fmt::format("cuda:{}", index), threads);
+}
+
+CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads)
+    : name_(std::move(name)),
+      device_(std::move(device)),
+      threads_(threads),
+      packed_(*device_),
+      sent_(*device_),
+      received_(*device_),
+      tables_(*device_),
+      rows_(*device_),
+      numbers_(*device_),
+      activations_(*device_),
+      products_(*device_),
+      out_(*device_) {}
+
+Result<std::unique_ptr<CudaBackend>> CudaBackend::create(std::shared_ptr<Device> device,
+                                                         std::string name, ThreadPool& threads) {
+  std::unique_ptr<CudaBackend> backend(
+      new CudaBackend(std::move(device), std::move(name), threads));
+  PREGATE_ASSIGN(backend->kernels_, cpu::select_kernels("cpu"));
+  PREGATE_ASSIGN(backend->host_, make_backend(backend->kernels_->name, threads));
+  PREGATE_ASSIGN(backend->arena_, arena_of(backend->device_, backend->name_));
+  PREGATE_ASSIGN(backend->stream_, backend->device_->make_stream());
+  return backend;
+}
+
+Result<Arena::Block> CudaBackend::place(const std::byte* packed, size_t bytes) {
+  PREGATE_ASSIGN(Arena::Block block, arena_->allocate(bytes));
+  stream_->upload(block.data(), packed, bytes);
+  PREGATE_TRY(stream_->synchronize());
+  return block;
+}
+
+Result<std::unique_ptr<PackedMatrix>> CudaBackend::pack(const SourceMatrix& weights,
+                                                        WeightFormat format) {
+  PREGATE_TRY(check_source(weights));
+  auto matrix = std::make_unique<CudaMatrix>();
+  matrix->weight_format = format;
+  matrix->rows = weights.rows;
+  matrix->cols = weights.cols;
+  const size_t bytes = matrix->num_panels() * panel_bytes(format, weights.cols);
+  PREGATE_ASSIGN(std::byte* const packed, packed_.take(bytes));
+  PREGATE_TRY(Packer(*kernels_, format, threads_).pack(weights, packed));
+  PREGATE_ASSIGN(matrix->memory, place(packed, bytes));
+  return matrix;
+}
+
+Result<std::unique_ptr<PackedExpert>> CudaBackend::pack_expert(const ExpertSource& weights,
+                                                               WeightFormat format) {
+  PREGATE_TRY(check_source(weights));
+  auto expert = std::make_unique<CudaExpert>();
+  expert->weight_format = format;
+  expert->hidden = weights.gate.cols;
+  expert->intermediate = weights.gate.rows;
+  const size_t bytes = expert->gate_up_bytes() + expert->down_bytes();
+  PREGATE_ASSIGN(std::byte* const packed, packed_.take(bytes));
+  const Packer packer(*kernels_, format, threads_);
+  PREGATE_TRY(packer.pack_gate_up(weights.gate, weights.up, packed));
+  const Status down = packer.pack(weights.down, packed + expert->gate_up_bytes());
+  if (!down) return fail(in_context(down.error(), "down"));
+  PREGATE_ASSIGN(expert->memory, place(packed, bytes));
+  return expert;
+}
+
+Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product) {
+  args.format = x.format;
+  args.cols = uint32_t(x.cols);
+  args.out_blocks = uint32_t(num_blocks(x.format, x.cols));
+  args.out_stride = uint32_t(round_up(args.num_rows, kAtomRows));
+  PREGATE_ASSIGN(args.out, rows_.take(rows_bytes(x.format, x.cols, args.out_stride)));
+  stream_->gather(args);
+  product.format = x.format;
+  product.rows = args.out;
+  product.rows_stride = args.out_stride;
+  product.rows_blocks = args.out_blocks;
+  return {};
+}
+
+void CudaBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
+                         std::span<const float> bias, Matrix<float> y) {
+  const auto* matrix = dynamic_cast<const CudaMatrix*>(&weights);
+  PREGATE_CHECK(matrix != nullptr && x.format == matrix->format() && x.cols == matrix->cols);
+  PREGATE_CHECK(y.cols == matrix->rows && y.rows == x.rows);
+  PREGATE_CHECK(bias.empty() || bias.size() == y.cols);
+  if (x.rows == 0) return;
+  const Status status = try_linear(x, *matrix, bias, y);
+  if (!status) end_process(name_, status.error());
+}
+
+Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
+                               std::span<const float> bias, Matrix<float> y) {
+  const auto tiles = plan_rows({.weights = weights.memory.data(),
+                                .num_rows = uint32_t(x.rows),
+                                .num_panels = uint32_t(weights.num_panels()),
+                                .num_blocks = uint32_t(num_blocks(x.format, x.cols))});
+  Parcel parcel;
+  const size_t encoded = parcel.add(bytes_of(x));
+  const size_t tile_table = parcel.add(std::span<const GemmTile>(tiles));
+  const size_t bias_table = parcel.add(bias);
+  PREGATE_TRY(parcel.send(*stream_, sent_, tables_));
+  GemmArgs product{.tiles = parcel.at<GemmTile>(tile_table),
+                   .num_tiles = uint32_t(tiles.size()),
+                   .max_panels = uint32_t(weights.num_panels()),
+                   .max_rows = tiles.front().num_rows,
+                   .uniform = true,
+                   .out_stride = uint32_t(y.cols),
+                   .out_cols = uint32_t(y.cols),
+                   .bias = bias.empty() ? nullptr : parcel.at<float>(bias_table)};
+  const GatherArgs rows{.encoded = parcel.at<std::byte>(encoded), .num_rows = uint32_t(x.rows)};
+  PREGATE_TRY(lay_out(x, rows, product));
+  PREGATE_ASSIGN(product.out, out_.take(y.rows * y.cols * sizeof(float)));
+  stream_->gemm(product);
+  return receive(product.out, y);
+}
+
+void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
+                          Matrix<float> out) {
+  for (const ExpertTask& task : tasks) checked(task, x, out);
+  const ExpertsPlan plan = plan_experts(tasks, out.rows);
+  if (plan.empty()) return set_to_zero(out);
+  const Status status = try_experts(x, plan, out);
+  if (!status) end_process(name_, status.error());
+}
+
+Status CudaBackend::try_experts(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {
+  Parcel parcel;
+  const size_t encoded = parcel.add(bytes_of(x));
+  const size_t source = parcel.add(std::span(plan.source));
+  const size_t gate_up = parcel.add(std::span(plan.gate_up));
+  const size_t down = parcel.add(std::span(plan.down));
+  const size_t first = parcel.add(std::span(plan.first_place));
+  const size_t place = parcel.add(std::span(plan.place));
+  const size_t gates = parcel.add(std::span(plan.gates));
+  PREGATE_TRY(parcel.send(*stream_, sent_, tables_));
+
+  const size_t num_places = plan.source.size();
+  const size_t stride = plan.max_down_panels * kPanelRows;
+  GemmArgs first_product{.output = GemmOutput::kActivations,
+                         .tiles = parcel.at<GemmTile>(gate_up),
+                         .num_tiles = uint32_t(plan.gate_up.size()),
+                         .max_panels = plan.max_gate_up_panels,
+                         .max_rows = plan.max_rows,
+                         .uniform = plan.uniform};
+  GemmArgs second_product{.format = x.format,
+                          .tiles = parcel.at<GemmTile>(down),
+                          .num_tiles = uint32_t(plan.down.size()),
+                          .max_panels = plan.max_down_panels,
+                          .max_rows = plan.max_rows,
+                          .uniform = true,  // all have the same outputs
+                          .out_stride = uint32_t(stride),
+                          .out_cols = uint32_t(stride)};
+  PREGATE_TRY(lay_out(x,
+                      {.encoded = parcel.at<std::byte>(encoded),
+                       .source = parcel.at<uint32_t>(source),
+                       .num_rows = uint32_t(num_places)},
+                      first_product));
+  PREGATE_TRY(activate(plan, first_product, second_product));
+  PREGATE_ASSIGN(second_product.out, products_.take(num_places * stride * sizeof(float)));
+  stream_->gemm(second_product);
+  PREGATE_ASSIGN(std::byte* const sums, out_.take(out.rows * out.cols * sizeof(float)));
+  stream_->combine({.products = reinterpret_cast<const float*>(second_product.out),
+                    .products_stride = uint32_t(stride),
+                    .first = parcel.at<uint32_t>(first),
+                    .rows = parcel.at<uint32_t>(place),
+                    .gates = parcel.at<float>(gates),
+                    .out = reinterpret_cast<float*>(sums),
+                    .num_rows = uint32_t(out.rows),
+                    .cols = uint32_t(out.cols)});
+  return receive(sums, out);
+}
+
+Status CudaBackend::activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product) {
+  const size_t num_places = plan.source.size();
+  const size_t inputs = padded_activations(plan);
+  product.rows_stride = gate_up.rows_stride;
+  product.rows_blocks = uint32_t(num_blocks(product.format, inputs));
+  PREGATE_ASSIGN(std::byte* const rows,
+                 activations_.take(rows_bytes(product.format, inputs, product.rows_stride)));
+  product.rows = rows;
+  if (product.format == WeightFormat::kBf16) {
+    gate_up.out = rows;
+    gate_up.out_stride = product.rows_stride;
+    stream_->gemm(gate_up);
+    return {};
+  }
+  PREGATE_ASSIGN(gate_up.out, numbers_.take(num_places * inputs * sizeof(float)));
+  gate_up.out_stride = uint32_t(inputs);
+  stream_->gemm(gate_up);
+  stream_->encode({.format = product.format,
+                   .numbers = reinterpret_cast<const float*>(gate_up.out),
+                   .numbers_stride = uint32_t(inputs),
+                   .tiles = gate_up.tiles,
+                   .num_tiles = gate_up.num_tiles,
+                   .max_rows = gate_up.max_rows,
+                   .out_blocks = product.rows_blocks,
+                   .out = rows,
+                   .out_stride = product.rows_stride});
+  return {};
+}
+
+Status CudaBackend::receive(const std::byte* numbers, Matrix<float> out) {
+  const size_t bytes = out.rows * out.cols * sizeof(float);
+  PREGATE_ASSIGN(std::byte* const received, received_.take(bytes));
+  stream_->download(received, numbers, bytes);
+  PREGATE_TRY(stream_->synchronize());
+  for (size_t r = 0; r < out.rows; ++r) {
+    std::memcpy(out.row(r).data(), received + r * out.cols * sizeof(float),
+                out.cols * sizeof(float));
+  }
+  return {};
+}
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,96 @@
+// The back end on a CUDA device. Weights live there and the products that read them are computed
+// there: experts() and linear(). Rows come from and go back to the host's memory, and what needs no
+// weights (norms, rotary, attention over the KV cache) is computed on the host.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "compute/backend.h"
+#include "compute/cuda/arena.h"
+#include "compute/cuda/device.h"
+#include "compute/cuda/plan.h"
+#include "compute/cuda/scratch.h"
+#include "compute/cuda/weights.h"
+
+namespace pregate::compute::cuda {
+
+/// "cuda:<index>" on `device`. `threads` must outlive it. Back ends of one device share its memory
+/// for weights, and one's weights serve the others.
+///
+/// A device that is lost, or that has no room for the rows of a step, ends the process with a
+/// message: experts() has no way to fail, and a cluster recovers from a worker that is gone.
+Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> device, size_t index,
+                                                   ThreadPool& threads);
+
+class CudaBackend final : public Backend {
+ public:
+  static Result<std::unique_ptr<CudaBackend>> create(std::shared_ptr<Device> device,
+                                                     std::string name, ThreadPool& threads);
+
+  std::string name() const override { return name_; }
+  std::optional<size_t> free_bytes() const override { return arena_->free_bytes(); }
+
+  Result<std::unique_ptr<PackedMatrix>> pack(const SourceMatrix& weights,
+                                             WeightFormat format) override;
+  Result<std::unique_ptr<PackedExpert>> pack_expert(const ExpertSource& weights,
+                                                    WeightFormat format) override;
+
+  void linear(const EncodedRows& x, const PackedMatrix& weights, std::span<const float> bias,
+              Matrix<float> y) override;
+  void experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out) override;
+
+  void encode(Matrix<const float> x, WeightFormat format, std::byte* out) override {
+    host_->encode(x, format, out);
+  }
+  void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
+                Matrix<float> y) override {
+    host_->rms_norm(x, weight, epsilon, y);
+  }
+  void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
+              Matrix<const float> sin) override {
+    host_->rotate(x, head_dim, cos, sin);
+  }
+  size_t kv_block_bytes(const KvShape& shape) const override {
+    return host_->kv_block_bytes(shape);
+  }
+  Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override {
+    return host_->allocate_kv(shape, num_blocks);
+  }
+  void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
+                Matrix<const float> keys, Matrix<const float> values) override {
+    host_->store_kv(kv, layer, sequences, keys, values);
+  }
+  void attention(const KvStorage& kv, const AttentionOptions& options,
+                 std::span<const SequenceRows> sequences, Matrix<const float> q,
+                 Matrix<float> out) override {
+    host_->attention(kv, options, sequences, q, out);
+  }
+
+ private:
+  CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads);
+
+  /// Device memory with these bytes, which are `packed_`'s.
+  Result<Arena::Block> place(const std::byte* packed, size_t bytes);
+  Status try_linear(const EncodedRows& x, const CudaMatrix& weights, std::span<const float> bias,
+                    Matrix<float> y);
+  Status try_experts(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out);
+  /// The first operand of a product: rows of x, of which `args` says where they are.
+  Status lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product);
+  /// silu(gate) * up, as the first operand of `product`.
+  Status activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product);
+  /// Waits for all that was begun.
+  Status receive(const std::byte* numbers, Matrix<float> out);
+
+  const std::string name_;
+  const std::shared_ptr<Device> device_;
+  ThreadPool& threads_;
+  const cpu::KernelSet* kernels_ = nullptr;
+  std::unique_ptr<Backend> host_;
+  std::shared_ptr<Arena> arena_;
+  std::unique_ptr<Stream> stream_;
+  PinnedScratch packed_, sent_, received_;
+  DeviceScratch tables_, rows_, numbers_, activations_, products_, out_;
+};
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,80 @@
+// Between launch.cu, which chooses a kernel, and the files of the kernels.
+#pragma once
+
+#include <array>
+#include <atomic>
+
+#include <cuda_runtime.h>
+
+#include "compute/cuda/args.h"
+#include "compute/cuda/layout.h"
+
+namespace pregate::compute::cuda {
+
+cudaError_t launch_gemm_f32(const GemmArgs& args, bool overlap, cudaStream_t stream);
+/// bf16 and q8, from sm_80 on.
+cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream);
+/// bf16, sm_90 only.
+cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream);
+
+/// Only code for sm_90 waits where it must (wait_for_kernels_before()).
+inline bool can_overlap(const DeviceInfo& device) { return device.major == 9; }
+
+struct Launch {
+  dim3 grid;
+  uint32_t num_threads = 0;
+  uint32_t shared_bytes = 0;
+  cudaStream_t stream = nullptr;
+  /// Whether it may begin before the kernel before it has ended.
+  bool overlap = false;
+  /// Blocks next to one another in x that share memory.
+  uint32_t cluster = 1;
+};
+
+/// What a kernel must be given once on each device.
+template <auto kKernel>
+cudaError_t prepare(uint32_t shared_bytes) {
+  static std::array<std::atomic<uint32_t>, 64> prepared{};  // bytes allowed, and 1, by device
+  int device = 0;
+  if (const cudaError_t error = cudaGetDevice(&device)) return error;
+  std::atomic<uint32_t>& known = prepared[size_t(device) % prepared.size()];
+  if (known.load(std::memory_order_relaxed) > shared_bytes) return cudaSuccess;
+  const auto* kernel = reinterpret_cast<const void*>(kKernel);
+  if (const cudaError_t error = cudaFuncSetAttribute(
+          kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes))) {
+    return error;
+  }
+  // All alike: between kernels that cut the first-level cache differently a multiprocessor must
+  // become empty, and no kernel could begin before the one before it has ended.
+  if (const cudaError_t error = cudaFuncSetAttribute(
+          kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared)) {
+    return error;
+  }
+  known.store(shared_bytes + 1, std::memory_order_relaxed);
+  return cudaSuccess;
+}
+
+template <auto kKernel, typename... Args>
+cudaError_t launch_kernel(const Launch& launch, const Args&... args) {
+  if (const cudaError_t error = prepare<kKernel>(launch.shared_bytes)) return error;
+  cudaLaunchAttribute attributes[2]{};
+  cudaLaunchConfig_t config{};
+  config.gridDim = launch.grid;
+  config.blockDim = dim3(launch.num_threads);
+  config.dynamicSmemBytes = launch.shared_bytes;
+  config.stream = launch.stream;
+  config.attrs = attributes;
+  if (launch.overlap) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (launch.cluster > 1) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {launch.cluster, 1, 1};
+  }
+  return cudaLaunchKernelEx(&config, kKernel, args...);
+}
+
+}  // namespace pregate::compute::cuda

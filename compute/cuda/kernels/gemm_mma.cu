@@ -1,0 +1,168 @@
+// bf16 and q8 products on every device from sm_80 on: four warps multiply one panel with a tile of
+// rows, through a ring of stages that all threads fill. Integer sums of a group are exact and the
+// f32 operations per group are those of the CPU kernels, in the same order: q8 gives the same bits.
+#include "compute/cuda/kernels/epilogue.cuh"
+#include "compute/cuda/kernels/gemm.cuh"
+#include "compute/cuda/kernels/ptx.cuh"
+
+namespace pregate::compute::cuda {
+namespace {
+
+constexpr uint32_t kThreads = 128;
+constexpr uint32_t kStages = 4;
+
+template <WeightFormat kFormat, int kCols>
+struct Stage {
+  static constexpr bool kScaled = kFormat == WeightFormat::kQ8;
+  static constexpr uint32_t kPanelBytes = panel_block_bytes(kFormat);
+  static constexpr uint32_t kRowBytes = kCols * kBlockBytes;
+  static constexpr uint32_t kScaleBytes = kScaled ? kCols * sizeof(float) : 0;
+  static constexpr uint32_t kBytes = round_up(kPanelBytes + kRowBytes + kScaleBytes, 128);
+};
+
+/// `bytes` of them, which lie together.
+__device__ __forceinline__ void copy_together(uint32_t to, const std::byte* from, uint32_t bytes) {
+  for (uint32_t at = 16 * threadIdx.x; at < bytes; at += 16 * kThreads) {
+    copy_async_16(to + at, from + at);
+  }
+}
+
+template <WeightFormat kFormat, int kCols>
+__device__ __forceinline__ void fetch(const GemmArgs& args, const GemmTile& tile, const Work& work,
+                                      uint32_t block, uint32_t stage) {
+  using S = Stage<kFormat, kCols>;
+  const size_t panel_block = size_t(work.panel) * tile.num_blocks + block;
+  copy_together(stage, tile.weights + panel_block * S::kPanelBytes, S::kPanelBytes);
+  const size_t row = size_t(block) * args.rows_stride + work.first_row;
+  copy_together(stage + S::kPanelBytes, args.rows + row * kBlockBytes, S::kRowBytes);
+  if constexpr (S::kScaled) {
+    const size_t scales = size_t(args.rows_blocks) * args.rows_stride * kBlockBytes;
+    copy_together(stage + S::kPanelBytes + S::kRowBytes, args.rows + scales + row * sizeof(float),
+                  S::kScaleBytes);
+  }
+}
+
+/// Address of what this lane hands to ldmatrix: row `row`, 16-byte chunk `chunk`.
+__device__ __forceinline__ uint32_t chunk_address(uint32_t base, uint32_t row, uint32_t chunk) {
+  return base + row * kBlockBytes + ((chunk ^ (row % kAtomRows)) * 16);
+}
+
+template <int kCols, typename Sum, typename Multiply>
+__device__ __forceinline__ void multiply_block(uint32_t panel, uint32_t rows, uint32_t warp,
+                                               Sum (&low)[kCols / 2], Sum (&high)[kCols / 2],
+                                               Multiply multiply) {
+  const uint32_t lane = threadIdx.x % 32;
+  const uint32_t a_row = 16 * warp + lane % 16, a_chunk = lane / 16;
+#pragma unroll
+  for (uint32_t step = 0; step < 4; ++step) {  // of 32 bytes
+    uint32_t a_low[4], a_high[4];
+    load_matrices_4(a_low, chunk_address(panel, a_row, 2 * step + a_chunk));
+    load_matrices_4(a_high, chunk_address(panel, 64 + a_row, 2 * step + a_chunk));
+#pragma unroll
+    for (uint32_t j = 0; j < kCols / 8; ++j) {
+      uint32_t b[2];
+      load_matrices_2(b, chunk_address(rows, 8 * j + lane % 8, 2 * step + lane / 8 % 2));
+      multiply(low + 4 * j, a_low, b[0], b[1]);
+      multiply(high + 4 * j, a_high, b[0], b[1]);
+    }
+  }
+}
+
+template <WeightFormat kFormat, int kCols>
+__device__ __forceinline__ void add_block(const uint8_t* stage, uint32_t warp,
+                                          float (&low)[kCols / 2], float (&high)[kCols / 2]) {
+  using S = Stage<kFormat, kCols>;
+  const uint32_t panel = shared_address(stage), rows = panel + S::kPanelBytes;
+  if constexpr (!S::kScaled) {
+    multiply_block<kCols>(panel, rows, warp, low, high, multiply_bf16);
+  } else {
+    int32_t low_dots[kCols / 2] = {}, high_dots[kCols / 2] = {};
+    multiply_block<kCols>(panel, rows, warp, low_dots, high_dots, multiply_int8);
+    const auto* panel_scales = reinterpret_cast<const float*>(stage + kPanelRows * kBlockBytes);
+    const auto* row_scales = reinterpret_cast<const float*>(stage + S::kPanelBytes + S::kRowBytes);
+    const uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (uint32_t i = 0; i < kCols / 2; ++i) {
+      const uint32_t output = 16 * warp + lane / 4 + (i & 2 ? 8 : 0);
+      const float scale = row_scales[i / 4 * 8 + 2 * (lane % 4) + (i & 1)];
+      low[i] += float(low_dots[i]) * (panel_scales[output] * scale);
+      high[i] += float(high_dots[i]) * (panel_scales[64 + output] * scale);
+    }
+  }
+}
+
+template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
+__device__ __forceinline__ void store(const GemmArgs& args, const Work& work, uint32_t warp,
+                                      uint8_t* staging, const float (&low)[kCols / 2],
+                                      const float (&high)[kCols / 2]) {
+  if constexpr (kOutput == GemmOutput::kNumbers) {
+    store_numbers<kCols>(args, work, warp, low, high);
+  } else if constexpr (kFormat == WeightFormat::kBf16) {
+    store_bf16_activations<kCols>(args, work, warp, staging, low, high, [] { __syncthreads(); });
+  } else {
+    store_f32_activations<kCols>(args, work, warp, low, high);
+  }
+}
+
+template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
+__global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ GemmArgs args) {
+  extern __shared__ __align__(1024) uint8_t memory[];
+  using S = Stage<kFormat, kCols>;
+  let_next_kernel_start();
+  const GemmTile tile = args.tiles[blockIdx.y];
+  const uint32_t first = blockIdx.z * kCols;
+  if (blockIdx.x >= tile.num_panels || first >= tile.num_rows) return;
+  const Work work{blockIdx.x, tile.first_row + first, min(uint32_t(kCols), tile.num_rows - first),
+                  tile.num_panels};
+  const uint32_t warp = threadIdx.x / 32;
+  const auto fetch_block = [&](uint32_t block) {
+    const uint32_t stage = shared_address(memory) + block % kStages * S::kBytes;
+    if (block < tile.num_blocks) fetch<kFormat, kCols>(args, tile, work, block, stage);
+    commit_copies();  // an empty group keeps the count right
+  };
+  wait_for_kernels_before();
+  for (uint32_t block = 0; block + 1 < kStages; ++block) fetch_block(block);
+  float low[kCols / 2] = {}, high[kCols / 2] = {};
+  for (uint32_t block = 0; block < tile.num_blocks; ++block) {
+    wait_for_copies<kStages - 2>();
+    __syncthreads();
+    fetch_block(block + kStages - 1);
+    add_block<kFormat, kCols>(memory + block % kStages * S::kBytes, warp, low, high);
+  }
+  __syncthreads();  // the stages become staging
+  store<kFormat, kOutput, kCols>(args, work, warp, memory, low, high);
+}
+
+template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
+cudaError_t launch(const GemmArgs& args, bool overlap, cudaStream_t stream) {
+  const dim3 grid(args.max_panels, args.num_tiles, uint32_t(divide_up(args.max_rows, kCols)));
+  const uint32_t bytes = kStages * Stage<kFormat, kCols>::kBytes;
+  return launch_kernel<gemm_mma<kFormat, kOutput, kCols>>({grid, kThreads, bytes, stream, overlap},
+                                                          args);
+}
+
+template <WeightFormat kFormat, GemmOutput kOutput>
+cudaError_t launch_for_rows(const GemmArgs& args, bool overlap, cudaStream_t stream) {
+  if (args.max_rows <= 8) return launch<kFormat, kOutput, 8>(args, overlap, stream);
+  if (args.max_rows <= 32) return launch<kFormat, kOutput, 32>(args, overlap, stream);
+  return launch<kFormat, kOutput, 64>(args, overlap, stream);
+}
+
+template <WeightFormat kFormat>
+cudaError_t launch_for_output(const GemmArgs& args, bool overlap, cudaStream_t stream) {
+  if (args.output == GemmOutput::kNumbers) {
+    return launch_for_rows<kFormat, GemmOutput::kNumbers>(args, overlap, stream);
+  }
+  return launch_for_rows<kFormat, GemmOutput::kActivations>(args, overlap, stream);
+}
+
+}  // namespace
+
+cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream) {
+  if (args.format == WeightFormat::kBf16) {
+    return launch_for_output<WeightFormat::kBf16>(args, overlap, stream);
+  }
+  return launch_for_output<WeightFormat::kQ8>(args, overlap, stream);
+}
+
+}  // namespace pregate::compute::cuda

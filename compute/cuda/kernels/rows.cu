@@ -1,0 +1,172 @@
+// Rows on their way in and out of the products: laid out, encoded, and summed up again.
+#include "compute/cuda/kernels.h"
+#include "compute/cuda/kernels/gemm.cuh"
+#include "compute/cuda/kernels/ptx.cuh"
+
+namespace pregate::compute::cuda {
+namespace {
+
+constexpr uint32_t kThreads = 128;
+constexpr uint32_t kChunksPerBlock = kBlockBytes / 16;
+
+__global__ __launch_bounds__(kThreads) void fetch(uint4* to, const uint4* from, uint32_t count) {
+  const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
+  if (i < count) to[i] = from[i];
+}
+
+/// The values of an encoded row, after its scales.
+__device__ __forceinline__ const std::byte* values_of(const GatherArgs& args,
+                                                      const std::byte* encoded) {
+  return args.format == WeightFormat::kQ8 ? encoded + args.out_blocks * sizeof(float) : encoded;
+}
+
+/// 16 bytes of a row of `bytes`, of which the rest is zero. Rows of an odd number of bf16 begin at
+/// a multiple of 2 only.
+__device__ __forceinline__ uint4 read_chunk(const std::byte* row, uint32_t at, uint32_t bytes) {
+  const std::byte* from = row + at;
+  if (at + 16 <= bytes && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+    return *reinterpret_cast<const uint4*>(from);
+  }
+  uint16_t halves[8];
+  for (uint32_t i = 0; i < 8; ++i) {
+    halves[i] = at + 2 * i < bytes ? *reinterpret_cast<const uint16_t*>(from + 2 * i) : 0;
+  }
+  uint4 chunk;
+  memcpy(&chunk, halves, sizeof(chunk));
+  return chunk;
+}
+
+__global__ __launch_bounds__(kThreads) void gather(const __grid_constant__ GatherArgs args) {
+  let_next_kernel_start();
+  const uint32_t row = blockIdx.x;
+  const uint32_t source = args.source == nullptr ? row : args.source[row];
+  if (source == kNoRow) return;
+  const std::byte* encoded =
+      args.encoded + size_t(source) * encoded_row_bytes(args.format, args.cols);
+  const uint32_t bytes = args.format == WeightFormat::kQ8
+                             ? args.out_blocks * kBlockBytes
+                             : args.cols * uint32_t(element_bytes(args.format));
+  for (uint32_t chunk = threadIdx.x; chunk < args.out_blocks * kChunksPerBlock; chunk += kThreads) {
+    const uint32_t block = chunk / kChunksPerBlock;
+    const uint4 value = read_chunk(values_of(args, encoded), 16 * chunk, bytes);
+    std::byte* to = args.out + size_t(block) * args.out_stride * kBlockBytes;
+    *reinterpret_cast<uint4*>(to + swizzled(row, 16 * (chunk % kChunksPerBlock))) = value;
+  }
+  if (args.format != WeightFormat::kQ8) return;
+  auto* scales =
+      reinterpret_cast<float*>(args.out + size_t(args.out_blocks) * args.out_stride * kBlockBytes);
+  for (uint32_t block = threadIdx.x; block < args.out_blocks; block += kThreads) {
+    scales[size_t(block) * args.out_stride + row] = reinterpret_cast<const float*>(encoded)[block];
+  }
+}
+
+/// The largest magnitude of a warp's numbers, as bits: those of a NaN or infinity exceed all.
+__device__ __forceinline__ int32_t largest_magnitude(const float (&x)[4]) {
+  int32_t largest = 0;
+  for (const float value : x) largest = max(largest, __float_as_int(value) & 0x7fffffff);
+  return __reduce_max_sync(0xffffffffu, largest);
+}
+
+__device__ __forceinline__ uint32_t quantized(float x, float scale) {
+  float quotient = x / scale;
+  quotient = quotient > 127.0f ? 127.0f : quotient;
+  quotient = quotient < -127.0f ? -127.0f : quotient;
+  return __float_as_uint(quotient + 0x1.8p23f) & 0xff;  // rounded to nearest even
+}
+
+/// A group by a warp, four numbers a lane (compute/cpu/encode.h does the same).
+__device__ __forceinline__ void encode_q8(const EncodeArgs& args, const float (&x)[4], uint32_t row,
+                                          uint32_t block) {
+  const uint32_t lane = threadIdx.x % 32;
+  const int32_t largest = largest_magnitude(x);
+  const bool finite = largest < 0x7f800000;
+  const float scale = finite ? __int_as_float(largest) / 127.0f : __int_as_float(0x7fc00000);
+  uint32_t packed = 0;
+  if (finite && scale != 0.0f) {
+    for (uint32_t i = 0; i < 4; ++i) packed |= quantized(x[i], scale) << (8 * i);
+  }
+  const size_t first = size_t(block) * args.out_stride;
+  *reinterpret_cast<uint32_t*>(args.out + first * kBlockBytes + swizzled(row, 4 * lane)) = packed;
+  if (lane != 0) return;
+  const size_t scales = size_t(args.out_blocks) * args.out_stride * kBlockBytes;
+  reinterpret_cast<float*>(args.out + scales)[first + row] = scale;
+}
+
+/// 128 numbers by a warp: one k block of q8, four of f32.
+__global__ __launch_bounds__(kThreads) void encode(const __grid_constant__ EncodeArgs args) {
+  let_next_kernel_start();
+  wait_for_kernels_before();
+  const GemmTile tile = args.tiles[blockIdx.y];
+  const uint32_t row_of_tile = blockIdx.z * (kThreads / 32) + threadIdx.x / 32;
+  if (row_of_tile >= tile.num_rows) return;
+  const uint32_t row = tile.first_row + row_of_tile;
+  const uint32_t col = blockIdx.x * 128 + threadIdx.x % 32 * 4;
+  float x[4] = {};
+  if (col < tile.num_panels * 64) {
+    const float4 four =
+        *reinterpret_cast<const float4*>(args.numbers + size_t(row) * args.numbers_stride + col);
+    x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+  }
+  if (args.format == WeightFormat::kQ8) {
+    encode_q8(args, x, row, blockIdx.x);
+  } else if (const uint32_t block = col / 32; block < args.out_blocks) {
+    std::byte* to = args.out + size_t(block) * args.out_stride * kBlockBytes;
+    *reinterpret_cast<float4*>(to + swizzled(row, 4 * (col % 32))) =
+        make_float4(x[0], x[1], x[2], x[3]);
+  }
+}
+
+/// Four columns a thread. Rows of products are padded to whole panels, so four can be read always.
+__global__ __launch_bounds__(kThreads) void combine(const __grid_constant__ CombineArgs args) {
+  let_next_kernel_start();
+  wait_for_kernels_before();
+  const uint32_t row = blockIdx.x;
+  const uint32_t col = 4 * (blockIdx.y * kThreads + threadIdx.x);
+  if (col >= args.cols) return;
+  float4 sum{};
+  for (uint32_t i = args.first[row]; i < args.first[row + 1]; ++i) {
+    const float gate = args.gates[i];
+    const float4 product = *reinterpret_cast<const float4*>(
+        args.products + size_t(args.rows[i]) * args.products_stride + col);
+    sum.x += gate * product.x;
+    sum.y += gate * product.y;
+    sum.z += gate * product.z;
+    sum.w += gate * product.w;
+  }
+  float* out = args.out + size_t(row) * args.cols + col;
+  if (args.cols % 4 == 0) {
+    *reinterpret_cast<float4*>(out) = sum;
+    return;
+  }
+  const float values[4] = {sum.x, sum.y, sum.z, sum.w};
+  for (uint32_t i = 0; i < 4 && col + i < args.cols; ++i) out[i] = values[i];
+}
+
+}  // namespace
+
+cudaError_t launch_fetch(void* to, const void* from, size_t bytes, cudaStream_t stream) {
+  const auto count = uint32_t(bytes / sizeof(uint4));
+  const dim3 grid(uint32_t(divide_up(count, kThreads)));
+  return launch_kernel<fetch>({.grid = grid, .num_threads = kThreads, .stream = stream},
+                              static_cast<uint4*>(to), static_cast<const uint4*>(from), count);
+}
+
+/// Never before what is before it has ended: the kernels that follow read tables without waiting.
+cudaError_t launch_gather(const GatherArgs& args, const DeviceInfo&, cudaStream_t stream) {
+  return launch_kernel<gather>(
+      {.grid = dim3(args.num_rows), .num_threads = kThreads, .stream = stream}, args);
+}
+
+cudaError_t launch_encode(const EncodeArgs& args, const DeviceInfo& device, cudaStream_t stream) {
+  const size_t blocks_per_warp = args.format == WeightFormat::kQ8 ? 1 : 4;
+  const dim3 grid(uint32_t(divide_up(args.out_blocks, blocks_per_warp)), args.num_tiles,
+                  uint32_t(divide_up(args.max_rows, kThreads / 32)));
+  return launch_kernel<encode>({grid, kThreads, 0, stream, can_overlap(device)}, args);
+}
+
+cudaError_t launch_combine(const CombineArgs& args, const DeviceInfo& device, cudaStream_t stream) {
+  const dim3 grid(args.num_rows, uint32_t(divide_up(args.cols, 4 * kThreads)));
+  return launch_kernel<combine>({grid, kThreads, 0, stream, can_overlap(device)}, args);
+}
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,63 @@
+// How weights and rows lie in a device's memory. Both are cut along their inputs into k blocks of
+// 128 bytes (64 bf16, 32 f32 or 128 int8, which is one scale group), so that every piece a kernel
+// needs is one contiguous run of memory that it can bring into shared memory by a bulk copy, in the
+// order in which the matrix units read it without bank conflicts ("128-byte swizzle" in the PTX
+// manual): the 16-byte chunk c of row r is kept at place c ^ (r % 8).
+//
+//   weights   panels of kPanelRows outputs, one after the other. A panel:
+//               [k blocks][ kPanelRows x 128 bytes, then (q8) kPanelRows f32 scales ]
+//             gate and up share panels: 64 outputs of gate, then the same 64 of up
+//   rows      [k blocks][stride rows x 128 bytes], then (q8) [k blocks][stride rows] f32 scales
+//
+// Missing outputs and inputs are zero. Knows nothing of CUDA.
+#pragma once
+
+#include <cstddef>
+
+#include "compute/types.h"
+
+namespace pregate::compute::cuda {
+
+inline constexpr size_t kBlockBytes = 128;
+inline constexpr size_t kPanelRows = 128;
+/// The rows of a swizzle pattern. What a kernel reads begins at a multiple of it.
+inline constexpr size_t kAtomRows = 8;
+/// Most rows that one block of a kernel multiplies with a panel; what is read past the last row of
+/// a buffer of rows.
+inline constexpr size_t kMaxTileRows = 192;
+
+constexpr size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
+constexpr size_t round_up(size_t a, size_t b) { return divide_up(a, b) * b; }
+
+constexpr size_t element_bytes(WeightFormat format) {
+  return format == WeightFormat::kF32 ? 4 : format == WeightFormat::kBf16 ? 2 : 1;
+}
+
+/// Inputs of a k block.
+constexpr size_t block_inputs(WeightFormat format) { return kBlockBytes / element_bytes(format); }
+
+constexpr size_t num_blocks(WeightFormat format, size_t inputs) {
+  return divide_up(inputs, block_inputs(format));
+}
+
+/// Where byte `byte` of row `row` lies in a k block.
+constexpr size_t swizzled(size_t row, size_t byte) {
+  return row * kBlockBytes + ((byte / 16) ^ (row % kAtomRows)) * 16 + byte % 16;
+}
+
+constexpr size_t panel_block_bytes(WeightFormat format) {
+  return kPanelRows * (kBlockBytes + (format == WeightFormat::kQ8 ? sizeof(float) : 0));
+}
+
+constexpr size_t panel_bytes(WeightFormat format, size_t inputs) {
+  return num_blocks(format, inputs) * panel_block_bytes(format);
+}
+
+/// Of `stride` rows, and what a kernel may read past them.
+constexpr size_t rows_bytes(WeightFormat format, size_t inputs, size_t stride) {
+  const size_t scale_bytes = format == WeightFormat::kQ8 ? sizeof(float) : 0;
+  return num_blocks(format, inputs) * stride * (kBlockBytes + scale_bytes) +
+         kMaxTileRows * kBlockBytes;
+}
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,87 @@
+#include "compute/cuda/plan.h"
+
+#include <algorithm>
+
+#include "compute/cuda/weights.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+/// Full tiles first: what is left over then often fits a narrower product.
+template <typename Body>
+void for_tiles(uint32_t first, uint32_t num_rows, Body body) {
+  for (uint32_t at = 0; at < num_rows; at += kMaxTileRows) {
+    body(first + at, std::min(uint32_t(kMaxTileRows), num_rows - at));
+  }
+}
+
+void add_tiles(ExpertsPlan& plan, const CudaExpert& expert, uint32_t first, uint32_t num_rows) {
+  GemmTile gate_up{.weights = expert.gate_up(),
+                   .num_panels = uint32_t(expert.num_gate_up_panels()),
+                   .num_blocks = uint32_t(num_blocks(expert.weight_format, expert.hidden))};
+  GemmTile down{.weights = expert.down(),
+                .num_panels = uint32_t(expert.num_down_panels()),
+                .num_blocks = uint32_t(num_blocks(expert.weight_format, expert.intermediate))};
+  plan.max_gate_up_panels = std::max(plan.max_gate_up_panels, gate_up.num_panels);
+  plan.max_down_panels = std::max(plan.max_down_panels, down.num_panels);
+  for_tiles(first, num_rows, [&](uint32_t tile_first, uint32_t tile_rows) {
+    gate_up.first_row = down.first_row = tile_first;
+    gate_up.num_rows = down.num_rows = tile_rows;
+    plan.gate_up.push_back(gate_up);
+    plan.down.push_back(down);
+    plan.max_rows = std::max(plan.max_rows, tile_rows);
+  });
+}
+
+/// Sorts the tasks' rows by row of out; among those of one row the tasks' order stays.
+void sort_products(ExpertsPlan& plan, std::span<const ExpertTask> tasks,
+                   std::span<const uint32_t> first_of_task, size_t num_out_rows) {
+  plan.first_place.assign(num_out_rows + 1, 0);
+  for (const ExpertTask& task : tasks) {
+    for (const uint32_t row : task.out_rows) ++plan.first_place[row + 1];
+  }
+  for (size_t r = 0; r < num_out_rows; ++r) plan.first_place[r + 1] += plan.first_place[r];
+  plan.place.resize(plan.first_place.back());
+  plan.gates.resize(plan.first_place.back());
+  std::vector<uint32_t> next(plan.first_place.begin(), plan.first_place.end() - 1);
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    for (size_t i = 0; i < tasks[t].rows.size(); ++i) {
+      const uint32_t at = next[tasks[t].out_rows[i]]++;
+      plan.place[at] = first_of_task[t] + uint32_t(i);
+      plan.gates[at] = tasks[t].gates[i];
+    }
+  }
+}
+
+}  // namespace
+
+ExpertsPlan plan_experts(std::span<const ExpertTask> tasks, size_t num_out_rows) {
+  ExpertsPlan plan;
+  std::vector<uint32_t> first_of_task;
+  for (const ExpertTask& task : tasks) {
+    const auto first = uint32_t(plan.source.size());
+    first_of_task.push_back(first);
+    plan.source.insert(plan.source.end(), task.rows.begin(), task.rows.end());
+    plan.source.resize(round_up(plan.source.size(), kAtomRows), kNoRow);
+    add_tiles(plan, static_cast<const CudaExpert&>(*task.expert), first,
+              uint32_t(task.rows.size()));
+  }
+  plan.uniform = std::ranges::all_of(plan.gate_up, [&](const GemmTile& tile) {
+    return tile.num_panels == plan.max_gate_up_panels;
+  });
+  sort_products(plan, tasks, first_of_task, num_out_rows);
+  return plan;
+}
+
+std::vector<GemmTile> plan_rows(const GemmTile& all) {
+  std::vector<GemmTile> tiles;
+  for_tiles(0, all.num_rows, [&](uint32_t first, uint32_t num_rows) {
+    GemmTile tile = all;
+    tile.first_row = first;
+    tile.num_rows = num_rows;
+    tiles.push_back(tile);
+  });
+  return tiles;
+}
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,81 @@
+#include "compute/cuda/weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "compute/cpu/weights.h"
+#include "compute/source.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+constexpr size_t kHalf = kPanelRows / 2;
+
+Status first_error(std::vector<Status>& results) {
+  for (Status& result : results) PREGATE_TRY(result);
+  return {};
+}
+
+Status named(Status status, std::string_view matrix) {
+  return status ? status : fail(in_context(std::move(status.error()), matrix));
+}
+
+}  // namespace
+
+void Packer::place_row(const std::byte* encoded, size_t cols, size_t panel_row,
+                       std::byte* panel) const {
+  const bool scaled = format_ == WeightFormat::kQ8;
+  const size_t blocks = num_blocks(format_, cols);
+  const std::byte* values = encoded + (scaled ? blocks * sizeof(float) : 0);
+  const size_t num_bytes = scaled ? blocks * kBlockBytes : cols * element_bytes(format_);
+  for (size_t at = 0; at < num_bytes; at += 16) {
+    std::byte* block = panel + at / kBlockBytes * panel_block_bytes(format_);
+    std::memcpy(block + swizzled(panel_row, at % kBlockBytes), values + at,
+                std::min<size_t>(16, num_bytes - at));
+  }
+  if (!scaled) return;
+  for (size_t b = 0; b < blocks; ++b) {
+    std::byte* scales = panel + b * panel_block_bytes(format_) + kPanelRows * kBlockBytes;
+    std::memcpy(scales + panel_row * sizeof(float), encoded + b * sizeof(float), sizeof(float));
+  }
+}
+
+Status Packer::pack_rows(const SourceMatrix& source, size_t first, size_t num_rows,
+                         size_t panel_row, std::byte* panel) const {
+  std::vector<float> row(source.cols);
+  std::vector<std::byte> encoded(encoded_row_bytes(format_, source.cols));
+  const size_t end = std::min(first + num_rows, source.rows);
+  for (size_t r = first; r < end; ++r) {
+    PREGATE_TRY(read_row(source, r, row));
+    cpu::encode_row(kernels_, row, format_, encoded.data());
+    place_row(encoded.data(), source.cols, panel_row + r - first, panel);
+  }
+  return {};
+}
+
+Status Packer::pack(const SourceMatrix& source, std::byte* out) const {
+  const size_t stride = panel_bytes(format_, source.cols);
+  std::vector<Status> results(divide_up(source.rows, kPanelRows));
+  threads_.parallel_for(results.size(), [&](size_t p, size_t) {
+    std::byte* panel = out + p * stride;
+    std::memset(panel, 0, stride);
+    results[p] = pack_rows(source, p * kPanelRows, kPanelRows, 0, panel);
+  });
+  return first_error(results);
+}
+
+Status Packer::pack_gate_up(const SourceMatrix& gate, const SourceMatrix& up,
+                            std::byte* out) const {
+  const size_t stride = panel_bytes(format_, gate.cols);
+  std::vector<Status> results(divide_up(gate.rows, kHalf));
+  threads_.parallel_for(results.size(), [&](size_t p, size_t) {
+    std::byte* panel = out + p * stride;
+    std::memset(panel, 0, stride);
+    results[p] = named(pack_rows(gate, p * kHalf, kHalf, 0, panel), "gate");
+    if (results[p]) results[p] = named(pack_rows(up, p * kHalf, kHalf, kHalf, panel), "up");
+  });
+  return first_error(results);
+}
+
+}  // namespace pregate::compute::cuda

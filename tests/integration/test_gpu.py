@@ -1,0 +1,58 @@
+"""Experts on a GPU, alone and beside processors: the same tokens, and none lost when it dies."""
+
+import subprocess
+import threading
+
+import pytest
+from cluster import BINARY, Cluster, make_model
+from elastic import EXACT, FORMAT, ElasticCluster
+from test_same_tokens import greedy_tokens
+
+GPU = ["--device", "cuda:0"]
+GPU_WORKER = 2
+
+
+def has_gpu():
+    version = subprocess.run([BINARY, "version"], capture_output=True, text=True, timeout=60)
+    return "cuda:0" in version.stdout.split("back ends:")[1].splitlines()[0]
+
+
+pytestmark = pytest.mark.skipif(not has_gpu(), reason="no GPU that can be used (pregate version)")
+
+
+class MixedCluster(ElasticCluster):
+    """Worker 1 on the processor, worker 2 on the GPU."""
+
+    def start_worker(self, number):
+        self.worker_options = [*FORMAT, *(GPU if number == GPU_WORKER else [])]
+        super().start_worker(number)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("gpu") / "model")
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    with Cluster(model, options=EXACT) as cluster:
+        return greedy_tokens(cluster)
+
+
+def test_alone(model, expected):
+    with Cluster(model, options=[*EXACT, *GPU]) as cluster:
+        assert greedy_tokens(cluster) == expected
+        assert cluster.stop() == 0
+
+
+def test_beside_a_processor_and_when_it_is_killed(model, expected, tmp_path):
+    with MixedCluster(model, tmp_path, workers=2, options=EXACT) as cluster:
+        assert greedy_tokens(cluster) == expected
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(greedy_tokens(cluster)))
+        asking.start()
+        cluster.kill_worker(GPU_WORKER)
+        asking.join(timeout=120)
+        assert answers == [expected]
+        cluster.wait_up(GPU_WORKER, up=False)
+        assert greedy_tokens(cluster) == expected

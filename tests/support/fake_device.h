@@ -1,0 +1,42 @@
+// A device that is the processor itself: memory is the host's, and each kernel is a few plain loops
+// over the layouts of compute/cuda/layout.h. With it, all of the CUDA back end but the kernels is
+// tested where there is no device.
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "compute/cuda/device.h"
+
+namespace pregate::compute::cuda {
+
+class FakeDevice final : public Device {
+ public:
+  explicit FakeDevice(size_t memory_bytes = size_t{4} << 30) : memory_bytes_(memory_bytes) {}
+  ~FakeDevice() override;
+
+  DeviceInfo info() const override;
+  Result<std::byte*> allocate(size_t bytes) override;
+  void free(std::byte* memory) override;
+  Result<std::byte*> allocate_pinned(size_t bytes) override;
+  void free_pinned(std::byte* memory) override { std::free(memory); }
+  Result<std::unique_ptr<Stream>> make_stream() override;
+  Result<DeviceLimits> measure_limits() override {
+    return fail(ErrorCode::kUnimplemented, "a fake device has no speed");
+  }
+
+  size_t used_bytes() const;
+  /// From now on nothing works.
+  void lose() { lost_ = true; }
+  bool is_lost() const { return lost_; }
+
+ private:
+  const size_t memory_bytes_;
+  mutable std::mutex mutex_;
+  std::map<std::byte*, size_t> allocated_;
+  std::atomic<bool> lost_{false};
+};
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,79 @@
+// The CUDA back end where its device fails it. What it computes is in tests/conformance/compute.
+#include "compute/cuda/backend.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/fake_device.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+constexpr size_t kSize = 64;
+
+class CudaBackendTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<CudaBackend> backend(const std::shared_ptr<FakeDevice>& device) {
+    return CudaBackend::create(device, "cuda:7", threads_).value();
+  }
+
+  ExpertSource expert() const {
+    const SourceMatrix matrix{reinterpret_cast<const std::byte*>(numbers_.data()), DType::kF32,
+                              kSize, kSize};
+    return {matrix, matrix, matrix};
+  }
+
+  ThreadPool threads_{1};
+  std::vector<float> numbers_ = std::vector<float>(kSize * kSize, 0.5f);
+};
+
+TEST_F(CudaBackendTest, RefusesWhatDoesNotFitAndStaysAlive) {
+  // A gibibyte of what is free is kept for rows.
+  const auto device = std::make_shared<FakeDevice>((size_t{1} << 30) + 4096);
+  const auto cuda = backend(device);
+  const auto refused = cuda->pack_expert(expert(), WeightFormat::kF32);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_NE(refused.error().message.find("cuda:7"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("4.0 KiB"), std::string::npos) << refused.error().message;
+
+  std::vector<float> y(kSize);
+  const Matrix<float> x(numbers_.data(), 1, kSize);
+  cuda->rms_norm(x, {numbers_.data(), kSize}, 0.0f, {y.data(), 1, kSize});
+  EXPECT_EQ(y[0], 0.5f);
+}
+
+TEST_F(CudaBackendTest, BackEndsOfADeviceShareItsMemory) {
+  const auto device = std::make_shared<FakeDevice>();
+  const auto one = backend(device);
+  const auto other = backend(device);
+  const size_t before = other->free_bytes().value();
+  const auto packed = one->pack_expert(expert(), WeightFormat::kBf16).value();
+  EXPECT_EQ(other->free_bytes().value(), before - packed->bytes());
+}
+
+TEST_F(CudaBackendTest, ALostDeviceIsAnErrorWhileLoading) {
+  const auto device = std::make_shared<FakeDevice>();
+  const auto cuda = backend(device);
+  device->lose();
+  const auto packed = cuda->pack_expert(expert(), WeightFormat::kBf16);
+  ASSERT_FALSE(packed);
+  EXPECT_EQ(packed.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(CudaBackendTest, ALostDeviceEndsTheProcessDuringAStep) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto device = std::make_shared<FakeDevice>();
+  const auto cuda = backend(device);
+  const auto packed = cuda->pack_expert(expert(), WeightFormat::kF32).value();
+  const std::vector<uint32_t> rows = {0};
+  const std::vector<float> gates = {1.0f};
+  const ExpertTask task{packed.get(), rows, rows, gates};
+  std::vector<float> out(kSize);
+  const EncodedRows x{WeightFormat::kF32, 1, kSize,
+                      reinterpret_cast<const std::byte*>(numbers_.data())};
+  device->lose();
+  EXPECT_EXIT(cuda->experts(x, {&task, 1}, {out.data(), 1, kSize}), testing::ExitedWithCode(1), "");
+}
+
+}  // namespace
+}  // namespace pregate::compute::cuda
