@@ -10,6 +10,7 @@ dense=$here/../../models/pregate-tiny-dense
 corpus=build/train
 out=
 form=unfused
+narrow=
 budget=(--minutes 60)
 device=auto
 pregate=$here/../../build/release/pregate
@@ -18,7 +19,7 @@ usage() {
   cat <<EOF
 usage: tools/refactor/refactor.sh --out DIR [--dense DIR] [--corpus DIR] [--work DIR] [--form F]
                                   [--minutes N | --tokens N] [--device D] [--pregate FILE]
-                                  [-- OPTIONS]
+                                  [--narrow DIR] [-- OPTIONS]
 
   --out DIR      the model folder to write
   --dense DIR    the model to refactor (default models/pregate-tiny-dense)
@@ -29,6 +30,7 @@ usage: tools/refactor/refactor.sh --out DIR [--dense DIR] [--corpus DIR] [--work
   --tokens N     train on so many tokens instead: repeatable exactly
   --device D     auto, cpu or cuda (default auto)
   --pregate FILE the binary that measures (default build/release/pregate)
+  --narrow DIR   a dense model half as wide (train.py dense --intermediate), for the card to compare
   -- OPTIONS     what else rounds.py is told, as --distil 0.8 --rounds 3
 
 Needs Python with the packages of tools/train/requirements.txt; PYTHON names the interpreter.
@@ -45,6 +47,7 @@ while [ $# -gt 0 ]; do
     --minutes | --tokens) budget=("$1" "$2"); shift 2 ;;
     --device) device=$2; shift 2 ;;
     --pregate) pregate=$2; shift 2 ;;
+    --narrow) narrow=$2; shift 2 ;;
     --help) usage; exit ;;
     --) shift; break ;;
     *) usage >&2; exit 2 ;;
@@ -80,7 +83,12 @@ if [ "$form" != unfused ]; then
 fi
 evaluate "$dense" --json >"$work/eval_dense.json"
 evaluate "$out" --json >"$work/eval.json"
+compared=()
+if [ -n "$narrow" ]; then
+  evaluate "$narrow" --json >"$work/eval_narrow.json"
+  compared=(--narrow "$work/eval_narrow.json")
+fi
 "$python" "$here/card.py" --model "$out" --dense "$dense" --log "$work/log.jsonl" \
-  --evals "$work/eval_dense.json" "$work/eval.json" \
+  --evals "$work/eval_dense.json" "$work/eval.json" "${compared[@]}" \
   --command "tools/refactor/refactor.sh ${budget[*]}${*:+ -- $*}"
 sed -n '/^## Results/,/^Weights/p' "$out/README.md"

@@ -75,11 +75,6 @@ class Rounds:
         self.probe = train.Probe(arguments.corpus, self.device)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
 
-    def set_rates(self, optimizers, factor):
-        for each in optimizers:
-            for group in each.param_groups:
-                group["lr"] = group["peak"] * factor
-
     def router_step(self, inputs):
         overlap = refactored.overlaps(self.dense, inputs, self.own)
         logits = self.net.predictor(inputs)
@@ -107,7 +102,7 @@ class Rounds:
         while (spent := self.spent()) < end:
             fall = math.cos(math.pi / 2 * min(1.0, (spent - begin) / (end - begin)))
             warm = min(1.0, (steps + 1) / WARM_UP_STEPS)
-            self.set_rates(optimizers, warm * DECAY**number * max(0.02, fall))
+            optimizer.set_rates(optimizers, warm * DECAY**number * max(0.02, fall))
             inputs, targets = (each.to(self.device) for each in self.batches.next(LENGTH))
             if name == "router":
                 loss, hits = self.router_step(inputs)

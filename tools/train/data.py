@@ -53,6 +53,11 @@ class Batches:
         return shifted(targets, self.end_of_text), targets.contiguous()
 
 
+def moved(tensor, device):
+    """There; the CPU does not wait for a GPU."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
 def shifted(targets, end_of_text):
     """The inputs that predict `targets`: end-of-text first, then all but the last."""
     start = torch.full_like(targets[:, :1], end_of_text)

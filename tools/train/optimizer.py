@@ -46,19 +46,18 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[parameter]
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
-                momentum, rate = state["momentum"], group["momentum"]
-                momentum.lerp_(parameter.grad, 1 - rate)
-                update = parameter.grad.lerp(momentum, rate)
+                momentum, share = state["momentum"], group["momentum"]
+                momentum.lerp_(parameter.grad, 1 - share)
+                update = parameter.grad.lerp(momentum, share)
                 by_shape.setdefault(parameter.shape[-2:], []).append((parameter, update))
+            rate = group["lr"]
+            kept = 1 - rate * group["weight_decay"]
             for shape, entries in by_shape.items():
                 stacked = torch.cat([update.view(-1, *shape) for _, update in entries])
-                scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-                start = 0
-                for step in self._split(processes.gather(self.compute, stacked), entries):
-                    parameter = entries[start][0]
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(step.reshape(parameter.shape), alpha=scale)
-                    start += 1
+                scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
+                steps = processes.gather(self.compute, stacked).float() * scale
+                for (parameter, _), step in zip(entries, self._split(steps, entries)):
+                    parameter.mul_(kept).sub_(step.reshape(parameter.shape))
 
     @staticmethod
     def _split(stacked, entries):
@@ -69,8 +68,11 @@ class Muon(torch.optim.Optimizer):
         return stacked.split(sizes)
 
 
-def build(model, rates, precision):
-    """Both optimizers; `rates` has matrices, embedding, output and rest. `peak` keeps them."""
+def build(model, rates, precision, graphed=False):
+    """Both optimizers; `rates` has matrices, embedding, output and rest. `peak` keeps them.
+
+    Where their steps are replayed as CUDA graphs, rates are tensors on the GPU.
+    """
     kinds = dict(matrices=[], embedding=[], output=[], rest=[])
     for name, parameter in model.named_parameters():
         if "embed_tokens" in name:
@@ -81,11 +83,24 @@ def build(model, rates, precision):
             kinds["rest"].append(parameter)
         else:
             kinds["matrices"].append(parameter)
-    matrices = dict(params=kinds.pop("matrices"), lr=rates["matrices"])
-    groups = [dict(params=found, lr=rates[kind]) for kind, found in kinds.items()]
-    adam = torch.optim.AdamW(groups, betas=(0.9, 0.99), eps=1e-10, weight_decay=0.0)
-    optimizers = [Muon([matrices], rates["matrices"], precision), adam]
+    groups = {kind: dict(params=found, peak=rates[kind]) for kind, found in kinds.items()}
+    device = next(model.parameters()).device
+    for group in groups.values():
+        peak = group["peak"]
+        group["lr"] = torch.tensor(peak, device=device) if graphed else peak
+    matrices = groups.pop("matrices")
+    adam = dict(betas=(0.9, 0.99), eps=1e-10, weight_decay=0.0, capturable=graphed)
+    return [
+        Muon([matrices], rates["matrices"], precision),
+        torch.optim.AdamW(list(groups.values()), **adam),
+    ]
+
+
+def set_rates(optimizers, factor):
+    """All rates to so much of their peaks."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
-    return optimizers
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(group["peak"] * factor)
+            else:
+                group["lr"] = group["peak"] * factor

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 import data
 import export
+import graphs
 import model
 import optimizer
 import processes
@@ -90,7 +91,10 @@ class Run:
             tables = torch.load(arguments.corpus / "bigram.pt", map_location=self.device)
             self.net.load_state_dict(tables, strict=False)
         self.rates = dict(RATES, matrices=arguments.rate)
-        self.optimizers = optimizer.build(self.net, self.rates, arguments.precision)
+        self.optimizers = optimizer.build(
+            self.net, self.rates, arguments.precision, arguments.graphs
+        )
+        self.compute = graphs.Replayed(self._compute) if arguments.graphs else self._compute
         tokenizer = Tokenizer.from_file(str(arguments.corpus / "tokenizer.json"))
         tokens = numpy.load(arguments.corpus / "tokens.npy")
         end = tokenizer.token_to_id(END_OF_TEXT)
@@ -135,14 +139,26 @@ class Run:
         left = arguments.deadline - time.time()
         return processes.agree(self.seconds / max(1e-9, self.seconds + max(0.0, left)))
 
+    def stopped(self):
+        """Whether it is time to leave the rest of --tokens to a run that resumes."""
+        arguments = self.arguments
+        if not (arguments.tokens and arguments.until):
+            return False
+        return bool(processes.agree(float(time.time() >= arguments.until)))
+
     def train_step(self, spent):
         """One batch; returns the loss and what the router did, or nothing, still on the device."""
         factor = rate_at(self.step, spent, bool(self.arguments.start))
+        optimizer.set_rates(self.optimizers, factor)
+        batch = self.batches.next(length_at(spent))
+        self.step += 1
+        self.tokens += batch[1].numel()
+        return self.compute(*(data.moved(each, self.device) for each in batch))
+
+    def _compute(self, inputs, targets):
+        """Gradients and the optimizers' step."""
         for each in self.optimizers:
-            for group in each.param_groups:
-                group["lr"] = group["peak"] * factor
-        inputs, targets = self.batches.next(length_at(spent))
-        inputs, targets = inputs.to(self.device), targets.to(self.device)
+            each.zero_grad()
         loss, routing = self.net(processes.part(inputs), processes.part(targets))
         total = loss
         if routing is not None:
@@ -151,9 +167,6 @@ class Run:
         processes.average([each.grad for each in self.net.parameters()])
         for each in self.optimizers:
             each.step()
-            each.zero_grad()
-        self.step += 1
-        self.tokens += targets.numel()
         facts = loss.new_empty(0) if routing is None else routing.detach().mean(dim=0)
         return loss.detach(), facts
 
@@ -180,7 +193,7 @@ class Run:
 
     def loop(self):
         saved, noted, losses, before = time.time(), time.time(), [], self.tokens
-        while (spent := self.spent()) < 1.0:
+        while (spent := self.spent()) < 1.0 and not self.stopped():
             start = time.time()
             loss, facts = self.train_step(spent)
             losses.append(loss)
@@ -193,8 +206,11 @@ class Run:
                 saved = time.time()
             self.seconds += time.time() - start
         self.save()
-        (self.folder / "done").touch()
-        print(f"done: {self.step} steps, {self.tokens} tokens, {self.seconds:.0f} s", flush=True)
+        end = "stopped"
+        if spent >= 1.0:
+            (self.folder / "done").touch()
+            end = "done"
+        print(f"{end}: {self.step} steps, {self.tokens} tokens, {self.seconds:.0f} s", flush=True)
 
 
 def machine(device):
@@ -218,7 +234,7 @@ def parse():
     parser.add_argument("--out", type=pathlib.Path, required=True, help="checkpoint and log")
     parser.add_argument("--minutes", type=float, default=120, help="the budget (default 120)")
     parser.add_argument("--tokens", type=float, help="the budget, instead of --minutes")
-    parser.add_argument("--until", type=float, help="the budget ends at this Unix time")
+    parser.add_argument("--until", type=float, help="the end as Unix time, of --tokens too")
     parser.add_argument("--start", type=pathlib.Path, help="go on from this exported model folder")
     parser.add_argument("--intermediate", type=int, help="width of the MLP or of an expert")
     parser.add_argument(
@@ -231,11 +247,14 @@ def parse():
         "--precision", choices=PRECISIONS, help="of products (default bf16 where it is fast)"
     )
     parser.add_argument("--eager", action="store_true", help="compile nothing: half as fast")
+    parser.add_argument("--graphs", action="store_true", help="replay steps as CUDA graphs")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--resume", action="store_true", help="from OUT/checkpoint.pt, if any")
     arguments = parser.parse_args()
     if arguments.device == "auto":
         arguments.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if arguments.graphs and (arguments.device == "cpu" or arguments.processes > 1):
+        parser.error("--graphs is for one process and a GPU")
     arguments.precision = PRECISIONS[arguments.precision or fast_precision(arguments.device)]
     arguments.deadline = arguments.until or time.time() + 60 * arguments.minutes
     return arguments

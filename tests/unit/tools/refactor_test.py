@@ -202,12 +202,16 @@ class Card(unittest.TestCase):
         )
         evals = [
             dict(texts=dict(c=dict(bits_per_byte=bits)), all=dict(bits_per_byte=bits + 1))
-            for bits in (1.0, 1.25)
+            for bits in (1.0, 1.25, 1.5)
         ]
         self.assertEqual(
-            card.results_table(evals).splitlines()[2:],
+            card.results_table(evals[:2]).splitlines()[2:],
             ["| c | 1.0000 | 1.2500 |", "| all | 2.0000 | 2.2500 |"],
         )
+        self.assertIn("| all | 2.0000 | 2.2500 | 2.5000 |", card.results_table(evals))
+        config = dict(intermediate_size=512)
+        self.assertIn("no dense model of that size", card.comparison(evals[:2], config))
+        self.assertIn("takes 10.0 % fewer bits", card.comparison(evals, config))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tools/train"))
 
 import data  # noqa: E402
 import export  # noqa: E402
+import graphs  # noqa: E402
 import model  # noqa: E402
 import optimizer  # noqa: E402
 
@@ -102,6 +103,38 @@ class Arithmetic(unittest.TestCase):
             step = optimizer.orthogonal(random(*shape).detach(), torch.float32)
             values = torch.linalg.svdvals(step)
             self.assertLess(float((values - 1).abs().max()), 0.6)
+
+
+class Steps(unittest.TestCase):
+    @unittest.skipUnless(torch.cuda.is_available(), "no GPU")
+    def test_replayed_ones_are_those_of_before(self):
+        """Rows of two lengths, and rates that change."""
+
+        def losses(graphed):
+            net = model.Model(SMALL._replace(experts=0, chosen=0), 1).cuda()
+            rates = dict(matrices=0.01, embedding=0.002, output=0.002, rest=0.001)
+            optimizers = optimizer.build(net, rates, torch.float32, graphed)
+
+            def compute(inputs, targets):
+                for each in optimizers:
+                    each.zero_grad()
+                loss, _ = net(inputs, targets)
+                loss.backward()
+                for each in optimizers:
+                    each.step()
+                return (loss.detach(),)
+
+            step = graphs.Replayed(compute) if graphed else compute
+            for i in range(24):
+                optimizer.set_rates(optimizers, 1 / (1 + i))
+                ids = torch.arange(256).view(-1, 64 if i < 12 else 128) * (1 + i % 3) % 50
+                yield float(step(ids.cuda(), ids.cuda())[0])
+            if graphed:
+                self.assertEqual(len(step.graphs), 2)
+
+        found, wanted = (torch.tensor(list(losses(graphed))) for graphed in (True, False))
+        torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02)
+        self.assertLess(found[-1], found[0])
 
 
 class Data(unittest.TestCase):
