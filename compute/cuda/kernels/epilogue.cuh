@@ -18,20 +18,36 @@ struct Work {
   uint32_t panel = 0;
   uint32_t first_row = 0;
   uint32_t num_rows = 0;
-  uint32_t num_panels = 0;
 };
 
-/// Calls visit(panel row below 64, tile row, low, high) for each pair of sums of this thread.
-template <int kCols, typename Visit>
-__device__ __forceinline__ void for_sums(const float (&low)[kCols / 2],
-                                         const float (&high)[kCols / 2], uint32_t warp,
-                                         Visit visit) {
-  const uint32_t lane = threadIdx.x % 32;
+/// Which sums a thread holds. What does not depend on the sum is worked out once, as there are up
+/// to 192 of them and instructions must come from a cache too.
+struct Place {
+  uint32_t output = 0;  ///< The first of two, 8 apart.
+  uint32_t row = 0;     ///< The first of two, one apart; the next two 8 further.
+
+  __device__ __forceinline__ explicit Place(uint32_t warp)
+      : output(16 * warp + threadIdx.x % 32 / 4), row(2 * (threadIdx.x % 4)) {}
+};
+
+/// One of `low` and `high`: 64 outputs, beginning with column `first`.
+template <int kCols>
+__device__ __forceinline__ void store_numbers(const GemmArgs& args, const Work& work,
+                                              const Place& place, uint32_t first,
+                                              const float (&sums)[kCols / 2]) {
 #pragma unroll
-  for (int i = 0; i < kCols / 2; ++i) {
-    const uint32_t output = 16 * warp + lane / 4 + (i & 2 ? 8 : 0);
-    const uint32_t row = i / 4 * 8 + 2 * (lane % 4) + (i & 1);
-    visit(output, row, low[i], high[i]);
+  for (uint32_t second = 0; second < 2; ++second) {
+    const uint32_t col = first + place.output + 8 * second;
+    if (col >= args.out_cols) return;
+    const float bias = args.bias == nullptr ? 0.0f : args.bias[col];
+    auto* to = reinterpret_cast<float*>(args.out) +
+               size_t(work.first_row + place.row) * args.out_stride + col;
+#pragma unroll
+    for (uint32_t j = 0; j < kCols / 8; ++j, to += 8 * args.out_stride) {
+      const uint32_t row = 8 * j + place.row;
+      if (row < work.num_rows) to[0] = sums[4 * j + 2 * second] + bias;
+      if (row + 1 < work.num_rows) to[args.out_stride] = sums[4 * j + 2 * second + 1] + bias;
+    }
   }
 }
 
@@ -39,30 +55,25 @@ template <int kCols>
 __device__ __forceinline__ void store_numbers(const GemmArgs& args, const Work& work, uint32_t warp,
                                               const float (&low)[kCols / 2],
                                               const float (&high)[kCols / 2]) {
-  auto* out = reinterpret_cast<float*>(args.out);
+  const Place place(warp);
   const uint32_t first = work.panel * kPanelRows;
-  for_sums<kCols>(low, high, warp, [&](uint32_t output, uint32_t row, float below, float above) {
-    if (row >= work.num_rows) return;
-    float* to = out + size_t(work.first_row + row) * args.out_stride;
-    const auto store = [&](uint32_t col, float value) {
-      if (col >= args.out_cols) return;
-      to[col] = args.bias == nullptr ? value : value + args.bias[col];
-    };
-    store(first + output, below);
-    store(first + 64 + output, above);
-  });
+  store_numbers<kCols>(args, work, place, first, low);
+  store_numbers<kCols>(args, work, place, first + kPanelRows / 2, high);
 }
 
 template <int kCols>
 __device__ __forceinline__ void store_f32_activations(const GemmArgs& args, const Work& work,
                                                       uint32_t warp, const float (&gate)[kCols / 2],
                                                       const float (&up)[kCols / 2]) {
-  auto* out = reinterpret_cast<float*>(args.out);
-  for_sums<kCols>(gate, up, warp, [&](uint32_t output, uint32_t row, float g, float u) {
-    if (row >= work.num_rows) return;
-    out[size_t(work.first_row + row) * args.out_stride + work.panel * 64 + output] =
-        silu_times(g, u);
-  });
+  const Place place(warp);
+  auto* out = reinterpret_cast<float*>(args.out) +
+              size_t(work.first_row + place.row) * args.out_stride + work.panel * kPanelRows / 2;
+#pragma unroll
+  for (uint32_t i = 0; i < kCols / 2; ++i) {
+    const uint32_t row = i / 4 * 8 + i % 2;
+    if (place.row + row >= work.num_rows) continue;
+    out[row * args.out_stride + place.output + (i & 2 ? 8 : 0)] = silu_times(gate[i], up[i]);
+  }
 }
 
 /// As rows of the next product: 64 bf16 are one k block of it. They are put in order in `staging`
@@ -73,10 +84,21 @@ __device__ __forceinline__ void store_bf16_activations(const GemmArgs& args, con
                                                        uint32_t warp, uint8_t* staging,
                                                        const float (&gate)[kCols / 2],
                                                        const float (&up)[kCols / 2], Sync sync) {
-  for_sums<kCols>(gate, up, warp, [&](uint32_t output, uint32_t row, float g, float u) {
-    const __nv_bfloat16 value = __float2bfloat16_rn(rough_silu_times(g, u));
-    *reinterpret_cast<__nv_bfloat16*>(staging + swizzled(row, 2 * output)) = value;
-  });
+  const Place place(warp);
+  sync();  // what was there before has left
+#pragma unroll
+  for (uint32_t second = 0; second < 2; ++second) {
+#pragma unroll
+    for (uint32_t odd = 0; odd < 2; ++odd) {
+      uint8_t* to = staging + swizzled(place.row + odd, 2 * (place.output + 8 * second));
+#pragma unroll
+      for (uint32_t j = 0; j < kCols / 8; ++j) {
+        const uint32_t i = 4 * j + 2 * second + odd;
+        *reinterpret_cast<__nv_bfloat16*>(to + j * kAtomRows * kBlockBytes) =
+            __float2bfloat16_rn(rough_silu_times(gate[i], up[i]));
+      }
+    }
+  }
   sync();
   const size_t first = size_t(work.panel) * args.out_stride + work.first_row;
   std::byte* to = args.out + first * kBlockBytes;

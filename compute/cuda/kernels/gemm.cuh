@@ -15,7 +15,7 @@ cudaError_t launch_gemm_f32(const GemmArgs& args, bool overlap, cudaStream_t str
 /// bf16 and q8, from sm_80 on.
 cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream);
 /// bf16, sm_90 only.
-cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream);
+cudaError_t launch_gemm_wgmma(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream);
 
 /// Only code for sm_90 waits where it must (wait_for_kernels_before()).
 inline bool can_overlap(const DeviceInfo& device) { return device.major == 9; }

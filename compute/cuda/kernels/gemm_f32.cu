@@ -54,8 +54,7 @@ __global__ __launch_bounds__(kThreads) void gemm_f32(const __grid_constant__ Gem
   const GemmTile tile = args.tiles[blockIdx.y];
   const uint32_t first = blockIdx.z * kRows;
   if (blockIdx.x >= tile.num_panels || first >= tile.num_rows) return;
-  const Work work{blockIdx.x, tile.first_row + first, min(kRows, tile.num_rows - first),
-                  tile.num_panels};
+  const Work work{blockIdx.x, tile.first_row + first, min(kRows, tile.num_rows - first)};
   wait_for_kernels_before();
   const std::byte* panel =
       tile.weights + work.panel * panel_bytes(WeightFormat::kF32, tile.num_blocks * 32);

@@ -112,8 +112,7 @@ __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ Gem
   const GemmTile tile = args.tiles[blockIdx.y];
   const uint32_t first = blockIdx.z * kCols;
   if (blockIdx.x >= tile.num_panels || first >= tile.num_rows) return;
-  const Work work{blockIdx.x, tile.first_row + first, min(uint32_t(kCols), tile.num_rows - first),
-                  tile.num_panels};
+  const Work work{blockIdx.x, tile.first_row + first, min(uint32_t(kCols), tile.num_rows - first)};
   const uint32_t warp = threadIdx.x / 32;
   const auto fetch_block = [&](uint32_t block) {
     const uint32_t stage = shared_address(memory) + block % kStages * S::kBytes;

@@ -37,6 +37,9 @@ __device__ __forceinline__ uint4 read_chunk(const std::byte* row, uint32_t at, u
 }
 
 __global__ __launch_bounds__(kThreads) void gather(const __grid_constant__ GatherArgs args) {
+  // In this order: kernels that follow read tables, which what was before has written, without
+  // waiting.
+  wait_for_kernels_before();
   let_next_kernel_start();
   const uint32_t row = blockIdx.x;
   const uint32_t source = args.source == nullptr ? row : args.source[row];
@@ -151,10 +154,9 @@ cudaError_t launch_fetch(void* to, const void* from, size_t bytes, cudaStream_t 
                               static_cast<uint4*>(to), static_cast<const uint4*>(from), count);
 }
 
-/// Never before what is before it has ended: the kernels that follow read tables without waiting.
-cudaError_t launch_gather(const GatherArgs& args, const DeviceInfo&, cudaStream_t stream) {
-  return launch_kernel<gather>(
-      {.grid = dim3(args.num_rows), .num_threads = kThreads, .stream = stream}, args);
+cudaError_t launch_gather(const GatherArgs& args, const DeviceInfo& device, cudaStream_t stream) {
+  return launch_kernel<gather>({dim3(args.num_rows), kThreads, 0, stream, can_overlap(device)},
+                               args);
 }
 
 cudaError_t launch_encode(const EncodeArgs& args, const DeviceInfo& device, cudaStream_t stream) {
