@@ -14,8 +14,8 @@ Builds the release preset with its CUDA module and, on the GPU, runs the PHASEs 
   ops        every operation against the reference, with the conformance suite
   golden     models against the logits and tokens of transformers
   cluster    processes with experts on the GPU and beside it: the same tokens, a killed worker
-  memcheck   the operations again under compute-sanitizer
   bench      a layer of experts beside the limits of the device, PyTorch and Triton
+  memcheck   the operations again under compute-sanitizer
 
   --pack     build, and put the programs with their libraries into build/gpu; needs no GPU
   --packed   build nothing: run what --pack made. For a machine without the Debian packages; the
@@ -113,7 +113,7 @@ for argument in "$@"; do
       ;;
   esac
 done
-if ((${#phases[@]} == 0)); then phases=(ops golden cluster memcheck bench); fi
+if ((${#phases[@]} == 0)); then phases=(ops golden cluster bench memcheck); fi
 
 cd "$root" || exit 1
 if [[ $mode != packed ]]; then build || exit 1; fi

@@ -49,7 +49,6 @@ struct GemmArgs {
   uint32_t num_tiles = 0;
   uint32_t max_panels = 0;  ///< Largest num_panels and num_rows of the tiles.
   uint32_t max_rows = 0;
-  bool uniform = false;         ///< Every tile has max_panels panels.
   std::byte* out = nullptr;     ///< Device address.
   uint32_t out_stride = 0;      ///< Numbers from row to row; or rows of a k block.
   uint32_t out_cols = 0;        ///< kNumbers: outputs from here on are left out.

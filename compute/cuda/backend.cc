@@ -168,7 +168,6 @@ Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
                    .num_tiles = uint32_t(tiles.size()),
                    .max_panels = uint32_t(weights.num_panels()),
                    .max_rows = tiles.front().num_rows,
-                   .uniform = true,
                    .out_stride = uint32_t(y.cols),
                    .out_cols = uint32_t(y.cols),
                    .bias = bias.empty() ? nullptr : parcel.at<float>(bias_table)};
@@ -205,14 +204,12 @@ Status CudaBackend::try_experts(const EncodedRows& x, const ExpertsPlan& plan, M
                          .tiles = parcel.at<GemmTile>(gate_up),
                          .num_tiles = uint32_t(plan.gate_up.size()),
                          .max_panels = plan.max_gate_up_panels,
-                         .max_rows = plan.max_rows,
-                         .uniform = plan.uniform};
+                         .max_rows = plan.max_rows};
   GemmArgs second_product{.format = x.format,
                           .tiles = parcel.at<GemmTile>(down),
                           .num_tiles = uint32_t(plan.down.size()),
                           .max_panels = plan.max_down_panels,
                           .max_rows = plan.max_rows,
-                          .uniform = true,  // all have the same outputs
                           .out_stride = uint32_t(stride),
                           .out_cols = uint32_t(stride)};
   PREGATE_TRY(lay_out(x,

@@ -7,12 +7,20 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 
 #include "base/result.h"
 #include "compute/cuda/args.h"
 
 namespace pregate::compute::cuda {
+
+/// Work of a stream that was recorded, and can be done again and again without being launched piece
+/// by piece.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
 
 /// Work done in order. Used by one thread at a time. A call returns before the work is done; what
 /// fails shows in synchronize(), and nothing works after it: kUnavailable, the device is lost.
@@ -29,6 +37,10 @@ class Stream {
   virtual void encode(const EncodeArgs& args) = 0;
   virtual void combine(const CombineArgs& args) = 0;
   virtual Status synchronize() = 0;
+  /// What `work` has this stream do is kept, not done. It may not wait.
+  virtual Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) = 0;
+  /// Of this stream's own.
+  virtual void replay(const Recording& recording) = 0;
 };
 
 /// May be used by several threads.

@@ -7,12 +7,14 @@
 namespace pregate::compute::cuda {
 namespace {
 
-/// Full tiles first: what is left over then often fits a narrower product.
+/// As few tiles as can be, and all nearly as large: each brings all weights to a multiprocessor
+/// once more, and the cache that they come from is what limits large products.
 template <typename Body>
 void for_tiles(uint32_t first, uint32_t num_rows, Body body) {
-  for (uint32_t at = 0; at < num_rows; at += kMaxTileRows) {
-    body(first + at, std::min(uint32_t(kMaxTileRows), num_rows - at));
-  }
+  if (num_rows == 0) return;
+  const size_t num_tiles = divide_up(num_rows, kMaxTileRows);
+  const auto rows = uint32_t(round_up(divide_up(num_rows, num_tiles), kAtomRows));
+  for (uint32_t at = 0; at < num_rows; at += rows) body(first + at, std::min(rows, num_rows - at));
 }
 
 void add_tiles(ExpertsPlan& plan, const CudaExpert& expert, uint32_t first, uint32_t num_rows) {
@@ -66,9 +68,6 @@ ExpertsPlan plan_experts(std::span<const ExpertTask> tasks, size_t num_out_rows)
     add_tiles(plan, static_cast<const CudaExpert&>(*task.expert), first,
               uint32_t(task.rows.size()));
   }
-  plan.uniform = std::ranges::all_of(plan.gate_up, [&](const GemmTile& tile) {
-    return tile.num_panels == plan.max_gate_up_panels;
-  });
   sort_products(plan, tasks, first_of_task, num_out_rows);
   return plan;
 }

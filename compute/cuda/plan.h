@@ -22,7 +22,6 @@ struct ExpertsPlan {
   uint32_t max_rows = 0;        ///< Of a tile.
   uint32_t max_gate_up_panels = 0;
   uint32_t max_down_panels = 0;
-  bool uniform = true;  ///< All experts have as many panels.
 
   bool empty() const { return gate_up.empty(); }
 };

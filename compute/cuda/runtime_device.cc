@@ -76,6 +76,12 @@ tl::unexpected<Error> no_driver(cudaError_t error) {
               version_name(driver), cudaGetErrorString(error));
 }
 
+struct Graph final : Recording {
+  explicit Graph(cudaGraphExec_t made) : exec(made) {}
+  ~Graph() override { cudaGraphExecDestroy(exec); }
+  const cudaGraphExec_t exec;
+};
+
 class RuntimeStream final : public Stream {
  public:
   RuntimeStream(int index, const DeviceInfo& info, cudaStream_t stream)
@@ -110,6 +116,21 @@ class RuntimeStream final : public Stream {
     then([&] { return wait(); });
     if (error_ != cudaSuccess) return lost(index_, error_);
     return {};
+  }
+
+  Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) override {
+    then([&] { return cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal); });
+    work();
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t exec = nullptr;
+    then([&] { return cudaStreamEndCapture(stream_, &graph); });
+    then([&] { return cudaGraphInstantiate(&exec, graph, 0); });
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    if (error_ != cudaSuccess) return lost(index_, error_);
+    return std::make_unique<Graph>(exec);
+  }
+  void replay(const Recording& recording) override {
+    then([&] { return cudaGraphLaunch(static_cast<const Graph&>(recording).exec, stream_); });
   }
 
  private:

@@ -123,6 +123,10 @@ void multiply_panel(const GemmArgs& args, const GemmTile& tile, size_t panel, si
   }
 }
 
+struct FakeRecording final : Recording {
+  std::function<void()> work;
+};
+
 class FakeStream final : public Stream {
  public:
   explicit FakeStream(const FakeDevice& device) : device_(device) {}
@@ -190,6 +194,15 @@ class FakeStream final : public Stream {
   Status synchronize() override {
     if (!device_.is_lost()) return {};
     return fail(ErrorCode::kUnavailable, "device lost: it was told to fail");
+  }
+
+  Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) override {
+    auto recording = std::make_unique<FakeRecording>();
+    recording->work = work;
+    return recording;
+  }
+  void replay(const Recording& recording) override {
+    static_cast<const FakeRecording&>(recording).work();
   }
 
  private:

@@ -1,6 +1,7 @@
 // A layer of experts on a CUDA device, at the shapes of three models: rows that are there go in,
-// their weighted sums come out. Beside each time: the least it could take, from the limits measured
-// in the same run.
+// their weighted sums come out. Several routings in turn, replayed from a recording, so that
+// launching costs nothing. Beside each time: the least it could take, from the limits measured in
+// the same run.
 //   moe_bench [--tokens=1,8,64,512,4096] [--only=NAME] [--portable]
 #include <algorithm>
 #include <chrono>
@@ -137,7 +138,6 @@ class Call {
       product->rows_stride = gather_.num_rows;
       product->num_tiles = uint32_t(plan.gate_up.size());
       product->max_rows = plan.max_rows;
-      product->uniform = true;
       product->portable = portable;
     }
     first_.max_panels = plan.max_gate_up_panels;
@@ -224,22 +224,27 @@ class Call {
   CombineArgs combine_;
 };
 
-double seconds_of(Stream& stream, std::vector<std::unique_ptr<Call>>& calls, Call::Part part,
-                  size_t count) {
+using Calls = std::vector<std::unique_ptr<Call>>;
+
+double seconds_of(Stream& stream, const Recording& all_calls, size_t num_calls, size_t count) {
   const auto begin = std::chrono::steady_clock::now();
-  for (size_t i = 0; i < count; ++i) calls[i % calls.size()]->run(stream, part);
+  for (size_t i = 0; i < count; ++i) stream.replay(all_calls);
   must(stream.synchronize());
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-  return elapsed.count() / static_cast<double>(count);
+  return elapsed.count() / static_cast<double>(count * num_calls);
 }
 
-/// Of a call, the median of several runs that take the routings in turn.
-double measure(Stream& stream, std::vector<std::unique_ptr<Call>>& calls, Call::Part part) {
-  seconds_of(stream, calls, part, calls.size());
-  const double about = seconds_of(stream, calls, part, 3 * calls.size());
-  const auto count = std::max(calls.size(), static_cast<size_t>(kSecondsOfARun / about));
+/// Of a call, the median of several runs of all routings in turn.
+double measure(Stream& stream, const Calls& calls, Call::Part part) {
+  const auto recording = must(stream.record([&] {
+    for (const auto& call : calls) call->run(stream, part);
+  }));
+  seconds_of(stream, *recording, calls.size(), 1);
+  const double about = seconds_of(stream, *recording, calls.size(), 3);
+  const double of_all = about * static_cast<double>(calls.size());
+  const auto count = std::max<size_t>(1, static_cast<size_t>(kSecondsOfARun / of_all));
   std::vector<double> runs(kRuns);
-  for (double& run : runs) run = seconds_of(stream, calls, part, count);
+  for (double& run : runs) run = seconds_of(stream, *recording, calls.size(), count);
   std::ranges::sort(runs);
   return runs[kRuns / 2];
 }
@@ -252,7 +257,7 @@ struct Options {
 
 void report(const std::shared_ptr<Device>& device, const DeviceLimits& limits, const Shape& shape,
             const Layer& layer, size_t num_tokens, const Options& options) {
-  std::vector<std::unique_ptr<Call>> calls;
+  Calls calls;
   double used = 0.0;
   const size_t num_routings = num_tokens > 1000 ? 2 : kMaxRoutings;
   for (size_t i = 0; i < num_routings; ++i) {

@@ -8,6 +8,7 @@
 
 #include "compute/cuda/args.h"
 #include "compute/cuda/kernels/activation.cuh"
+#include "compute/cuda/kernels/ptx.cuh"
 #include "compute/cuda/layout.h"
 
 namespace pregate::compute::cuda {
@@ -76,35 +77,28 @@ __device__ __forceinline__ void store_f32_activations(const GemmArgs& args, cons
   }
 }
 
-/// As rows of the next product: 64 bf16 are one k block of it. They are put in order in `staging`
-/// (kCols * 128 bytes of shared memory), so that they leave as whole lines; `sync` waits for the
-/// 128 threads.
-template <int kCols, typename Sync>
+/// As rows of the next product: 64 bf16 are one k block of it. Eight outputs of eight rows are
+/// turned over at a time, so that a lane has neighbouring outputs of one row.
+template <int kCols>
 __device__ __forceinline__ void store_bf16_activations(const GemmArgs& args, const Work& work,
-                                                       uint32_t warp, uint8_t* staging,
+                                                       uint32_t warp,
                                                        const float (&gate)[kCols / 2],
-                                                       const float (&up)[kCols / 2], Sync sync) {
-  const Place place(warp);
-  sync();  // what was there before has left
+                                                       const float (&up)[kCols / 2]) {
+  const uint32_t row = threadIdx.x % 32 / 4, outputs = 2 * (threadIdx.x % 4);
+  std::byte* block =
+      args.out + (size_t(work.panel) * args.out_stride + work.first_row) * kBlockBytes;
 #pragma unroll
   for (uint32_t second = 0; second < 2; ++second) {
+    std::byte* to = block + swizzled(row, 2 * (16 * warp + 8 * second + outputs));
 #pragma unroll
-    for (uint32_t odd = 0; odd < 2; ++odd) {
-      uint8_t* to = staging + swizzled(place.row + odd, 2 * (place.output + 8 * second));
-#pragma unroll
-      for (uint32_t j = 0; j < kCols / 8; ++j) {
-        const uint32_t i = 4 * j + 2 * second + odd;
-        *reinterpret_cast<__nv_bfloat16*>(to + j * kAtomRows * kBlockBytes) =
-            __float2bfloat16_rn(rough_silu_times(gate[i], up[i]));
-      }
+    for (uint32_t j = 0; j < kCols / 8; ++j) {
+      const uint32_t i = 4 * j + 2 * second;
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(rough_silu_times(gate[i], up[i]),
+                                                        rough_silu_times(gate[i + 1], up[i + 1]));
+      const uint32_t turned = turn_over(reinterpret_cast<const uint32_t&>(pair));
+      if (8 * j >= work.num_rows) continue;  // up to 7 rows more: nobody's
+      *reinterpret_cast<uint32_t*>(to + j * kAtomRows * kBlockBytes) = turned;
     }
-  }
-  sync();
-  const size_t first = size_t(work.panel) * args.out_stride + work.first_row;
-  std::byte* to = args.out + first * kBlockBytes;
-  const uint32_t num_rows = (work.num_rows + kAtomRows - 1) / kAtomRows * kAtomRows;
-  for (uint32_t at = 16 * (threadIdx.x % 128); at < num_rows * kBlockBytes; at += 16 * 128) {
-    *reinterpret_cast<uint4*>(to + at) = *reinterpret_cast<const uint4*>(staging + at);
   }
 }
 

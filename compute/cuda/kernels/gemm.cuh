@@ -15,7 +15,7 @@ cudaError_t launch_gemm_f32(const GemmArgs& args, bool overlap, cudaStream_t str
 /// bf16 and q8, from sm_80 on.
 cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream);
 /// bf16, sm_90 only.
-cudaError_t launch_gemm_wgmma(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream);
 
 /// Only code for sm_90 waits where it must (wait_for_kernels_before()).
 inline bool can_overlap(const DeviceInfo& device) { return device.major == 9; }
@@ -27,8 +27,6 @@ struct Launch {
   cudaStream_t stream = nullptr;
   /// Whether it may begin before the kernel before it has ended.
   bool overlap = false;
-  /// Blocks next to one another in x that share memory.
-  uint32_t cluster = 1;
 };
 
 /// What a kernel must be given once on each device.
@@ -57,23 +55,16 @@ cudaError_t prepare(uint32_t shared_bytes) {
 template <auto kKernel, typename... Args>
 cudaError_t launch_kernel(const Launch& launch, const Args&... args) {
   if (const cudaError_t error = prepare<kKernel>(launch.shared_bytes)) return error;
-  cudaLaunchAttribute attributes[2]{};
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = launch.grid;
   config.blockDim = dim3(launch.num_threads);
   config.dynamicSmemBytes = launch.shared_bytes;
   config.stream = launch.stream;
-  config.attrs = attributes;
-  if (launch.overlap) {
-    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (launch.cluster > 1) {
-    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = {launch.cluster, 1, 1};
-  }
+  config.attrs = &attribute;
+  config.numAttrs = launch.overlap ? 1 : 0;
   return cudaLaunchKernelEx(&config, kKernel, args...);
 }
 

@@ -93,12 +93,12 @@ __device__ __forceinline__ void add_block(const uint8_t* stage, uint32_t warp,
 
 template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
 __device__ __forceinline__ void store(const GemmArgs& args, const Work& work, uint32_t warp,
-                                      uint8_t* staging, const float (&low)[kCols / 2],
+                                      const float (&low)[kCols / 2],
                                       const float (&high)[kCols / 2]) {
   if constexpr (kOutput == GemmOutput::kNumbers) {
     store_numbers<kCols>(args, work, warp, low, high);
   } else if constexpr (kFormat == WeightFormat::kBf16) {
-    store_bf16_activations<kCols>(args, work, warp, staging, low, high, [] { __syncthreads(); });
+    store_bf16_activations<kCols>(args, work, warp, low, high);
   } else {
     store_f32_activations<kCols>(args, work, warp, low, high);
   }
@@ -128,8 +128,7 @@ __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ Gem
     fetch_block(block + kStages - 1);
     add_block<kFormat, kCols>(memory + block % kStages * S::kBytes, warp, low, high);
   }
-  __syncthreads();  // the stages become staging
-  store<kFormat, kOutput, kCols>(args, work, warp, memory, low, high);
+  store<kFormat, kOutput, kCols>(args, work, warp, low, high);
 }
 
 template <WeightFormat kFormat, GemmOutput kOutput, int kCols>

@@ -2,8 +2,8 @@
 // by bulk copies; each consumer warpgroup multiplies a panel of its own with the rows, which all of
 // them share. Weights come first, before the kernel that made the rows has ended.
 //
-// Large tiles are limited by what the second-level cache delivers, so there two blocks of a cluster
-// share the rows too: each brings half of them, to both.
+// Large tiles are limited by what the second-level cache delivers: 37 bytes a cycle for a whole
+// multiprocessor at full speed. Hence tiles as large as the registers hold.
 #include "compute/cuda/kernels/epilogue.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
@@ -22,7 +22,6 @@ constexpr uint32_t kSmallRows = 96;
 struct Ring {
   uint32_t num_stages = 0;
   uint32_t stage_bytes = 0;
-  uint32_t tile_rows = 0;  ///< Rows of a stage, at most.
 };
 
 /// With two consumers the producer is a whole warpgroup, as only such give registers to others: the
@@ -31,22 +30,14 @@ constexpr uint32_t threads_for(int consumers) {
   return consumers * 128 + (consumers > 1 ? 128 : 32);
 }
 
-/// The width of product for so many rows.
-__host__ __device__ constexpr uint32_t width_for(uint32_t rows) {
-  return rows <= 8    ? 8
-         : rows <= 16 ? 16
-         : rows <= 32 ? 32
-         : rows <= 64 ? 64
-                      : (rows + 31) / 32 * 32;
+/// The narrowest product for so many rows: 8, 16, 32, 48, ...
+constexpr uint32_t width_for(uint32_t rows) {
+  return rows <= 8 ? 8 : rows <= 16 ? 16 : (rows + 15) / 16 * 16;
 }
 
-/// What the blocks, or the clusters, take in turn: a tile of rows and some panels.
-struct Items {
-  uint32_t num_items = 0;
-  uint32_t per_tile = 0;
-};
-
 #if __CUDA_ARCH_FEAT_SM90_ALL
+
+constexpr uint32_t wider(uint32_t width) { return width == 8 ? 16 : width + 16; }
 
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 
@@ -60,114 +51,70 @@ struct Cursor {
   }
 };
 
-template <int kConsumers, int kCluster>
+template <int kConsumers>
 struct Block {
   const GemmArgs& args;
   const Ring& ring;
-  const Items& items;
-  uint8_t* memory;  // shared: header, stages, staging
+  const GemmTile tile;
+  const uint32_t first_panel, num_active, width;
+  const uint32_t shared;  // of the header
 
-  struct Item {
-    GemmTile tile;
-    uint32_t first_panel, num_active, width;
-  };
-
-  __device__ uint32_t full(uint32_t stage) const { return shared_address(memory) + 8 * stage; }
+  __device__ uint32_t full(uint32_t stage) const { return shared + 8 * stage; }
   __device__ uint32_t empty(uint32_t stage) const { return full(kMaxStages + stage); }
   __device__ uint32_t weights(uint32_t stage) const {
-    return shared_address(memory) + kHeaderBytes + stage * ring.stage_bytes;
+    return shared + kHeaderBytes + stage * ring.stage_bytes;
   }
   __device__ uint32_t rows(uint32_t stage) const {
     return weights(stage) + kConsumers * kPanelBlockBytes;
-  }
-  __device__ uint8_t* staging(uint32_t consumer) const {
-    return memory + kHeaderBytes + ring.num_stages * ring.stage_bytes +
-           consumer * ring.tile_rows * kBlockBytes;
   }
 
   __device__ void init_barriers() const {
     for (uint32_t stage = 0; stage < ring.num_stages; ++stage) {
       init_barrier(full(stage), 1);
-      init_barrier(empty(stage), kCluster * kConsumers * 4);  // by each warp that reads it
+      init_barrier(empty(stage), num_active * 4);  // by each warp that reads it
     }
     publish_barriers();
   }
 
-  __device__ __forceinline__ Item item_at(uint32_t index) const {
-    Item item;
-    item.tile = args.tiles[index / items.per_tile];
-    item.first_panel = index % items.per_tile * kConsumers * kCluster;
-    if constexpr (kCluster > 1) item.first_panel += rank_in_cluster() * kConsumers;
-    const uint32_t end = min(item.first_panel + kConsumers, item.tile.num_panels);
-    item.num_active = end > item.first_panel ? end - item.first_panel : 0;
-    item.width = width_for(item.tile.num_rows);
-    return item;
-  }
-
-  template <typename Body>
-  __device__ __forceinline__ void for_items(Body body) const {
-    for (uint32_t i = blockIdx.x / kCluster; i < items.num_items; i += gridDim.x / kCluster) {
-      const Item item = item_at(i);
-      if (kCluster > 1 || item.num_active > 0) body(item);
-    }
-  }
-
-  __device__ void fetch_weights(const Item& item, uint32_t block, uint32_t stage) const {
-    arrive_expecting(full(stage), item.num_active * kPanelBlockBytes + item.width * kBlockBytes);
-    for (uint32_t i = 0; i < item.num_active; ++i) {
-      const size_t at = size_t(item.first_panel + i) * item.tile.num_blocks + block;
-      copy_bulk(weights(stage) + i * kPanelBlockBytes, item.tile.weights + at * kPanelBlockBytes,
+  __device__ void fetch_weights(uint32_t block, uint32_t stage) const {
+    arrive_expecting(full(stage), num_active * kPanelBlockBytes + width * kBlockBytes);
+    for (uint32_t i = 0; i < num_active; ++i) {
+      const size_t at = size_t(first_panel + i) * tile.num_blocks + block;
+      copy_bulk(weights(stage) + i * kPanelBlockBytes, tile.weights + at * kPanelBlockBytes,
                 kPanelBlockBytes, full(stage));
     }
   }
-  __device__ void fetch_rows(const Item& item, uint32_t block, uint32_t stage) const {
-    const size_t at = size_t(block) * args.rows_stride + item.tile.first_row;
-    const std::byte* from = args.rows + at * kBlockBytes;
-    const uint32_t bytes = item.width * kBlockBytes / kCluster;
-    if constexpr (kCluster == 1) {
-      copy_bulk(rows(stage), from, bytes, full(stage));
-    } else {
-      const uint32_t skipped = rank_in_cluster() * bytes;
-      copy_bulk_to((1 << kCluster) - 1, rows(stage) + skipped, from + skipped, bytes, full(stage));
-    }
+  __device__ void fetch_rows(uint32_t block, uint32_t stage) const {
+    const size_t at = size_t(block) * args.rows_stride + tile.first_row;
+    copy_bulk(rows(stage), args.rows + at * kBlockBytes, width * kBlockBytes, full(stage));
   }
 
   __device__ void produce() const {
-    Cursor cursor;
-    bool is_first = true;
-    for_items([&](const Item& item) {
-      const uint32_t num_ahead = is_first ? min(ring.num_stages, item.tile.num_blocks) : 0;
-      for (uint32_t block = 0; block < num_ahead; ++block) fetch_weights(item, block, block);
-      if (is_first) wait_for_kernels_before();
-      is_first = false;
-      for (uint32_t block = 0; block < item.tile.num_blocks; ++block) {
-        if (block >= num_ahead) {
-          if (cursor.round > 0) wait_for_phase(empty(cursor.stage), (cursor.round - 1) & 1);
-          fetch_weights(item, block, cursor.stage);
-        }
-        fetch_rows(item, block, cursor.stage);
-        cursor.advance(ring);
-      }
-    });
+    const uint32_t num_ahead = min(ring.num_stages, tile.num_blocks);
+    for (uint32_t block = 0; block < num_ahead; ++block) fetch_weights(block, block);
+    wait_for_kernels_before();
+    for (uint32_t block = 0; block < num_ahead; ++block) fetch_rows(block, block);
+    Cursor cursor{0, 1};
+    for (uint32_t block = num_ahead; block < tile.num_blocks; ++block) {
+      wait_for_phase(empty(cursor.stage), (cursor.round - 1) & 1);
+      fetch_weights(block, cursor.stage);
+      fetch_rows(block, cursor.stage);
+      cursor.advance(ring);
+    }
   }
 
-  /// By one thread of each warp.
   __device__ __forceinline__ void release(uint32_t stage) const {
-    if (threadIdx.x % 32 != 0) return;
-    if constexpr (kCluster == 1) {
-      arrive(empty(stage));
-    } else {
-      for (uint32_t rank = 0; rank < kCluster; ++rank) arrive_at(empty(stage), rank);
-    }
+    if (threadIdx.x % 32 == 0) arrive(empty(stage));
   }
 
   /// The sums of one consumer's panel.
   template <int kCols>
-  __device__ __forceinline__ void consume(const Item& item, uint32_t consumer, Cursor& cursor,
-                                          float (&low)[kCols / 2], float (&high)[kCols / 2]) const {
+  __device__ __forceinline__ void consume(uint32_t consumer, float (&low)[kCols / 2],
+                                          float (&high)[kCols / 2]) const {
+    Cursor cursor;
     uint32_t previous = 0;
 #pragma unroll 1
-    for (uint32_t block = 0; block < item.tile.num_blocks; ++block) {
+    for (uint32_t block = 0; block < tile.num_blocks; ++block) {
       wait_for_phase(full(cursor.stage), cursor.round & 1);
       const uint32_t panel = weights(cursor.stage) + consumer * kPanelBlockBytes;
       const uint64_t a_low = matrix_descriptor(panel);
@@ -186,135 +133,88 @@ struct Block {
       cursor.advance(ring);
     }
     wait_for_products<0>();
-    release(previous);
   }
 
   template <int kCols>
-  __device__ __forceinline__ void multiply(const Item& item, uint32_t consumer,
-                                           Cursor& cursor) const {
+  __device__ __forceinline__ void multiply(uint32_t consumer) const {
     float low[kCols / 2] = {}, high[kCols / 2] = {};
-    consume<kCols>(item, consumer, cursor, low, high);
-    const Work work{item.first_panel + consumer, item.tile.first_row, item.tile.num_rows};
+    consume<kCols>(consumer, low, high);
+    const Work work{first_panel + consumer, tile.first_row, tile.num_rows};
     const uint32_t warp = threadIdx.x / 32 % 4;
     if (args.output == GemmOutput::kNumbers) {
       store_numbers<kCols>(args, work, warp, low, high);
     } else {
-      store_bf16_activations<kCols>(args, work, warp, staging(consumer), low, high,
-                                    [&] { sync_threads(1 + consumer, 128); });
-    }
-  }
-
-  /// A consumer without a panel only lets the ring go on.
-  __device__ void skip(const Item& item, Cursor& cursor) const {
-    for (uint32_t block = 0; block < item.tile.num_blocks; ++block) {
-      wait_for_phase(full(cursor.stage), cursor.round & 1);
-      release(cursor.stage);
-      cursor.advance(ring);
+      store_bf16_activations<kCols>(args, work, warp, low, high);
     }
   }
 
   /// By the narrowest product that takes all rows.
-  template <int kMaxCols>
-  __device__ __forceinline__ void multiply_rows(const Item& item, uint32_t consumer,
-                                                Cursor& cursor) const {
-    if (consumer >= item.num_active) return skip(item, cursor);
-    if (item.width == 8) return multiply<8>(item, consumer, cursor);
-    if (item.width == 16) return multiply<16>(item, consumer, cursor);
-    if (item.width == 32) return multiply<32>(item, consumer, cursor);
-    if (item.width == 64) return multiply<64>(item, consumer, cursor);
-    if (item.width == 96) return multiply<96>(item, consumer, cursor);
-    if constexpr (kMaxCols > kSmallRows) {
-      if (item.width == 128) return multiply<128>(item, consumer, cursor);
-      if (item.width == 160) return multiply<160>(item, consumer, cursor);
-      multiply<192>(item, consumer, cursor);
+  template <int kCols, int kMaxCols>
+  __device__ __forceinline__ void multiply_rows(uint32_t consumer) const {
+    if constexpr (kCols < kMaxCols) {
+      if (width > kCols) return multiply_rows<wider(kCols), kMaxCols>(consumer);
     }
+    multiply<kCols>(consumer);
   }
 };
 
 #endif
 
-template <int kConsumers, int kMaxCols, int kCluster>
+template <int kConsumers, int kMaxCols>
 __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) void gemm_wgmma(
-    const __grid_constant__ GemmArgs args, const __grid_constant__ Ring ring,
-    const __grid_constant__ Items items) {
+    const __grid_constant__ GemmArgs args, const __grid_constant__ Ring ring) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t memory[];
   let_next_kernel_start();
-  const Block<kConsumers, kCluster> block{args, ring, items, memory};
+  const GemmTile tile = args.tiles[blockIdx.y];
+  const uint32_t first_panel = blockIdx.x * kConsumers;
+  if (first_panel >= tile.num_panels) return;
+  const Block<kConsumers> block{args,
+                                ring,
+                                tile,
+                                first_panel,
+                                min(uint32_t(kConsumers), tile.num_panels - first_panel),
+                                width_for(tile.num_rows),
+                                shared_address(memory)};
   if (threadIdx.x == 0) block.init_barriers();
-  if constexpr (kCluster == 1) {
-    __syncthreads();
-  } else {
-    arrive_at_cluster();
-    wait_for_cluster();
-  }
+  __syncthreads();
   const uint32_t consumer = threadIdx.x / 128;
   if (consumer == kConsumers) {
     if constexpr (kConsumers > 1) give_up_registers<kProducerRegisters>();
     if (threadIdx.x % 128 == 0) block.produce();
-    __syncwarp();
   } else {
     if constexpr (kConsumers > 1) take_registers<kConsumerRegisters>();
-    Cursor cursor;
-    block.for_items(
-        [&](const auto& item) { block.template multiply_rows<kMaxCols>(item, consumer, cursor); });
-  }
-  if constexpr (kCluster > 1) {  // nobody leaves while another may still arrive at its barriers
-    arrive_at_cluster();
-    wait_for_cluster();
+    if (consumer < block.num_active) block.template multiply_rows<8, kMaxCols>(consumer);
   }
 #endif
 }
 
 /// As many stages as `budget` bytes of shared memory hold.
 template <int kConsumers>
-Ring cut_memory(const GemmArgs& args, uint32_t budget, uint32_t& bytes) {
+Ring cut_memory(const GemmArgs& args, uint32_t budget) {
   Ring ring;
-  ring.tile_rows = width_for(args.max_rows);
-  ring.stage_bytes =
-      uint32_t(round_up(kConsumers * kPanelBlockBytes + ring.tile_rows * kBlockBytes, 1024));
-  const bool has_staging = args.output == GemmOutput::kActivations;
-  const uint32_t fixed =
-      kHeaderBytes + (has_staging ? kConsumers * ring.tile_rows * uint32_t(kBlockBytes) : 0);
-  ring.num_stages = min(kMaxStages, (budget - fixed) / ring.stage_bytes);
-  bytes = fixed + ring.num_stages * ring.stage_bytes;
+  ring.stage_bytes = uint32_t(
+      round_up(kConsumers * kPanelBlockBytes + width_for(args.max_rows) * kBlockBytes, 1024));
+  ring.num_stages = min(kMaxStages, (budget - kHeaderBytes) / ring.stage_bytes);
   return ring;
 }
 
-template <int kConsumers, int kMaxCols, int kCluster>
-cudaError_t launch(const GemmArgs& args, uint32_t budget, uint32_t max_blocks,
-                   cudaStream_t stream) {
-  uint32_t bytes = 0;
-  const Ring ring = cut_memory<kConsumers>(args, budget, bytes);
-  Items items;
-  items.per_tile = uint32_t(divide_up(args.max_panels, kConsumers * kCluster));
-  items.num_items = args.num_tiles * items.per_tile;
-  const uint32_t num_clusters = min(items.num_items, max_blocks / kCluster);
-  return launch_kernel<gemm_wgmma<kConsumers, kMaxCols, kCluster>>(
-      {.grid = dim3(num_clusters * kCluster),
-       .num_threads = threads_for(kConsumers),
-       .shared_bytes = bytes,
-       .stream = stream,
-       .overlap = true,
-       .cluster = kCluster},
-      args, ring, items);
+template <int kConsumers, int kMaxCols>
+cudaError_t launch(const GemmArgs& args, uint32_t budget, cudaStream_t stream) {
+  const Ring ring = cut_memory<kConsumers>(args, budget);
+  const dim3 grid(uint32_t(divide_up(args.max_panels, kConsumers)), args.num_tiles);
+  const uint32_t bytes = kHeaderBytes + ring.num_stages * ring.stage_bytes;
+  return launch_kernel<gemm_wgmma<kConsumers, kMaxCols>>(
+      {grid, threads_for(kConsumers), bytes, stream, true}, args, ring);
 }
 
 }  // namespace
 
-cudaError_t launch_gemm_wgmma(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream) {
+cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream) {
   // Two small blocks on a multiprocessor, of which one computes while the other begins or ends; or
-  // one large one, whose rows serve two panels, and which stays. 227 KiB is what a multiprocessor
-  // has.
-  constexpr uint32_t kSmallBudget = 112 * 1024, kLargeBudget = 226 * 1024;
-  if (args.max_rows <= kSmallRows) {
-    return launch<1, kSmallRows, 1>(args, kSmallBudget, 1u << 30, stream);
-  }
-  const auto max_blocks = uint32_t(device.num_multiprocessors);
-  if (args.uniform && args.max_panels % 4 == 0) {
-    return launch<2, kMaxTileRows, 2>(args, kLargeBudget, max_blocks, stream);
-  }
-  return launch<2, kMaxTileRows, 1>(args, kLargeBudget, max_blocks, stream);
+  // one large one, whose rows serve two panels. 227 KiB is what a multiprocessor has.
+  if (args.max_rows <= kSmallRows) return launch<1, kSmallRows>(args, 112 * 1024, stream);
+  return launch<2, kMaxTileRows>(args, 226 * 1024, stream);
 }
 
 }  // namespace pregate::compute::cuda

@@ -9,7 +9,7 @@ cudaError_t launch_gemm(const GemmArgs& args, const DeviceInfo& device, cudaStre
   if (args.format == WeightFormat::kF32) return launch_gemm_f32(args, overlap, stream);
   // Code for sm_90a runs on 9.0 only, not on what came after it.
   if (args.format == WeightFormat::kBf16 && device.major == 9 && !args.portable) {
-    return launch_gemm_wgmma(args, device, stream);
+    return launch_gemm_wgmma(args, stream);
   }
   return launch_gemm_mma(args, overlap, stream);
 }

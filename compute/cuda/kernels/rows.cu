@@ -46,20 +46,20 @@ __global__ __launch_bounds__(kThreads) void gather(const __grid_constant__ Gathe
   if (source == kNoRow) return;
   const std::byte* encoded =
       args.encoded + size_t(source) * encoded_row_bytes(args.format, args.cols);
+  const std::byte* values = values_of(args, encoded);
   const uint32_t bytes = args.format == WeightFormat::kQ8
                              ? args.out_blocks * kBlockBytes
                              : args.cols * uint32_t(element_bytes(args.format));
   for (uint32_t chunk = threadIdx.x; chunk < args.out_blocks * kChunksPerBlock; chunk += kThreads) {
-    const uint32_t block = chunk / kChunksPerBlock;
-    const uint4 value = read_chunk(values_of(args, encoded), 16 * chunk, bytes);
-    std::byte* to = args.out + size_t(block) * args.out_stride * kBlockBytes;
-    *reinterpret_cast<uint4*>(to + swizzled(row, 16 * (chunk % kChunksPerBlock))) = value;
+    std::byte* to = args.out + size_t(chunk / kChunksPerBlock) * args.out_stride * kBlockBytes;
+    *reinterpret_cast<uint4*>(to + swizzled(row, 16 * (chunk % kChunksPerBlock))) =
+        read_chunk(values, 16 * chunk, bytes);
   }
   if (args.format != WeightFormat::kQ8) return;
-  auto* scales =
-      reinterpret_cast<float*>(args.out + size_t(args.out_blocks) * args.out_stride * kBlockBytes);
+  std::byte* scales = args.out + size_t(args.out_blocks) * args.out_stride * kBlockBytes;
   for (uint32_t block = threadIdx.x; block < args.out_blocks; block += kThreads) {
-    scales[size_t(block) * args.out_stride + row] = reinterpret_cast<const float*>(encoded)[block];
+    reinterpret_cast<float*>(scales)[size_t(block) * args.out_stride + row] =
+        reinterpret_cast<const float*>(encoded)[block];
   }
 }
 
