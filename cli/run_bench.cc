@@ -43,16 +43,6 @@ Result<Runs> measure(const BenchOptions& options, const std::vector<size_t>& bat
   return runs;
 }
 
-/// None where they cannot be measured.
-using Limits = std::optional<compute::MachineLimits>;
-
-Result<Limits> measure_limits(const BenchOptions& options, ModelRuntime& runtime) {
-  auto limits = compute::measure_limits(options.model.backend, runtime.threads());
-  if (limits) return *limits;
-  if (limits.error().code == ErrorCode::kUnimplemented) return std::nullopt;
-  return fail(std::move(limits.error()));
-}
-
 double peak_ops(const compute::MachineLimits& limits, compute::WeightFormat format) {
   switch (format) {
     case compute::WeightFormat::kF32:
@@ -65,30 +55,35 @@ double peak_ops(const compute::MachineLimits& limits, compute::WeightFormat form
   return 0;
 }
 
-void print_limits(const BenchOptions& options, ModelRuntime& runtime, const Limits& limits) {
+std::string describe(const compute::MachineLimits& limits) {
+  std::string text = fmt::format("read {:.1f} GB/s", limits.read_bytes_per_s * 1e-9);
+  const auto add = [&](std::string_view what, double ops, std::string_view unit) {
+    if (ops > 0) text += fmt::format(", {} {:.0f} {}", what, ops * 1e-9, unit);
+  };
+  add("int8", limits.int8_ops_per_s, "GOP/s");
+  add("bf16", limits.bf16_flops, "GFLOP/s");
+  add("f32", limits.f32_flops, "GFLOP/s");
+  return text;
+}
+
+void print_limits(const BenchOptions& options, ModelRuntime& runtime,
+                  const compute::MachineLimits& limits) {
   fmt::print("model    {}\n", options.model.model.string());
   fmt::print("back end {}, {} threads in this process\n", runtime.backend().name(),
              runtime.threads().num_threads());
-  if (limits) {
-    fmt::print(
-        "limits   read {:.1f} GB/s, int8 {:.0f} GOP/s, bf16 {:.0f} GFLOP/s, f32 {:.0f} "
-        "GFLOP/s (this process's threads, measured now)\n\n",
-        limits->read_bytes_per_s * 1e-9, limits->int8_ops_per_s * 1e-9, limits->bf16_flops * 1e-9,
-        limits->f32_flops * 1e-9);
-  } else {
-    fmt::print("limits   of this back end cannot be measured yet\n\n");
-  }
+  fmt::print("limits   {} (measured now)\n\n", describe(limits));
   fmt::print("{:<14}{:>10}{:>10}{:>10}{:>14}{:>14}{:>9}{:>10}\n", "", "tokens/s", "slowest",
              "fastest", "GOP/token", "MB/token", "of peak", "of read");
 }
 
 std::string share_of(double value, double limit) {
+  if (limit <= 0) return "-";
   return fmt::format("{:.0f}%", 100.0 * value / limit);
 }
 
 // Bytes and operations are what the model needs at the least; fractions are of the limits.
 void print_line(const BenchOptions& options, const model::ModelConfig& config,
-                const TokenCost& cost, const Limits& limits,
+                const TokenCost& cost, const compute::MachineLimits& limits,
                 const std::pair<const size_t, std::vector<BenchRun>>& line) {
   const auto& [streams, runs] = line;
   const BenchRun run = median_run(runs);
@@ -107,11 +102,8 @@ void print_line(const BenchOptions& options, const model::ModelConfig& config,
   const double speed = speed_of(run);
   const std::string name = prefill ? fmt::format("prefill {}", options.num_prompt_tokens)
                                    : fmt::format("decode x{}", streams);
-  std::string of_peak = "-", of_read = "-";
-  if (limits) {
-    of_peak = share_of(ops * speed, peak_ops(*limits, options.model.weights));
-    of_read = share_of(bytes * speed, limits->read_bytes_per_s);
-  }
+  const std::string of_peak = share_of(ops * speed, peak_ops(limits, options.model.weights));
+  const std::string of_read = share_of(bytes * speed, limits.read_bytes_per_s);
   fmt::print("{:<14}{:>10.1f}{:>10.1f}{:>10.1f}{:>14.2f}{:>14.1f}{:>9}{:>10}\n", name, speed,
              speed_of(slowest), speed_of(fastest), ops * 1e-9, bytes * 1e-6, of_peak, of_read);
 }
@@ -124,7 +116,8 @@ Status run(const BenchOptions& options, const ExpertsHooks& experts,
                                                         experts.connect, progress));
   PREGATE_ASSIGN(const auto summary,
                  model::summarize(runtime->checkpoint(), options.model.weights));
-  PREGATE_ASSIGN(const Limits limits, measure_limits(options, *runtime));
+  PREGATE_ASSIGN(const compute::MachineLimits limits,
+                 compute::measure_limits(options.model.backend, runtime->threads()));
   PREGATE_ASSIGN(const Runs runs, measure(options, batches, *runtime));
   print_limits(options, *runtime, limits);
   const TokenCost cost = token_cost(runtime->config(), summary);

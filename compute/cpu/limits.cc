@@ -61,11 +61,7 @@ double measure_reading(ThreadPool& threads) {
 }  // namespace
 
 Result<MachineLimits> measure_limits(const std::string& backend, ThreadPool& threads) {
-  if (cuda::is_cuda_name(backend)) {
-    PREGATE_TRY(cuda::parse_device(backend));
-    return fail(ErrorCode::kUnimplemented, "{}: the limits of a device cannot be measured yet",
-                backend);
-  }
+  if (cuda::is_cuda_name(backend)) return cuda::measure_device(backend);
   PREGATE_ASSIGN(const cpu::KernelSet* kernels,
                  cpu::select_kernels(backend == "reference" ? "cpu/generic" : backend));
   try {

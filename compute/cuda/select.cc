@@ -45,6 +45,14 @@ Result<std::unique_ptr<Backend>> open_backend(const std::string& name, ThreadPoo
   return make_cuda_backend(std::move(device), index, threads);
 }
 
+Result<MachineLimits> measure_device(const std::string& name) {
+  PREGATE_ASSIGN(const size_t index, parse_device(name));
+  PREGATE_ASSIGN(const auto device, devices().open(index));
+  PREGATE_ASSIGN(const DeviceLimits limits, device->measure_limits());
+  return MachineLimits{.read_bytes_per_s = limits.read_bytes_per_s,
+                       .bf16_flops = limits.bf16_flops};
+}
+
 std::vector<std::string> usable_devices() {
   const auto all = devices().list();
   if (!all) return {};

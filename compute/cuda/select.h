@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "compute/backend.h"
+#include "compute/limits.h"
 
 namespace pregate::compute::cuda {
 
@@ -19,6 +20,10 @@ Result<size_t> parse_device(const std::string& name);
 
 /// For make_backend(). Errors of parse_device() and Devices::open().
 Result<std::unique_ptr<Backend>> open_backend(const std::string& name, ThreadPool& threads);
+
+/// For measure_limits(). Errors as those of open_backend(); kResourceExhausted if the device has no
+/// memory left to measure with.
+Result<MachineLimits> measure_device(const std::string& name);
 
 /// "cuda:N" of each device that can be used; none if anything stands in the way.
 std::vector<std::string> usable_devices();

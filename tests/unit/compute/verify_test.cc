@@ -47,17 +47,17 @@ TEST(VerifyKernels, NamesTheOperationThatIsWrong) {
 TEST(MachineLimits, AreMeasuredForEveryBackEnd) {
   ThreadPool threads(1);
   for (const std::string& name : available_backends()) {
-    if (name.starts_with("cuda:")) continue;
     const auto limits = measure_limits(name, threads);
     ASSERT_TRUE(limits) << limits.error().message;
     EXPECT_GT(limits->read_bytes_per_s, 0.0);
-    EXPECT_GT(limits->int8_ops_per_s, 0.0);
     EXPECT_GT(limits->bf16_flops, 0.0);
+    if (name.starts_with("cuda:")) continue;
+    EXPECT_GT(limits->int8_ops_per_s, 0.0);
     EXPECT_GT(limits->f32_flops, 0.0);
   }
   EXPECT_EQ(measure_limits("gpu", threads).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(measure_limits("cuda:x", threads).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(measure_limits("cuda:0", threads).error().code, ErrorCode::kUnimplemented);
+  EXPECT_FALSE(measure_limits("cuda:99", threads));
 }
 
 }  // namespace
