@@ -18,8 +18,9 @@ struct MachineLimits {
 };
 
 /// Takes about half a second and 256 MiB. `backend` as for make_backend(), with its errors; the
-/// reference counts as "cpu/generic". Of a CUDA device, reading and bf16 are measured, with 2 GiB of
-/// its memory. Take it in the same run as what it is compared with: on a shared machine it moves.
+/// reference counts as "cpu/generic". Of a CUDA device, reading and bf16 are measured, with 2 GiB
+/// of its memory. Take it in the same run as what it is compared with: on a shared machine it
+/// moves.
 Result<MachineLimits> measure_limits(const std::string& backend, ThreadPool& threads);
 
 }  // namespace pregate::compute
