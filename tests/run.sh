@@ -5,7 +5,7 @@ set -uo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly root
-export PREGATE_JOBS="${PREGATE_JOBS:-$(nproc)}"
+export PREGATE_JOBS="${PREGATE_JOBS:-$(nproc)}" PREGATE_FUZZ_SEED="${PREGATE_FUZZ_SEED:-1}"
 
 usage() {
   cat <<'HELP'
@@ -23,6 +23,8 @@ Installs the Debian packages that are missing, builds the release preset and run
 
 Environment: PREGATE_JOBS        compilers and tests at once (default: the cores)
              PREGATE_FUZZ_SECONDS  per fuzz target (default 60)
+             PREGATE_FUZZ_SEED   where they begin (default 1: what is found is a change's doing;
+                                 0: by chance)
              PREGATE_TIME_LIMIT  seconds for the whole run (default 1200, and 900 for each extra)
              CI=true             a test dependency that cannot be installed is a failure; otherwise
                                  the tests that need it are left out and the reason is printed

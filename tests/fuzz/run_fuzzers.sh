@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Runs every fuzz target of build/fuzz for SECONDS each (default 60), two at a time, from its seeds
 # in tests/fuzz/corpus. Fails if one finds something or if none was built.
+# PREGATE_FUZZ_SEED: where chance begins; the same takes the same way, so that what it finds is news
+# of a change. 0, the default: another one each time, which finds more in the long run.
 set -uo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly here
 readonly binaries="$here/../../build/fuzz/tests/fuzz"
-readonly seconds="${1:-60}"
+readonly seconds="${1:-60}" seed="${PREGATE_FUZZ_SEED:-0}"
 
 # fuzz NAME: new inputs go to build/fuzz, never into the seeds.
 fuzz() {
@@ -14,8 +16,8 @@ fuzz() {
   mkdir -p "$grown"
   if [[ -f "$here/$name.dict" ]]; then dictionary=("-dict=$here/$name.dict"); fi
   "$binaries/${name}_fuzz" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
-    -print_final_stats=1 "-artifact_prefix=$binaries/$name-finding-" "${dictionary[@]}" \
-    "$grown" "$here/corpus/$name" >"$log" 2>&1
+    -seed="$seed" -print_final_stats=1 "-artifact_prefix=$binaries/$name-finding-" \
+    "${dictionary[@]}" "$grown" "$here/corpus/$name" >"$log" 2>&1
   local status=$?
   if [[ $status == 0 ]]; then
     local runs
