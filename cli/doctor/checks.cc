@@ -37,8 +37,14 @@ std::string describe(const Memory& memory) {
   add(memory.backbone, "backbone");
   add(memory.kv_cache, "KV cache");
   add(memory.experts, "experts");
-  return fmt::format("{} needed ({}), {} available", describe_bytes(memory.needed()),
-                     fmt::join(parts, ", "), describe_bytes(memory.available));
+  const std::string whose = memory.device.empty() ? "" : "of " + memory.device + "'s memory ";
+  return fmt::format("{} needed ({}), {} {}available", describe_bytes(memory.needed()),
+                     fmt::join(parts, ", "), describe_bytes(memory.available), whose);
+}
+
+/// A back end has left out what it needs itself.
+uint64_t usable_of(const Memory& memory) {
+  return memory.device.empty() ? less_reserve(memory.available) : memory.available;
 }
 
 }  // namespace
@@ -116,22 +122,27 @@ Check check_cores(const Cores& cores) {
 }
 
 Check check_memory(const Memory& memory) {
-  constexpr const char* kName = "memory";
+  const bool is_host = memory.device.empty();
+  const char* const name = is_host ? "memory" : "GPU memory";
   const std::string found = describe(memory);
-  if (memory.available == 0) {
-    return warning(kName, found, "cannot find out how much is free: give --memory to workers");
+  if (is_host && memory.available == 0) {
+    return warning(name, found, "cannot find out how much is free: give --memory to workers");
   }
-  const uint64_t usable = less_reserve(memory.available);
-  if (memory.needed() <= usable) return ok(kName, found);
+  const uint64_t usable = usable_of(memory);
+  if (memory.needed() <= usable) return ok(name, found);
   if (memory.backbone + memory.kv_cache > usable) {
-    return failed(kName, found, "a smaller --kv-cache-bytes, --weights q8, or more memory");
+    return failed(name, found,
+                  is_host ? "a smaller --kv-cache-bytes, --weights q8, or more memory"
+                          : "--weights q8, or a device with more free memory");
   }
   if (memory.may_stay_on_disk) {
-    return warning(kName, found,
+    return warning(name, found,
                    "experts will be read from disk when they are needed, which is "
                    "slow: more memory, --weights q8 or workers");
   }
-  return failed(kName, found + fmt::format(", {} of it usable", describe_bytes(usable)),
+  const std::string part =
+      is_host ? fmt::format(", {} of it usable", describe_bytes(usable)) : std::string();
+  return failed(name, found + part,
                 "more workers or memory, --weights q8, or --expert-memory to keep some on disk");
 }
 

@@ -48,6 +48,7 @@ struct Memory {
   uint64_t kv_cache = 0;          ///< 0 in a worker.
   uint64_t experts = 0;           ///< 0 in a coordinator.
   bool may_stay_on_disk = false;  ///< Experts that have no room are read when they are needed.
+  std::string device;             ///< Whose memory it is; empty: the host's.
 
   uint64_t needed() const { return backbone + kv_cache + experts; }
 };

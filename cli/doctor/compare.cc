@@ -73,6 +73,30 @@ void add_memory_of(const std::vector<const Report*>& ranks, Checks& checks) {
                     "fewer ranks on this host, more hosts, or --weights q8"});
 }
 
+/// The same of a device that several ranks name alike; each may have another of its own by that
+/// name.
+void add_device_memory_of(const std::vector<const Report*>& ranks, Checks& checks) {
+  std::map<std::string, std::vector<const Report*>> by_device;
+  for (const Report* rank : ranks) {
+    if (!rank->device.empty()) by_device[rank->device].push_back(rank);
+  }
+  for (const auto& [device, users] : by_device) {
+    uint64_t needed = 0, available = UINT64_MAX;
+    for (const Report* rank : users) {
+      needed += rank->device_needed;
+      available = std::min(available, rank->device_available);
+    }
+    if (users.size() < 2 || needed <= available) continue;
+    checks.push_back(
+        {"GPU memory", Outcome::kWarning,
+         fmt::format("the {} ranks on {} need {} of {}'s memory, {} is available", users.size(),
+                     ranks.front()->host, describe_bytes(needed), device,
+                     describe_bytes(available)),
+         "another --device or CUDA_VISIBLE_DEVICES for each, fewer ranks on this host, "
+         "or --weights q8"});
+  }
+}
+
 void compare_clock(const Report& report, Checks& checks) {
   if (std::abs(report.clock_offset) - report.clock_error <= kMaxClockOffset) return;
   checks.push_back(
@@ -104,6 +128,7 @@ Checks compare(const std::vector<Report>& reports) {
   for (const auto& ranks : by_host(reports)) {
     compare_names(ranks, checks);
     add_memory_of(ranks, checks);
+    add_device_memory_of(ranks, checks);
     compare_clock(*ranks.front(), checks);
   }
   return checks;

@@ -29,16 +29,36 @@ uint64_t cache_of(const model::ModelSummary& summary, const model::ModelConfig& 
   return std::min<uint64_t>(batching.kv_cache_bytes, token * longest * batching.max_num_seqs);
 }
 
-Kernels look_at_kernels(const std::string& wanted) {
+Kernels look_at_kernels(const std::string& wanted, Report& report) {
   ThreadPool threads(1);
   const auto backend = compute::make_backend(wanted, threads);
   Kernels kernels{.wanted = wanted, .available = compute::available_backends(), .chosen = {}};
   if (backend) {
     kernels.chosen = (*backend)->name();
+    if (const auto free_bytes = (*backend)->free_bytes()) {
+      report.device = (*backend)->name();
+      report.device_available = *free_bytes;
+    }
   } else {
     kernels.chosen = fail(backend.error());
   }
   return kernels;
+}
+
+void look_at_memory(const model::ModelSummary& summary, Memory memory, Report& report) {
+  if (!report.device.empty()) {
+    Memory there = on_device(memory, summary);
+    there.device = report.device;
+    there.available = report.device_available;
+    report.device_needed = there.needed();
+    memory.backbone -= there.backbone;
+    memory.experts = 0;
+    report.checks.push_back(check_memory(there));
+  }
+  memory.available = report.memory_available;
+  report.memory_needed = memory.needed();
+  const bool is_all_there = !report.device.empty() && memory.needed() == 0;
+  if (!is_all_there) report.checks.push_back(check_memory(memory));
 }
 
 /// Opens the checkpoint and adds what depends on it.
@@ -50,10 +70,7 @@ Status look_at_model(const Settings& settings, Report& report) {
   report.checks.push_back({"model", Outcome::kOk,
                            fmt::format("{}, fingerprint {}", report.model, report.fingerprint),
                            ""});
-  Memory memory = memory_needed(summary, checkpoint->config(), settings);
-  memory.available = report.memory_available;
-  report.memory_needed = memory.needed();
-  report.checks.push_back(check_memory(memory));
+  look_at_memory(summary, memory_needed(summary, checkpoint->config(), settings), report);
   return {};
 }
 
@@ -99,7 +116,7 @@ void look_at_libraries(Report& report) {
 }
 
 void look_at_processor(const Settings& settings, Report& report) {
-  const Kernels kernels = look_at_kernels(settings.model.backend);
+  const Kernels kernels = look_at_kernels(settings.model.backend, report);
   report.kernels = kernels.chosen.value_or("-");
   report.checks.push_back(check_kernels(kernels));
   const Cores cores{.of_machine = cores_of_machine(),
@@ -152,6 +169,18 @@ Memory memory_needed(const model::ModelSummary& summary, const model::ModelConfi
   }
   memory.may_stay_on_disk = settings.role == Role::kAll && workers == 0;
   return memory;
+}
+
+Memory on_device(const Memory& memory, const model::ModelSummary& summary) {
+  uint64_t of_host = 0;
+  for (const model::PartSize& part : summary.parts) {
+    const bool is_packed = part.part != model::Part::kEmbedding && part.part != model::Part::kNorms;
+    if (!is_packed) of_host += part.loaded_bytes;
+  }
+  Memory there = memory;
+  there.backbone -= std::min(there.backbone, of_host);
+  there.kv_cache = 0;
+  return there;
 }
 
 Report look(const Settings& settings) {

@@ -21,6 +21,9 @@ struct Settings : ServeOptions {
 Memory memory_needed(const model::ModelSummary& summary, const model::ModelConfig& config,
                      const Settings& settings);
 
+/// What of that lies in the memory of a back end that has its own; the rest is the host's.
+Memory on_device(const Memory& memory, const model::ModelSummary& summary);
+
 /// All checks of this host.
 Report look(const Settings& settings);
 

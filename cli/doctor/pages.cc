@@ -30,6 +30,18 @@ std::string format_summary(const std::vector<Report>& reports, const Checks& bet
   return fmt::format("nothing FAILED, {} warnings\n", num_warnings);
 }
 
+std::string memory_of(const Report& report) {
+  const auto part = [](uint64_t needed, uint64_t available) {
+    return fmt::format("{} of {}", describe_bytes(needed), describe_bytes(available));
+  };
+  std::string text = part(report.memory_needed, report.memory_available);
+  if (!report.device.empty()) {
+    text += fmt::format(", {} of {}", part(report.device_needed, report.device_available),
+                        report.device);
+  }
+  return text;
+}
+
 std::vector<std::string> row_of(const Report& report) {
   return {report.host,
           std::to_string(report.rank),
@@ -37,8 +49,7 @@ std::vector<std::string> row_of(const Report& report) {
           report.version,
           report.kernels,
           std::to_string(report.cores),
-          fmt::format("{} of {}", describe_bytes(report.memory_needed),
-                      describe_bytes(report.memory_available)),
+          memory_of(report),
           report.fingerprint.empty() ? "-" : report.fingerprint,
           fmt::format("{:+.0f} ms", std::round(report.clock_offset * 1e3) + 0.0),
           to_string(worst(report.checks))};

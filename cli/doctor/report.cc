@@ -18,8 +18,8 @@ namespace json = boost::json;
 BOOST_DESCRIBE_STRUCT(Check, (), (name, outcome, found, advice))
 BOOST_DESCRIBE_STRUCT(Report, (),
                       (host, rank, role, version, protocol, mpi, ucx, model, fingerprint, kernels,
-                       cores, memory_available, memory_needed, addresses, clock_offset, clock_error,
-                       checks))
+                       cores, memory_available, memory_needed, device, device_available,
+                       device_needed, addresses, clock_offset, clock_error, checks))
 
 void tag_invoke(json::value_from_tag, json::value& value, Outcome outcome) {
   value = to_string(outcome);

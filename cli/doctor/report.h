@@ -21,6 +21,9 @@ struct Report {
   uint64_t cores = 0;
   uint64_t memory_available = 0;
   uint64_t memory_needed = 0;
+  std::string device;  ///< The back end, if it has memory of its own: what it has and is to hold.
+  uint64_t device_available = 0;
+  uint64_t device_needed = 0;
   std::vector<std::string> addresses;  ///< Those others may reach it by.
   double clock_offset = 0;             ///< Seconds ahead of rank 0.
   double clock_error = 0;              ///< How far from that it may be.

@@ -82,6 +82,20 @@ TEST(DoctorChecks, MemoryOfWhatRuns) {
                  check_memory);
 }
 
+TEST(DoctorChecks, MemoryOfADeviceIsItsOwn) {
+  const auto of = [](uint64_t available, uint64_t backbone, uint64_t experts,
+                     bool on_disk = false) {
+    return Memory{available * kMiB, backbone * kMiB, 0, experts * kMiB, on_disk, "cuda:1"};
+  };
+  expect<Memory>({{of(8192, 1024, 7168), Outcome::kOk, "8.0 GiB of cuda:1's memory available"},
+                  {of(8192, 1024, 7169), Outcome::kFailed, "more workers or memory"},
+                  {of(8192, 1024, 8000, true), Outcome::kWarning, "read from disk"},
+                  {of(1024, 2048, 1, true), Outcome::kFailed, "a device with more free memory"},
+                  {of(0, 0, 1), Outcome::kFailed, "0 B of cuda:1's memory"}},
+                 check_memory);
+  EXPECT_EQ(check_memory(of(2, 1, 1)).name, "GPU memory");
+}
+
 TEST(DoctorChecks, Ports) {
   expect<Port>({{{"--port", "127.0.0.1:8000", {}}, Outcome::kOk, "is free"},
                 {{"--listen", "h:1", unavailable("h:1: Address already in use")},

@@ -111,6 +111,25 @@ TEST(DoctorCompare, RanksOfOneHostShareItsMemory) {
       << checks[0].found;
 }
 
+TEST(DoctorCompare, RanksThatNameTheSameDeviceMayShareItsMemory) {
+  auto reports = healthy_hosts();
+  for (Report& report : reports) {
+    report.host = "host";
+    report.addresses.clear();
+    report.memory_needed = 0;
+    report.device = report.rank == 2 ? "cuda:1" : "cuda:0";
+    report.device_available = 8 * kGiB;
+    report.device_needed = 5 * kGiB;
+  }
+  const Checks checks = compare(reports);
+  ASSERT_EQ(checks.size(), 1u);
+  EXPECT_EQ(checks[0].outcome, Outcome::kWarning);
+  EXPECT_NE(checks[0].found.find("the 2 ranks on host need 10.0 GiB of cuda:0's memory"),
+            std::string::npos)
+      << checks[0].found;
+  EXPECT_NE(format_hosts(reports, {}).find("5.0 GiB of 8.0 GiB of cuda:1"), std::string::npos);
+}
+
 TEST(DoctorPages, NameTheHostAndWhatToDo) {
   auto reports = healthy_hosts();
   reports[1].checks.push_back({"secret", Outcome::kFailed, "everyone can read it", "chmod 600"});
