@@ -89,7 +89,10 @@ class Arena::Memory {
     }
     if (chunk_bytes_ + bytes > budget_bytes_) free_empty_chunks();
     if (chunk_bytes_ + bytes > budget_bytes_) return refuse(bytes, what, ", but not in one piece");
-    if (const Status added = add_chunk(bytes); !added) {
+    if (Status added = add_chunk(bytes); !added) {
+      if (added.error().code != ErrorCode::kResourceExhausted) {
+        return fail(std::move(added.error()));
+      }
       return refuse(bytes, what, ", but the device gives no more: " + added.error().message);
     }
     return take(chunks_.back(), bytes);

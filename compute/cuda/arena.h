@@ -52,7 +52,8 @@ class Arena {
   Arena(std::shared_ptr<Device> device, std::string name, size_t budget_bytes);
 
   /// Error kResourceExhausted, and nothing changes: more than is free of the budget, or not free in
-  /// one piece, or the device gives no more. `what` it is for is named in the message.
+  /// one piece, or the device gives no more. `what` it is for is named in the message. Other
+  /// errors are the device's.
   Result<Block> allocate(size_t bytes, std::string_view what = "weights");
 
   size_t budget_bytes() const;

@@ -29,9 +29,10 @@ Result<std::shared_ptr<Arena>> arena_of(const std::shared_ptr<Device>& device,
   return arena;
 }
 
-void end_process(const std::string& device, const Error& error) {
-  spdlog::critical("{}: {}; this process ends", device, error.message);
-  spdlog::shutdown();
+/// The log stays up: other threads may write to it until the end.
+[[noreturn]] void end_process(const Error& error) {
+  spdlog::critical("{}; this process ends", error.message);
+  spdlog::default_logger()->flush();
   std::_Exit(EXIT_FAILURE);
 }
 
@@ -150,7 +151,7 @@ void CudaBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
   PREGATE_CHECK(bias.empty() || bias.size() == y.cols);
   if (x.rows == 0) return;
   const Status status = try_linear(x, *matrix, bias, y);
-  if (!status) end_process(name_, status.error());
+  if (!status) end_process(status.error());
 }
 
 Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
@@ -184,7 +185,7 @@ void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> task
   const ExpertsPlan plan = plan_experts(tasks, out.rows);
   if (plan.empty()) return set_to_zero(out);
   const Status status = try_experts(x, plan, out);
-  if (!status) end_process(name_, status.error());
+  if (!status) end_process(status.error());
 }
 
 Status CudaBackend::try_experts(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {

@@ -43,7 +43,8 @@ class Stream {
   virtual void replay(const Recording& recording) = 0;
 };
 
-/// May be used by several threads.
+/// May be used by several threads. Messages of errors, its streams' too, begin with its name
+/// ("cuda:0"). Any call may find that the device is lost: kUnavailable.
 class Device {
  public:
   virtual ~Device() = default;

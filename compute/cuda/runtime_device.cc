@@ -37,14 +37,22 @@ tl::unexpected<Error> lost(int index, cudaError_t error) {
 }
 
 /// For what allocating said, with what is free of the device's memory.
-tl::unexpected<Error> no_memory(int index, size_t bytes, const char* kind, cudaError_t error) {
+tl::unexpected<Error> no_memory(int index, size_t bytes, cudaError_t error) {
   if (error != cudaErrorMemoryAllocation) return lost(index, error);
   cudaGetLastError();  // It is told; the next call must not find it.
   size_t free = 0, total = 0;
   if (const cudaError_t asked = cudaMemGetInfo(&free, &total)) return lost(index, asked);
   return fail(ErrorCode::kResourceExhausted,
-              "{}: no {} memory for {}: {} of the device's {} is free", name_of(index), kind,
+              "{}: no device memory for {}: {} of the device's {} is free", name_of(index),
               describe_bytes(bytes), describe_bytes(free), describe_bytes(total));
+}
+
+/// The host's, of which the driver does not say how much it still pins.
+tl::unexpected<Error> no_pinned_memory(int index, size_t bytes, cudaError_t error) {
+  if (error != cudaErrorMemoryAllocation) return lost(index, error);
+  cudaGetLastError();
+  return fail(ErrorCode::kResourceExhausted, "{}: no pinned host memory for {}", name_of(index),
+              describe_bytes(bytes));
 }
 
 Result<DeviceInfo> describe(int index) {
@@ -120,10 +128,14 @@ class RuntimeStream final : public Stream {
 
   Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) override {
     then([&] { return cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal); });
+    const bool begun = error_ == cudaSuccess;
     work();
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t exec = nullptr;
-    then([&] { return cudaStreamEndCapture(stream_, &graph); });
+    if (begun) {  // Also if `work` failed: a stream must not stay half recorded.
+      const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
+      if (error_ == cudaSuccess) error_ = ended;
+    }
     then([&] { return cudaGraphInstantiate(&exec, graph, 0); });
     if (graph != nullptr) cudaGraphDestroy(graph);
     if (error_ != cudaSuccess) return lost(index_, error_);
@@ -176,7 +188,7 @@ class RuntimeDevice final : public Device {
     void* memory = nullptr;
     cudaError_t error = cudaSetDevice(index_);
     if (error == cudaSuccess) error = cudaMalloc(&memory, bytes + kAlignment - kRuntimeAlignment);
-    if (error != cudaSuccess) return no_memory(index_, bytes, "device", error);
+    if (error != cudaSuccess) return no_memory(index_, bytes, error);
     const auto address = reinterpret_cast<uintptr_t>(memory);
     const size_t skipped = (kAlignment - address % kAlignment) % kAlignment;
     std::byte* const aligned = static_cast<std::byte*>(memory) + skipped;
@@ -199,7 +211,7 @@ class RuntimeDevice final : public Device {
     void* memory = nullptr;
     cudaError_t error = cudaSetDevice(index_);
     if (error == cudaSuccess) error = cudaMallocHost(&memory, bytes);
-    if (error != cudaSuccess) return no_memory(index_, bytes, "pinned host", error);
+    if (error != cudaSuccess) return no_pinned_memory(index_, bytes, error);
     return static_cast<std::byte*>(memory);
   }
 

@@ -193,7 +193,7 @@ class FakeStream final : public Stream {
 
   Status synchronize() override {
     if (!device_.is_lost()) return {};
-    return fail(ErrorCode::kUnavailable, "device lost: it was told to fail");
+    return fail(ErrorCode::kUnavailable, "fake: device lost: it was told to fail");
   }
 
   Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) override {
@@ -250,7 +250,7 @@ DeviceInfo FakeDevice::info() const {
 Result<std::byte*> FakeDevice::allocate(size_t bytes) {
   const size_t free = memory_bytes_ - used_bytes();
   if (bytes > free) {
-    return fail(ErrorCode::kResourceExhausted, "{} bytes: {} are free", bytes, free);
+    return fail(ErrorCode::kResourceExhausted, "fake: {} bytes: {} are free", bytes, free);
   }
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(1024, round_up(bytes, 1024)));
   // NaN: what was never written must not show through.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/log.h"
 #include "tests/support/fake_device.h"
 
 namespace pregate::compute::cuda {
@@ -62,6 +63,7 @@ TEST_F(CudaBackendTest, ALostDeviceIsAnErrorWhileLoading) {
 
 TEST_F(CudaBackendTest, ALostDeviceEndsTheProcessDuringAStep) {
   testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  ASSERT_TRUE(init_log("error", "test"));
   const auto device = std::make_shared<FakeDevice>();
   const auto cuda = backend(device);
   const auto packed = cuda->pack_expert(expert(), WeightFormat::kF32).value();
@@ -72,7 +74,8 @@ TEST_F(CudaBackendTest, ALostDeviceEndsTheProcessDuringAStep) {
   const EncodedRows x{WeightFormat::kF32, 1, kSize,
                       reinterpret_cast<const std::byte*>(numbers_.data())};
   device->lose();
-  EXPECT_EXIT(cuda->experts(x, {&task, 1}, {out.data(), 1, kSize}), testing::ExitedWithCode(1), "");
+  EXPECT_EXIT(cuda->experts(x, {&task, 1}, {out.data(), 1, kSize}), testing::ExitedWithCode(1),
+              "\\[test\\] fake: device lost: it was told to fail; this process ends");
 }
 
 }  // namespace
