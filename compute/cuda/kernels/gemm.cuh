@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <mutex>
 
 #include <cuda_runtime.h>
 
@@ -33,9 +34,12 @@ struct Launch {
 template <auto kKernel>
 cudaError_t prepare(uint32_t shared_bytes) {
   static std::array<std::atomic<uint32_t>, 64> prepared{};  // bytes allowed, and 1, by device
+  static std::mutex mutex;  // who allows less must not come after who allows more
   int device = 0;
   if (const cudaError_t error = cudaGetDevice(&device)) return error;
   std::atomic<uint32_t>& known = prepared[size_t(device) % prepared.size()];
+  if (known.load(std::memory_order_acquire) > shared_bytes) return cudaSuccess;
+  const std::scoped_lock lock(mutex);
   if (known.load(std::memory_order_relaxed) > shared_bytes) return cudaSuccess;
   const auto* kernel = reinterpret_cast<const void*>(kKernel);
   if (const cudaError_t error = cudaFuncSetAttribute(
@@ -48,7 +52,7 @@ cudaError_t prepare(uint32_t shared_bytes) {
           kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared)) {
     return error;
   }
-  known.store(shared_bytes + 1, std::memory_order_relaxed);
+  known.store(shared_bytes + 1, std::memory_order_release);
   return cudaSuccess;
 }
 
