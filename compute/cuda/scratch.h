@@ -23,14 +23,20 @@ class Scratch {
   Result<std::byte*> take(size_t bytes) {
     if (bytes <= size_bytes_) return data_;
     release();
-    const size_t wanted = bytes + bytes / 4;
-    PREGATE_ASSIGN(data_, kKind == MemoryKind::kDevice ? device_.allocate(wanted)
-                                                       : device_.allocate_pinned(wanted));
-    size_bytes_ = wanted;
-    return data_;
+    size_bytes_ = bytes + bytes / 4;
+    auto data = allocate(size_bytes_);
+    if (!data) data = allocate(size_bytes_ = bytes);  // Room to grow can be done without.
+    if (!data) size_bytes_ = 0;
+    data_ = data.value_or(nullptr);
+    return data;
   }
 
  private:
+  Result<std::byte*> allocate(size_t bytes) {
+    if constexpr (kKind == MemoryKind::kDevice) return device_.allocate(bytes);
+    return device_.allocate_pinned(bytes);
+  }
+
   void release() {
     if (data_ == nullptr) return;
     if constexpr (kKind == MemoryKind::kDevice) {
