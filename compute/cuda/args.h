@@ -56,9 +56,11 @@ struct GemmArgs {
   bool portable = false;        ///< Also on Hopper the kernel of other devices, to compare with.
 };
 
+/// The source of a row that is nobody's.
+inline constexpr uint32_t kNoRow = 0xffffffffu;
+
 /// Lays out encoded rows (types.h), one after the other at `encoded`, for gemm(): row i of `out` is
 /// row source[i]. Rows with source kNoRow are left as they are.
-inline constexpr uint32_t kNoRow = 0xffffffffu;
 struct GatherArgs {
   WeightFormat format = WeightFormat::kF32;
   const std::byte* encoded = nullptr;

@@ -99,7 +99,7 @@ TEST(ExpertsPlan, ProductsOfARowAreInTheOrderOfTheTasks) {
   }
 }
 
-TEST(ExpertsPlan, ExpertsOfDifferentSizesAreNotUniform) {
+TEST(ExpertsPlan, MostPanelsAreThoseOfTheLargestExpert) {
   auto experts = experts_of(1, 128, 64);
   experts.push_back(expert(128, 640));
   const Tasks tasks(experts, 40, 2);
