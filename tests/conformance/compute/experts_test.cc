@@ -82,6 +82,27 @@ TEST_P(ExpertsTest, AgreesWithTheReferenceAtOddSizes) {
   }
 }
 
+TEST_P(ExpertsTest, ManyRowsOfFewExperts) {
+  const size_t h = 330, f = 290;
+  const auto experts = random_experts(2, h, f);
+  const Numbers x = Numbers::random(random_, 210, h);
+  std::vector<OwnedTask> tasks(2);
+  tasks[1].expert = 1;
+  for (uint32_t row = 0; row < x.rows; ++row) {
+    OwnedTask& task = tasks[row < 10 ? 0 : 1];
+    task.rows.push_back(row);
+    task.out_rows.push_back(uint32_t(x.rows) - 1 - row);
+    task.gates.push_back(0.5f);
+  }
+  const Numbers all = run(subject_, experts, tasks, x, x.rows);
+  expect_close(all, run(reference_, experts, tasks, x, x.rows), tolerance());
+  for (const uint32_t row : {0u, 9u, 10u, 111u, 209u}) {
+    const Numbers alone =
+        run(subject_, experts, {{size_t(row < 10 ? 0 : 1), {0}, {0}, {0.5f}}}, x.row(row), 1);
+    EXPECT_EQ(alone, all.row(x.rows - 1 - row)) << row;
+  }
+}
+
 TEST_P(ExpertsTest, TasksMayBeEmptyRepeatRowsAndScatter) {
   const auto experts = random_experts(3, 40, 24);
   const Numbers x = Numbers::random(random_, 4, 40);

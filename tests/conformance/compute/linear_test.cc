@@ -78,6 +78,20 @@ TEST_P(LinearTest, ARowGivesTheSameBitsAloneAndInAnyBatch) {
   }
 }
 
+// Kernels for many rows take them in other pieces, and long rows go around what a kernel keeps.
+TEST_P(LinearTest, ARowGivesTheSameBitsAmongMany) {
+  const Numbers weights = Numbers::random(random_, 140, 900);
+  const Numbers x = Numbers::random(random_, 200, 900);
+  const Numbers all = multiply(subject_, weights, x);
+  expect_close(all, multiply(reference_, weights, x), tolerance());
+  for (const size_t rows : {1, 8, 16, 20, 33, 64, 97, 130, 192, 193}) {
+    Numbers some(rows, 900);
+    std::copy_n(x.data.begin(), rows * 900, some.data.begin());
+    const Numbers y = multiply(subject_, weights, some);
+    for (size_t r = 0; r < rows; ++r) ASSERT_EQ(y.row(r), all.row(r)) << r << " of " << rows;
+  }
+}
+
 TEST_P(LinearTest, TheNumberOfThreadsChangesNothing) {
   Subject one(name(), 1), three(name(), 3);
   const Numbers weights = Numbers::random(random_, 333, 150);
