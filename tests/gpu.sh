@@ -45,9 +45,9 @@ pack() {
   done | sort -u | while read -r library; do
     case "$(basename "$library")" in
       libc.so* | libm.so* | libstdc++.so* | libgcc_s.so*) ;;
-      *) install -s "$library" "$packed/lib/" ;;
+      *) install -s "$library" "$packed/lib/" || return 1 ;;
     esac
-  done
+  done || return 1
   du -sh "$packed"
 }
 
