@@ -84,12 +84,17 @@ Result<std::vector<worker::ReadExpert>> expert_readers(
 
 Result<std::unique_ptr<worker::ExpertCache>> make_expert_cache(
     std::vector<worker::ReadExpert> readers, const ExpertMemoryOptions& options,
-    const ExpertSizes& sizes, worker::CacheProbe& probe) {
+    const ExpertSizes& sizes, const compute::Backend& backend, worker::CacheProbe& probe) {
   if (options.memory_bytes < sizes.largest_bytes) {
     return fail(ErrorCode::kInvalidArgument,
                 "--expert-memory {}: expected at least {}, which the largest expert of the model "
                 "takes; all together take {}",
                 options.memory_bytes, sizes.largest_bytes, sizes.total_bytes);
+  }
+  const std::optional<size_t> free_bytes = backend.free_bytes();
+  if (free_bytes && std::min(options.memory_bytes, sizes.total_bytes) > *free_bytes) {
+    return fail(ErrorCode::kInvalidArgument, "--expert-memory {}: {} has {} free for experts",
+                options.memory_bytes, backend.name(), *free_bytes);
   }
   PREGATE_ASSIGN(auto policy,
                  worker::make_eviction_policy(options.eviction, {.seed = seed_from_system(),
@@ -110,13 +115,16 @@ ModelRuntime::ConnectExperts connect_local_experts(const LocalExpertsOptions& op
                    expert_readers(checkpoint, backend.name(), format, options.memory));
     PREGATE_ASSIGN(const ExpertSizes sizes, measure_experts(*checkpoint, readers.front()));
     ExpertMemoryOptions memory = options.memory;
-    memory.memory_bytes = expert_budget(memory, sizes, options.kv_cache_bytes,
-                                        backend.free_bytes().value_or(available_memory_bytes()));
+    const std::optional<size_t> free_bytes = backend.free_bytes();
+    // A device's memory for weights has no KV cache in it.
+    memory.memory_bytes = expert_budget(memory, sizes, free_bytes ? 0 : options.kv_cache_bytes,
+                                        free_bytes.value_or(available_memory_bytes()));
     if (memory.memory_bytes == 0) {
       return ModelRuntime::local_experts(format, progress)(checkpoint, backend);
     }
     describe(options.memory, sizes, memory.memory_bytes);
-    PREGATE_ASSIGN(auto cache, make_expert_cache(std::move(readers), memory, sizes, make_probe()));
+    PREGATE_ASSIGN(auto cache,
+                   make_expert_cache(std::move(readers), memory, sizes, backend, make_probe()));
     return std::make_unique<worker::CachedExperts>(backend, std::move(cache),
                                                    checkpoint->config().num_layers());
   };

@@ -34,10 +34,11 @@ Result<std::vector<worker::ReadExpert>> expert_readers(
     const std::shared_ptr<const model::Checkpoint>& checkpoint, const std::string& backend,
     compute::WeightFormat format, const ExpertMemoryOptions& options);
 
-/// Error: kInvalidArgument, naming --expert-memory, if not even the largest expert fits.
+/// The experts go to the memory of `backend`. Error: kInvalidArgument, naming --expert-memory, if
+/// not even the largest expert fits, or if that memory is the back end's own and has less free.
 Result<std::unique_ptr<worker::ExpertCache>> make_expert_cache(
     std::vector<worker::ReadExpert> readers, const ExpertMemoryOptions& options,
-    const ExpertSizes& sizes, worker::CacheProbe& probe);
+    const ExpertSizes& sizes, const compute::Backend& backend, worker::CacheProbe& probe);
 
 /// Binds what a cache tells to the metrics.
 class ExpertCacheMetrics final : public worker::CacheProbe {

@@ -176,7 +176,8 @@ class Machine {
     PREGATE_ASSIGN(auto readers, expert_readers(checkpoint_, backend_->name(), weights_, options));
     PREGATE_ASSIGN(sizes_, measure_experts(*checkpoint_, readers.front()));
     cache_metrics_ = std::make_unique<ExpertCacheMetrics>(registry);
-    PREGATE_ASSIGN(cache_, make_expert_cache(std::move(readers), options, sizes_, *cache_metrics_));
+    PREGATE_ASSIGN(
+        cache_, make_expert_cache(std::move(readers), options, sizes_, *backend_, *cache_metrics_));
     return {};
   }
 

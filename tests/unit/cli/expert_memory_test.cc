@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "compute/cuda/backend.h"
 #include "model/checkpoint/checkpoint.h"
+#include "tests/support/fake_device.h"
 #include "worker/serving/cached_experts.h"
 
 namespace pregate::cli {
@@ -33,6 +35,25 @@ TEST(ExpertBudget, OtherwiseWhatIsFreeLessAReserveAndTheKvCache) {
 
 TEST(ExpertBudget, AModelWithoutExpertsNeedsNone) {
   EXPECT_EQ(expert_budget({.memory_bytes = kGiB}, {}, kGiB, kGiB), 0u);
+}
+
+TEST(ExpertCacheMemory, MoreThanTheDeviceHasIsRefusedUnlessAllExpertsTakeLess) {
+  monitoring::Registry registry;
+  ExpertCacheMetrics metrics(registry);
+  ThreadPool threads(1);
+  const auto device = std::make_shared<compute::cuda::FakeDevice>(3 * kGiB);  // 1 GiB is for rows
+  const auto backend = compute::cuda::CudaBackend::create(device, "cuda:0", threads).value();
+  const worker::ReadExpert read = [](LayerIdx, ExpertId) { return fail(ErrorCode::kInternal, ""); };
+  const auto make = [&](uint64_t total_bytes) {
+    const ExpertSizes sizes{.count = 10, .largest_bytes = kGiB, .total_bytes = total_bytes};
+    return make_expert_cache({read}, {.memory_bytes = 3 * kGiB}, sizes, *backend, metrics);
+  };
+  const auto refused = make(10 * kGiB);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused.error().message,
+            "--expert-memory 3221225472: cuda:0 has 2147483648 free for experts");
+  EXPECT_TRUE(make(2 * kGiB));
 }
 
 class ExpertMemory : public ::testing::Test {
