@@ -26,6 +26,11 @@ def compose():
     return yaml.safe_load((DOCKER / "compose.yml").read_text())
 
 
+@pytest.fixture(scope="module")
+def gpu_services():
+    return yaml.safe_load((DOCKER / "compose.gpu.yml").read_text())["services"]
+
+
 def hadolint(text):
     command = [manifests.tool("hadolint"), "--no-color", "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True)
@@ -89,6 +94,36 @@ def test_packages_are_those_of_the_list(instructions):
     assert not any("apt-get" in run for run in runs)
 
 
+def test_cuda_is_built_only_where_it_is_asked_for(instructions):
+    assert 'CUDA=""' in [value[0] for value in values_of(instructions, "arg")]
+    runs = [value[0] for value in values_of(instructions, "run")]
+    words = [run for run in runs if "install-cuda.sh" in run or "pregate_cuda.so" in run]
+    assert len(words) == 2
+    for run in words:
+        # Nothing of it is done unless CUDA is set, and what fails then fails the build.
+        condition = re.search(r'if \[ -n "\$\{CUDA\}" \]; then(.*); +fi$', run, re.DOTALL)
+        assert condition, run
+        assert "cuda" not in run[: condition.start()].lower() and "||" not in condition.group(1)
+    copies = [each for each in instructions if each.cmd.lower() == "copy" and each.flags]
+    assert [(each.flags, each.value) for each in copies] == [
+        (("--from=build",), ("/image/", "/usr/local/"))
+    ]
+
+
+def test_the_module_is_put_where_it_is_looked_for(instructions):
+    loader = (ROOT / "compute" / "cuda" / "loader.cc").read_text()
+    assert 'folder.parent_path() / "lib" / "pregate" / kFileName' in loader
+    text = " ".join(value[0] for value in values_of(instructions, "run"))
+    assert "/image/bin/pregate " in text and "/image/lib/pregate/pregate_cuda.so" in text
+
+
+@pytest.mark.parametrize("version", ["", "13.0", "11-8", "13-0 x", "13-0; true"])
+def test_only_versions_of_cuda_are_installed(version):
+    command = [ROOT / "deploy" / "install-cuda.sh", version]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1 and "install-cuda: " in run.stderr and not run.stdout
+
+
 def test_the_image_has_the_libraries_of_the_program():
     lines = (ROOT / "deploy" / "dependencies.txt").read_text().splitlines()
     run = lines[lines.index("[run]") : lines.index("[mpijob]")]
@@ -148,6 +183,22 @@ def test_compose_is_a_cluster(compose):
         for secret in service["secrets"]:
             assert secret in compose["secrets"]
     assert services["worker-1"]["secrets"] == ["cluster.secret"]
+
+
+def test_compose_with_a_gpu_changes_a_worker_only(instructions, compose, gpu_services):
+    arguments = [value[0].split("=")[0] for value in values_of(instructions, "arg")]
+    for name, service in gpu_services.items():
+        assert ours(compose)[name]["command"][0] == "worker"
+        assert service.keys() == {"image", "build", "environment", "deploy"}
+        # An image of its own: both are built.
+        assert service["image"] not in [each["image"] for each in compose["services"].values()]
+        build = compose["services"]["coordinator"]["build"]
+        assert {key: value for key, value in service["build"].items() if key != "args"} == build
+        assert service["build"]["args"].keys() == {"CUDA"} <= set(arguments)
+        assert service["environment"] == {"PREGATE_DEVICE": "cuda"}
+        assert "device" in manifests.flags_of("worker")
+        devices = service["deploy"]["resources"]["reservations"]["devices"]
+        assert [each["capabilities"] for each in devices] == [["gpu"]]
 
 
 def test_compose_is_open_to_this_machine_only(compose):

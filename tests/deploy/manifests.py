@@ -109,5 +109,6 @@ def pregate_commands(arguments):
 def flags_of(command):
     """Flags of `pregate COMMAND` with their defaults ("" where there is none)."""
     page = subprocess.run([BINARY, command, "--help"], capture_output=True, text=True, check=True)
-    found = re.findall(r"^ +(?:-\w,)?--([\w-]+)(?: \S+?=(\S+))?", page.stdout, re.MULTILINE)
-    return dict(found)
+    line = r"^ +(?:-\w,)?(--[\w-]+(?:,--[\w-]+)*)(?: \S+?=(\S+))?"
+    found = re.findall(line, page.stdout, re.MULTILINE)
+    return {name[2:]: default for names, default in found for name in names.split(",")}

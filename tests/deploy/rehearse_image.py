@@ -2,7 +2,8 @@
 """Builds the image of deploy/docker/Dockerfile without a container engine, and runs it.
 
 The stages after `build` are carried out, one instruction after the other, in a fresh Debian 12
-(debootstrap); in place of what the stage `build` makes comes a program that is built already. Then
+(debootstrap); in place of what the stage `build` makes comes a program that is built already, and
+with --cuda-module the module of the same build, which the program must find. Then
 the coordinator and the workers of compose.yml run in it as they would: with its entry point, as its
 user, each as process 1 of its own namespace, on a root file system that cannot be written. They
 must become ready, answer the health check, drain when one is stopped, and end when they are told.
@@ -11,6 +12,7 @@ Last, sshd of the stage `mpijob` must let that user in.
 Takes minutes, and needs root, debootstrap and the Debian archive: no part of tests/run.sh.
 
     build/venv/bin/python tests/deploy/rehearse_image.py [--binary build/release/pregate]
+        [--cuda-module build/release/pregate_cuda.so]
 """
 
 import argparse
@@ -70,8 +72,9 @@ def stages():
 class Image:
     """A root file system, and how its processes are started."""
 
-    def __init__(self, root, binary):
-        self.root, self.binary = root, binary
+    def __init__(self, root, made):
+        self.root = root
+        self.made = made  # What is in /image of the stage `build`.
         self.settings = {}
 
     def debootstrap(self):
@@ -93,18 +96,22 @@ class Image:
 
     def copy(self, instruction):
         *sources, target = instruction.value
-        made = any(flag.startswith("--from=build") for flag in instruction.flags)
+        into = self.root / target.lstrip("/")
+        if instruction.flags:
+            if (list(instruction.flags), sources) != (["--from=build"], ["/image/"]):
+                sys.exit(f"rehearse: cannot carry out: {instruction.original}")
+            shutil.copytree(self.made, into, dirs_exist_ok=True)
+            return
         for source in sources:
-            into = self.root / target.lstrip("/")
-            if target.endswith("/"):
-                into = into / Path(source).name
-            into.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(self.binary if made else ROOT / source, into)
+            file = into / Path(source).name if target.endswith("/") else into
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, file)
 
-    def start(self, arguments, environment=(), user=f"{USER}:{USER}"):
+    def start(self, arguments, environment=(), user=f"{USER}:{USER}", stdout=None):
         inside = ["/usr/bin/env", "-i", f"PATH={PATH}", *environment, *arguments]
         namespaces = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork"]
-        return subprocess.Popen([*namespaces, "sh", "-ec", ENTER, "sh", self.root, user, *inside])
+        command = [*namespaces, "sh", "-ec", ENTER, "sh", self.root, user, *inside]
+        return subprocess.Popen(command, stdout=stdout, text=True)
 
 
 def status_of(url, key=None):
@@ -151,6 +158,30 @@ def ended(processes):
             with contextlib.suppress(OSError, IndexError):  # It has ended already.
                 os.kill(first_process(process), signal.SIGKILL)
             process.wait()
+
+
+def what_build_makes(options, folder):
+    """As the stage `build` leaves it in /image."""
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(options.binary, folder / "bin" / "pregate")
+    if options.cuda_module:
+        (folder / "lib" / "pregate").mkdir(parents=True)
+        shutil.copy(options.cuda_module, folder / "lib" / "pregate" / "pregate_cuda.so")
+    return folder
+
+
+def check_program(image, has_module):
+    """That it starts, and says of CUDA what is true."""
+    process = image.start([*image.settings["entrypoint"], "version"], stdout=subprocess.PIPE)
+    page, _ = process.communicate(timeout=60)
+    if process.returncode != 0:
+        sys.exit("rehearse: the program does not start: is a library missing in [run]?")
+    line = next(line for line in page.splitlines() if line.startswith("CUDA: "))
+    say(line)
+    refused = ("no CUDA module", "cannot be loaded", "of another build", "is no CUDA module")
+    if any(words in line for words in refused) == has_module:
+        expected = "the CUDA module" if has_module else "no CUDA module"
+        sys.exit(f"rehearse: expected {expected} in the image")
 
 
 def prepare_mounts(root):
@@ -227,20 +258,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = ROOT / "build" / "release" / "pregate"
     parser.add_argument("--binary", type=Path, default=default, help="what `build` would make")
+    parser.add_argument("--cuda-module", type=Path, help="and that with CUDA, of the same build")
     parser.add_argument("--root", type=Path, help="folder to build in, and to keep; must not exist")
     options = parser.parse_args()
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
         sys.exit("rehearse: needs root and debootstrap")
-    if not options.binary.is_file():
-        sys.exit(f"rehearse: --binary {options.binary}: no such file")
+    for flag, file in (("binary", options.binary), ("cuda-module", options.cuda_module)):
+        if file and not file.is_file():
+            sys.exit(f"rehearse: --{flag} {file}: no such file")
     with tempfile.TemporaryDirectory() as scratch:
-        image = Image((options.root or Path(scratch) / "root").resolve(), options.binary)
+        made = what_build_makes(options, Path(scratch) / "image")
+        image = Image((options.root or Path(scratch) / "root").resolve(), made)
         image.debootstrap()
         named = dict(stages())
         image.build(named["runtime"])
-        if image.start([*image.settings["entrypoint"], "version"]).wait(timeout=60) != 0:
-            sys.exit("rehearse: the program does not start: is a library missing in [run]?")
-        mpijob = Image(image.root, image.binary)
+        check_program(image, has_module=options.cuda_module is not None)
+        mpijob = Image(image.root, image.made)
         mpijob.build(named["mpijob"])
         # From here on, a network of this process and its children alone.
         if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
