@@ -122,6 +122,10 @@ def test_without_secrets_nothing_is_rendered(tmp_path):
         ({"pools": {"worker": {"replicas": -1}}}, "replicas"),
         ({"pools": {"Worker_1": {"replicas": 1}}}, "Worker_1"),
         ({"pools": {"worker": {"replica": 1}}}, "replica"),
+        ({"pools": {"worker": {"replicas": 1, "image": {"name": "pregate"}}}}, "name"),
+        ({"pools": {"worker": {"replicas": 1, "env": {"PREGATE-DEVICE": "cuda"}}}}, "DEVICE"),
+        ({"worker": {"env": {"POD_NAME": "worker"}}}, "POD_NAME"),
+        ({"worker": {"env": {"PREGATE_DEVICE": 0}}}, "PREGATE_DEVICE"),
         ({"settings": {"model": "tiny"}}, "model"),
         ({"settings": {"coordinator": {"replicas": [2]}}}, "replicas"),
         ({"secrets": {"clusterSecret": "short"}}, "clusterSecret"),
@@ -216,6 +220,53 @@ def test_every_flag_and_setting_exists(objects, processes):
                 assert value.keys() <= manifests.flags_of(key).keys(), key
             else:
                 assert key in manifests.flags_of("worker"), key
+
+
+@pytest.mark.parametrize(
+    ("source", "gpu_workers"),
+    [
+        ("overlays/cpu", set()),
+        ("overlays/gpu", {"pregate-worker"}),
+        ("overlays/mixed", {"pregate-worker-gpu"}),
+        ("helm", set()),
+        ("helm with all", {"pregate-worker-gpu"}),
+    ],
+)
+def test_who_computes_on_a_gpu_has_one_and_the_module(objects, source, gpu_workers):
+    found = set()
+    for document in objects[source]:
+        for _, template in manifests.pod_templates(document):
+            container = template["spec"]["containers"][0]
+            variables = {each["name"]: each.get("value") for each in container["env"]}
+            image, tag = container["image"].split(":")
+            assert tag == "0.1.0"
+            if "nvidia.com/gpu" in container["resources"]["limits"]:
+                found.add(document["metadata"]["name"])
+                assert (image, variables["PREGATE_DEVICE"]) == ("pregate-cuda", "cuda")
+                assert template["spec"]["nodeSelector"] and template["spec"]["tolerations"]
+            else:
+                assert image == "pregate" and "PREGATE_DEVICE" not in variables
+                assert "nodeSelector" not in template["spec"]
+    assert found == gpu_workers
+
+
+def test_a_pool_has_what_all_have_but_where_it_says_so():
+    values = {
+        "image": {"repository": "registry.example/pregate", "tag": "1", "pullPolicy": "Always"},
+        "worker": {"env": {"PREGATE_LOG_LEVEL": "debug"}},
+        "pools": {"worker": {"replicas": 1, "image": {"tag": "2"}, "env": {"PREGATE_DEVICE": "0"}}},
+    }
+    pods = {
+        document["kind"]: template["spec"]["containers"][0]
+        for document in manifests.helm(values)
+        for _, template in manifests.pod_templates(document)
+    }
+    assert pods["Deployment"]["image"] == "registry.example/pregate:1"
+    assert pods["StatefulSet"]["image"] == "registry.example/pregate:2"
+    assert {pod["imagePullPolicy"] for pod in pods.values()} == {"Always"}
+    variables = {each["name"]: each.get("value") for each in pods["StatefulSet"]["env"]}
+    assert variables.items() >= {"PREGATE_LOG_LEVEL": "debug", "PREGATE_DEVICE": "0"}.items()
+    assert "PREGATE_DEVICE" not in [each["name"] for each in pods["Deployment"]["env"]]
 
 
 def test_probes_ask_what_is_answered(processes):

@@ -60,10 +60,15 @@ securityContext:
     type: RuntimeDefault
 {{- end }}
 
-{{/* The same of their containers. */}}
+{{/* Of a list: the values `image`, and what a pool has in their place. */}}
+{{- define "pregate.image" -}}
+{{- $image := mergeOverwrite (deepCopy (index . 0).Values.image) (index . 1) -}}
+image: {{ printf "%s:%s" $image.repository ($image.tag | default (index . 0).Chart.AppVersion) }}
+imagePullPolicy: {{ $image.pullPolicy }}
+{{- end }}
+
+{{/* What their containers have in common. */}}
 {{- define "pregate.container" -}}
-image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
-imagePullPolicy: {{ .Values.image.pullPolicy }}
 # Nothing is written, not even to /dev/shm: UCX speaks TCP here.
 securityContext:
   allowPrivilegeEscalation: false
