@@ -1,4 +1,4 @@
-// Several small tables that travel to a device in one copy.
+// Rows and tables that travel to a device in one copy.
 #pragma once
 
 #include <cstring>

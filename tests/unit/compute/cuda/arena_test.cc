@@ -25,6 +25,7 @@ class PaperDevice final : public Device {
   DeviceInfo info() const override { return {}; }
   Result<std::byte*> allocate(size_t bytes) override {
     const std::scoped_lock lock(mutex_);
+    if (is_lost_) return fail(ErrorCode::kUnavailable, "paper burnt");
     if (bytes > free_bytes_) return fail(ErrorCode::kResourceExhausted, "paper is short");
     free_bytes_ -= bytes;
     auto* const memory = reinterpret_cast<std::byte*>(next_);
@@ -41,6 +42,7 @@ class PaperDevice final : public Device {
   Result<std::unique_ptr<Stream>> make_stream() override { return unknown(); }
   Result<DeviceLimits> measure_limits() override { return unknown(); }
 
+  void lose() { is_lost_ = true; }
   size_t num_allocated() const {
     const std::scoped_lock lock(mutex_);
     return allocated_.size();
@@ -50,6 +52,7 @@ class PaperDevice final : public Device {
   static tl::unexpected<Error> unknown() { return fail(ErrorCode::kUnimplemented, "on paper"); }
 
   mutable std::mutex mutex_;
+  bool is_lost_ = false;
   size_t free_bytes_;
   uintptr_t next_ = 64 * Arena::kAlignment;
   std::map<std::byte*, size_t> allocated_;
@@ -123,6 +126,14 @@ TEST_F(ArenaTest, ServesWhatTheDeviceStillGives) {
   EXPECT_THAT(refused.error().message, HasSubstr("the device gives no more: paper is short"));
   EXPECT_EQ(arena.used_bytes(), 200 * kMebibyte);
   EXPECT_TRUE(arena.allocate(100 * kMebibyte));
+}
+
+TEST_F(ArenaTest, ALostDeviceIsNoLackOfMemory) {
+  Arena arena = make(kMebibyte);
+  device_->lose();
+  EXPECT_EQ(arena.allocate(1).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(arena.allocate(1).error().message, "paper burnt");
+  EXPECT_EQ(arena.used_bytes(), 0U);
 }
 
 TEST_F(ArenaTest, EqualBlocksTakeAllOfTheBudget) {

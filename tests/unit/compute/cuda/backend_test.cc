@@ -23,6 +23,18 @@ class CudaBackendTest : public ::testing::Test {
     return {matrix, matrix, matrix};
   }
 
+  /// The expert of one row.
+  std::vector<float> run(CudaBackend& cuda, const PackedExpert& packed) const {
+    const std::vector<uint32_t> rows = {0};
+    const std::vector<float> gates = {1.0f};
+    const ExpertTask task{&packed, rows, rows, gates};
+    const EncodedRows x{packed.format(), 1, kSize,
+                        reinterpret_cast<const std::byte*>(numbers_.data())};
+    std::vector<float> out(kSize);
+    cuda.experts(x, {&task, 1}, {out.data(), 1, kSize});
+    return out;
+  }
+
   ThreadPool threads_{1};
   std::vector<float> numbers_ = std::vector<float>(kSize * kSize, 0.5f);
 };
@@ -45,11 +57,15 @@ TEST_F(CudaBackendTest, RefusesWhatDoesNotFitAndStaysAlive) {
 
 TEST_F(CudaBackendTest, BackEndsOfADeviceShareItsMemory) {
   const auto device = std::make_shared<FakeDevice>();
-  const auto one = backend(device);
+  auto one = backend(device);
   const auto other = backend(device);
   const size_t before = other->free_bytes().value();
-  const auto packed = one->pack_expert(expert(), WeightFormat::kBf16).value();
+  const auto packed = one->pack_expert(expert(), WeightFormat::kF32).value();
   EXPECT_EQ(other->free_bytes().value(), before - packed->bytes());
+  const auto expected = run(*one, *packed);
+  EXPECT_GT(expected.front(), 0.0f);
+  one.reset();
+  EXPECT_EQ(run(*other, *packed), expected);
 }
 
 TEST_F(CudaBackendTest, ALostDeviceIsAnErrorWhileLoading) {
@@ -67,14 +83,8 @@ TEST_F(CudaBackendTest, ALostDeviceEndsTheProcessDuringAStep) {
   const auto device = std::make_shared<FakeDevice>();
   const auto cuda = backend(device);
   const auto packed = cuda->pack_expert(expert(), WeightFormat::kF32).value();
-  const std::vector<uint32_t> rows = {0};
-  const std::vector<float> gates = {1.0f};
-  const ExpertTask task{packed.get(), rows, rows, gates};
-  std::vector<float> out(kSize);
-  const EncodedRows x{WeightFormat::kF32, 1, kSize,
-                      reinterpret_cast<const std::byte*>(numbers_.data())};
   device->lose();
-  EXPECT_EXIT(cuda->experts(x, {&task, 1}, {out.data(), 1, kSize}), testing::ExitedWithCode(1),
+  EXPECT_EXIT(run(*cuda, *packed), testing::ExitedWithCode(1),
               "\\[test\\] fake: device lost: it was told to fail; this process ends");
 }
 
