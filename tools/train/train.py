@@ -198,8 +198,10 @@ class Run:
             loss, facts = self.train_step(spent)
             losses.append(loss)
             if self.step % 20 == 0 or self.step <= 5:
+                # First, as it waits for a device to have done what it was given.
+                loss = float(sum(losses)) / len(losses)
                 rate = (self.tokens - before) / (time.time() - noted)
-                self.note(spent, rate, float(sum(losses)) / len(losses), facts.tolist())
+                self.note(spent, rate, loss, facts.tolist())
                 noted, before, losses = time.time(), self.tokens, []
             if time.time() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self.save()
