@@ -48,6 +48,7 @@ def test_alone(model, expected):
 def test_beside_a_processor_and_when_it_is_killed(model, expected, tmp_path):
     with MixedCluster(model, tmp_path, workers=2, options=EXACT) as cluster:
         assert greedy_tokens(cluster) == expected
+        assert "threads of cuda:0;" in cluster.log(f"worker-{GPU_WORKER}")
         answers = []
         asking = threading.Thread(target=lambda: answers.append(greedy_tokens(cluster)))
         asking.start()

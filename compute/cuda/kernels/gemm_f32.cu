@@ -1,5 +1,5 @@
-// f32 products, on the ordinary units: for comparing, not for speed. Each thread sums one output of
-// a panel, input by input, for eight rows.
+// f32 products, on the ordinary units: for the gates of routers, and to compare with; not fast.
+// Each thread sums one output of a panel, input by input, for eight rows.
 #include "compute/cuda/kernels/epilogue.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
