@@ -25,6 +25,11 @@ if(PREGATE_CUDA AND NOT PREGATE_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
+    # CMake 3.25.1 (Debian 12) takes for granted that there is this library; CUDA 13 has none, and
+    # others may be without it.
+    if(CMAKE_VERSION VERSION_LESS 3.26 AND NOT TARGET CUDA::nvToolsExt)
+      add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+    endif()
     find_package(CUDAToolkit)
     # CMake 3.25 does not know that nvcc has it.
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
