@@ -45,11 +45,14 @@ Kernels look_at_kernels(const std::string& wanted, Report& report) {
   return kernels;
 }
 
-void look_at_memory(const model::ModelSummary& summary, Memory memory, Report& report) {
+void look_at_memory(const model::ModelSummary& summary, Memory memory, const Settings& settings,
+                    Report& report) {
   if (!report.device.empty()) {
     Memory there = on_device(memory, summary);
     there.device = report.device;
     there.available = report.device_available;
+    // More than there is may not be asked for.
+    there.may_stay_on_disk = memory.may_stay_on_disk && settings.memory.memory_bytes == 0;
     report.device_needed = there.needed();
     memory.backbone -= there.backbone;
     memory.experts = 0;
@@ -70,7 +73,7 @@ Status look_at_model(const Settings& settings, Report& report) {
   report.checks.push_back({"model", Outcome::kOk,
                            fmt::format("{}, fingerprint {}", report.model, report.fingerprint),
                            ""});
-  look_at_memory(summary, memory_needed(summary, checkpoint->config(), settings), report);
+  look_at_memory(summary, memory_needed(summary, checkpoint->config(), settings), settings, report);
   return {};
 }
 
