@@ -151,10 +151,10 @@ def test_experts_can_be_looked_at_by_keyboard(cluster, page):
     heat = page.element("heat")
     for key in ("\ue015", "\ue015", "\ue014"):  # down, down, right
         heat.send_keys(key)
-    assert page.text("heat-cell").startswith("layer 1, expert 1: ")
+    wait_until(lambda: page.text("heat-cell").startswith("layer 1, expert 1: "))
     page.element("layers-box").find_element("tag name", "summary").click()
-    rows = page.run("return document.getElementById('layers').rows.length")
-    assert rows == 6
+    # The page fills the table when it hears of that, which is after the click.
+    wait_until(lambda: page.run("return document.getElementById('layers').rows.length") == 6)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
