@@ -40,14 +40,13 @@ void set_to_zero(Matrix<float> out) {
   for (size_t r = 0; r < out.rows; ++r) std::ranges::fill(out.row(r), 0.0f);
 }
 
-const CudaExpert& checked(const ExpertTask& task, const EncodedRows& x, const Matrix<float>& out) {
+void check(const ExpertTask& task, const EncodedRows& x, const Matrix<float>& out) {
   const auto* expert = dynamic_cast<const CudaExpert*>(task.expert);
   PREGATE_CHECK(expert != nullptr && expert->format() == x.format && expert->hidden == x.cols);
   PREGATE_CHECK(out.cols == x.cols && task.rows.size() == task.out_rows.size() &&
                 task.rows.size() == task.gates.size());
   for (const uint32_t row : task.rows) PREGATE_CHECK(row < x.rows);
   for (const uint32_t row : task.out_rows) PREGATE_CHECK(row < out.rows);
-  return *expert;
 }
 
 std::span<const std::byte> bytes_of(const EncodedRows& x) {
@@ -181,7 +180,7 @@ Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
 
 void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                           Matrix<float> out) {
-  for (const ExpertTask& task : tasks) checked(task, x, out);
+  for (const ExpertTask& task : tasks) check(task, x, out);
   const ExpertsPlan plan = plan_experts(tasks, out.rows);
   if (plan.empty()) return set_to_zero(out);
   const Status status = try_experts(x, plan, out);
