@@ -47,6 +47,8 @@ class Arena {
 
   /// What is free, less 1 GiB or 5 %, whichever is more, for rows and the driver.
   static size_t default_budget(size_t free_bytes);
+  /// What that leaves.
+  static size_t default_reserve(size_t free_bytes);
 
   /// `name` ("cuda:0") begins every message.
   Arena(std::shared_ptr<Device> device, std::string name, size_t budget_bytes);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "compute/cpu/select.h"
 #include "compute/cuda/parcel.h"
+#include "compute/cuda/slices.h"
 #include "compute/source.h"
 
 namespace pregate::compute::cuda {
@@ -53,6 +54,29 @@ std::span<const std::byte> bytes_of(const EncodedRows& x) {
   return {x.data, x.rows * encoded_row_bytes(x.format, x.cols)};
 }
 
+/// Device memory for one row through one expert: x, activations and the product.
+size_t product_bytes(const CudaExpert& expert) {
+  const WeightFormat format = expert.weight_format;
+  const size_t activations = expert.num_gate_up_panels() * (kPanelRows / 2);
+  const size_t blocks = num_blocks(format, expert.hidden) + num_blocks(format, activations);
+  const size_t numbers = format == WeightFormat::kBf16 ? 0 : activations;
+  return blocks * kBlockBytes + (numbers + expert.num_down_panels() * kPanelRows) * sizeof(float);
+}
+
+/// Of the largest of the tasks' experts; 1: there are none.
+size_t product_bytes(std::span<const ExpertTask> tasks) {
+  size_t bytes = 1;
+  for (const ExpertTask& task : tasks) {
+    bytes = std::max(bytes, product_bytes(static_cast<const CudaExpert&>(*task.expert)));
+  }
+  return bytes;
+}
+
+EncodedRows slice_rows(const EncodedRows& x, const RowRange& range) {
+  return {x.format, range.count, x.cols,
+          x.data + range.first * encoded_row_bytes(x.format, x.cols)};
+}
+
 /// Inputs of the second product: whole panels of activations.
 size_t padded_activations(const ExpertsPlan& plan) {
   return plan.max_gate_up_panels * (kPanelRows / 2);
@@ -80,13 +104,16 @@ CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::string name, Threa
       out_(*device_) {}
 
 Result<std::unique_ptr<CudaBackend>> CudaBackend::create(std::shared_ptr<Device> device,
-                                                         std::string name, ThreadPool& threads) {
+                                                         std::string name, ThreadPool& threads,
+                                                         size_t row_bytes) {
   std::unique_ptr<CudaBackend> backend(
       new CudaBackend(std::move(device), std::move(name), threads));
   PREGATE_ASSIGN(backend->kernels_, cpu::select_kernels("cpu"));
   PREGATE_ASSIGN(backend->host_, make_backend(backend->kernels_->name, threads));
   PREGATE_ASSIGN(backend->arena_, arena_of(backend->device_, backend->name_));
   PREGATE_ASSIGN(backend->stream_, backend->device_->make_stream());
+  const size_t memory_bytes = backend->device_->info().memory_bytes;
+  backend->row_bytes_ = row_bytes > 0 ? row_bytes : Arena::default_reserve(memory_bytes) / 2;
   return backend;
 }
 
@@ -148,9 +175,13 @@ void CudaBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
   PREGATE_CHECK(matrix != nullptr && x.format == matrix->format() && x.cols == matrix->cols);
   PREGATE_CHECK(y.cols == matrix->rows && y.rows == x.rows);
   PREGATE_CHECK(bias.empty() || bias.size() == y.cols);
-  if (x.rows == 0) return;
-  const Status status = try_linear(x, *matrix, bias, y);
-  if (!status) end_process(status.error());
+  const size_t bytes_of_row =
+      2 * encoded_row_bytes(x.format, x.cols) + matrix->num_panels() * kPanelRows * sizeof(float);
+  for (const RowRange& range : cut_rows(x.rows, row_bytes_ / bytes_of_row)) {
+    const Status status =
+        try_linear(slice_rows(x, range), *matrix, bias, y.slice_rows(range.first, range.count));
+    if (!status) end_process(status.error());
+  }
 }
 
 Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
@@ -181,13 +212,24 @@ Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
 void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                           Matrix<float> out) {
   for (const ExpertTask& task : tasks) check(task, x, out);
-  const ExpertsPlan plan = plan_experts(tasks, out.rows);
-  if (plan.empty()) return set_to_zero(out);
-  const Status status = try_experts(x, plan, out);
-  if (!status) end_process(status.error());
+  for (const RowRange& range : cut_rows(tasks, out.rows, row_bytes_ / product_bytes(tasks))) {
+    const Matrix<float> part = out.slice_rows(range.first, range.count);
+    const Status status = range.count == out.rows
+                              ? try_experts(x, tasks, part)
+                              : try_experts(x, TaskSlice(tasks, range).tasks(), part);
+    if (!status) end_process(status.error());
+  }
 }
 
-Status CudaBackend::try_experts(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {
+Status CudaBackend::try_experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
+                                Matrix<float> out) {
+  const ExpertsPlan plan = plan_experts(tasks, out.rows);
+  if (!plan.empty()) return try_plan(x, plan, out);
+  set_to_zero(out);
+  return {};
+}
+
+Status CudaBackend::try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {
   Parcel parcel;
   const size_t encoded = parcel.add(bytes_of(x));
   const size_t source = parcel.add(std::span(plan.source));

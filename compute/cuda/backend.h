@@ -18,15 +18,18 @@ namespace pregate::compute::cuda {
 /// "cuda:<index>" on `device`. `threads` must outlive it. Back ends of one device share its memory
 /// for weights, and one's weights serve the others.
 ///
-/// A device that is lost, or that has no room for the rows of a step, ends the process with a
+/// A device that is lost, or that has no room for a slice of a step's rows, ends the process with a
 /// message: experts() has no way to fail, and a cluster recovers from a worker that is gone.
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> device, size_t index,
                                                    ThreadPool& threads);
 
 class CudaBackend final : public Backend {
  public:
+  /// `row_bytes`: of device memory for the rows of a call, about; larger calls are computed in
+  /// slices. 0: half of what the arena leaves.
   static Result<std::unique_ptr<CudaBackend>> create(std::shared_ptr<Device> device,
-                                                     std::string name, ThreadPool& threads);
+                                                     std::string name, ThreadPool& threads,
+                                                     size_t row_bytes = 0);
 
   std::string name() const override { return name_; }
   std::optional<size_t> free_bytes() const override { return arena_->free_bytes(); }
@@ -74,7 +77,8 @@ class CudaBackend final : public Backend {
   Result<Arena::Block> place(const std::byte* packed, size_t bytes);
   Status try_linear(const EncodedRows& x, const CudaMatrix& weights, std::span<const float> bias,
                     Matrix<float> y);
-  Status try_experts(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out);
+  Status try_experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out);
+  Status try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out);
   /// The first operand of a product: rows of x, of which `args` says where they are.
   Status lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product);
   /// silu(gate) * up, as the first operand of `product`.
@@ -89,6 +93,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Backend> host_;
   std::shared_ptr<Arena> arena_;
   std::unique_ptr<Stream> stream_;
+  size_t row_bytes_ = 0;
   PinnedScratch packed_, sent_, received_;
   DeviceScratch tables_, rows_, numbers_, activations_, products_, out_;
 };

@@ -23,8 +23,9 @@ std::string to_string(WeightFormat format) {
 namespace {
 
 Result<std::unique_ptr<Backend>> make_subject(const std::string& name, ThreadPool& threads) {
-  if (name != kFakeCuda) return make_backend(name, threads);
-  return cuda::CudaBackend::create(std::make_shared<cuda::FakeDevice>(), name, threads);
+  if (name != kFakeCuda && name != kSlicedCuda) return make_backend(name, threads);
+  const size_t row_bytes = name == kSlicedCuda ? 4096 : 0;
+  return cuda::CudaBackend::create(std::make_shared<cuda::FakeDevice>(), name, threads, row_bytes);
 }
 
 }  // namespace
@@ -35,7 +36,7 @@ Subject::Subject(const std::string& name, size_t num_threads)
 
 std::vector<std::string> backend_names() {
   std::vector<std::string> names = available_backends();
-  names.push_back(kFakeCuda);
+  names.insert(names.end(), {kFakeCuda, kSlicedCuda});
   return names;
 }
 

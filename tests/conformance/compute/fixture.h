@@ -82,8 +82,10 @@ std::string format_test_name(const ::testing::TestParamInfo<FormatTest::ParamTyp
 
 /// The CUDA back end on the processor (tests/support/fake_device.h): all of it but the kernels.
 inline constexpr const char* kFakeCuda = "cuda:fake";
+/// The same with next to no memory for rows, so that nearly every call is computed in slices.
+inline constexpr const char* kSlicedCuda = "cuda:sliced";
 
-/// Those of this machine and kFakeCuda.
+/// Those of this machine and these two.
 std::vector<std::string> backend_names();
 
 inline auto all_backends() { return ::testing::ValuesIn(backend_names()); }
