@@ -25,7 +25,7 @@ Environment: PREGATE_JOBS        compilers and tests at once (default: the cores
              PREGATE_FUZZ_SECONDS  per fuzz target (default 60)
              PREGATE_FUZZ_SEED   where they begin (default 1: what is found is a change's doing;
                                  0: by chance)
-             PREGATE_TIME_LIMIT  seconds for the whole run (default 1200, and 900 for each extra)
+             PREGATE_TIME_LIMIT  seconds for the whole run (default 1200, and 1000 for each extra)
              CI=true             a test dependency that cannot be installed is a failure; otherwise
                                  the tests that need it are left out and the reason is printed
 Logs of the phases: build/log/. The last line counts the tests of all suites, as ctest's does; a
@@ -61,7 +61,7 @@ while [[ $# -gt 0 ]]; do
 done
 
 extras=$((${#sanitizers[@]} + $($fuzz && echo 1 || echo 0)))
-time_limit="${PREGATE_TIME_LIMIT:-$((1200 + 900 * extras))}"
+time_limit="${PREGATE_TIME_LIMIT:-$((1200 + 1000 * extras))}"
 summary=()
 num_tests=0
 num_failed=0
