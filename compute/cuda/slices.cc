@@ -15,6 +15,9 @@ std::vector<RowRange> cut_rows(size_t num_rows, size_t max_rows) {
 
 std::vector<RowRange> cut_rows(std::span<const ExpertTask> tasks, size_t num_out_rows,
                                size_t max_products) {
+  size_t all = 0;
+  for (const ExpertTask& task : tasks) all += task.rows.size();
+  if (all <= max_products) return cut_rows(num_out_rows, num_out_rows);
   std::vector<size_t> num_products(num_out_rows);
   for (const ExpertTask& task : tasks) {
     for (const uint32_t row : task.out_rows) ++num_products[row];
