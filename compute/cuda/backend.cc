@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "compute/cpu/select.h"
 #include "compute/cuda/parcel.h"
+#include "compute/cuda/sent_plan.h"
 #include "compute/cuda/slices.h"
 #include "compute/source.h"
 
@@ -57,7 +58,7 @@ std::span<const std::byte> bytes_of(const EncodedRows& x) {
 /// Device memory for one row through one expert: x, activations and the product.
 size_t product_bytes(const CudaExpert& expert) {
   const WeightFormat format = expert.weight_format;
-  const size_t activations = expert.num_gate_up_panels() * (kPanelRows / 2);
+  const size_t activations = expert.num_gate_up_panels() * kHalfPanel;
   const size_t blocks = num_blocks(format, expert.hidden) + num_blocks(format, activations);
   const size_t numbers = format == WeightFormat::kBf16 ? 0 : activations;
   return blocks * kBlockBytes + (numbers + expert.num_down_panels() * kPanelRows) * sizeof(float);
@@ -78,9 +79,7 @@ EncodedRows slice_rows(const EncodedRows& x, const RowRange& range) {
 }
 
 /// Inputs of the second product: whole panels of activations.
-size_t padded_activations(const ExpertsPlan& plan) {
-  return plan.max_gate_up_panels * (kPanelRows / 2);
-}
+size_t padded_activations(const ExpertsPlan& plan) { return plan.max_gate_up_panels * kHalfPanel; }
 
 }  // namespace
 
@@ -230,47 +229,20 @@ Status CudaBackend::try_experts(const EncodedRows& x, std::span<const ExpertTask
 }
 
 Status CudaBackend::try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {
-  Parcel parcel;
-  const size_t encoded = parcel.add(bytes_of(x));
-  const size_t source = parcel.add(std::span(plan.source));
-  const size_t gate_up = parcel.add(std::span(plan.gate_up));
-  const size_t down = parcel.add(std::span(plan.down));
-  const size_t first = parcel.add(std::span(plan.first_place));
-  const size_t place = parcel.add(std::span(plan.place));
-  const size_t gates = parcel.add(std::span(plan.gates));
-  PREGATE_TRY(parcel.send(*stream_, sent_, tables_));
-
-  const size_t num_places = plan.source.size();
+  PREGATE_ASSIGN(SentPlan sent, send(bytes_of(x), plan, *stream_, sent_, tables_));
   const size_t stride = plan.max_down_panels * kPanelRows;
-  GemmArgs first_product{.output = GemmOutput::kActivations,
-                         .tiles = parcel.at<GemmTile>(gate_up),
-                         .num_tiles = uint32_t(plan.gate_up.size()),
-                         .max_panels = plan.max_gate_up_panels,
-                         .max_rows = plan.max_rows};
-  GemmArgs second_product{.format = x.format,
-                          .tiles = parcel.at<GemmTile>(down),
-                          .num_tiles = uint32_t(plan.down.size()),
-                          .max_panels = plan.max_down_panels,
-                          .max_rows = plan.max_rows,
-                          .out_stride = uint32_t(stride),
-                          .out_cols = uint32_t(stride)};
-  PREGATE_TRY(lay_out(x,
-                      {.encoded = parcel.at<std::byte>(encoded),
-                       .source = parcel.at<uint32_t>(source),
-                       .num_rows = uint32_t(num_places)},
-                      first_product));
-  PREGATE_TRY(activate(plan, first_product, second_product));
-  PREGATE_ASSIGN(second_product.out, products_.take(num_places * stride * sizeof(float)));
-  stream_->gemm(second_product);
+  PREGATE_TRY(lay_out(x, sent.gather, sent.gate_up));
+  sent.down.format = x.format;
+  sent.down.out_stride = sent.down.out_cols = uint32_t(stride);
+  PREGATE_TRY(activate(plan, sent.gate_up, sent.down));
+  PREGATE_ASSIGN(sent.down.out, products_.take(plan.source.size() * stride * sizeof(float)));
+  stream_->gemm(sent.down);
   PREGATE_ASSIGN(std::byte* const sums, out_.take(out.rows * out.cols * sizeof(float)));
-  stream_->combine({.products = reinterpret_cast<const float*>(second_product.out),
-                    .products_stride = uint32_t(stride),
-                    .first = parcel.at<uint32_t>(first),
-                    .rows = parcel.at<uint32_t>(place),
-                    .gates = parcel.at<float>(gates),
-                    .out = reinterpret_cast<float*>(sums),
-                    .num_rows = uint32_t(out.rows),
-                    .cols = uint32_t(out.cols)});
+  sent.combine.products = reinterpret_cast<const float*>(sent.down.out);
+  sent.combine.products_stride = uint32_t(stride);
+  sent.combine.out = reinterpret_cast<float*>(sums);
+  sent.combine.cols = uint32_t(out.cols);
+  stream_->combine(sent.combine);
   return receive(sums, out);
 }
 

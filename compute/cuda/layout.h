@@ -20,6 +20,8 @@ namespace pregate::compute::cuda {
 
 inline constexpr size_t kBlockBytes = 128;
 inline constexpr size_t kPanelRows = 128;
+/// Where gate and up share panels: outputs of gate, and then as many of up.
+inline constexpr size_t kHalfPanel = kPanelRows / 2;
 /// The rows of a swizzle pattern. What a kernel reads begins at a multiple of it.
 inline constexpr size_t kAtomRows = 8;
 /// Most rows that one block of a kernel multiplies with a panel; what is read past the last row of

@@ -10,8 +10,6 @@
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr size_t kHalf = kPanelRows / 2;
-
 Status first_error(std::vector<Status>& results) {
   for (Status& result : results) PREGATE_TRY(result);
   return {};
@@ -68,12 +66,13 @@ Status Packer::pack(const SourceMatrix& source, std::byte* out) const {
 Status Packer::pack_gate_up(const SourceMatrix& gate, const SourceMatrix& up,
                             std::byte* out) const {
   const size_t stride = panel_bytes(format_, gate.cols);
-  std::vector<Status> results(divide_up(gate.rows, kHalf));
+  std::vector<Status> results(divide_up(gate.rows, kHalfPanel));
   threads_.parallel_for(results.size(), [&](size_t p, size_t) {
     std::byte* panel = out + p * stride;
     std::memset(panel, 0, stride);
-    results[p] = named(pack_rows(gate, p * kHalf, kHalf, 0, panel), "gate");
-    if (results[p]) results[p] = named(pack_rows(up, p * kHalf, kHalf, kHalf, panel), "up");
+    results[p] = named(pack_rows(gate, p * kHalfPanel, kHalfPanel, 0, panel), "gate");
+    if (results[p])
+      results[p] = named(pack_rows(up, p * kHalfPanel, kHalfPanel, kHalfPanel, panel), "up");
   });
   return first_error(results);
 }

@@ -29,7 +29,7 @@ struct CudaExpert final : PackedExpert {
   size_t intermediate_size() const override { return intermediate; }
   size_t bytes() const override { return memory.size_bytes(); }
   /// 64 outputs of gate and 64 of up each.
-  size_t num_gate_up_panels() const { return divide_up(intermediate, kPanelRows / 2); }
+  size_t num_gate_up_panels() const { return divide_up(intermediate, kHalfPanel); }
   size_t num_down_panels() const { return divide_up(hidden, kPanelRows); }
   size_t gate_up_bytes() const { return num_gate_up_panels() * panel_bytes(weight_format, hidden); }
   size_t down_bytes() const { return num_down_panels() * panel_bytes(weight_format, intermediate); }

@@ -14,7 +14,6 @@
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr size_t kHalf = kPanelRows / 2;
 /// Of an allocation: an arena's chunk is large, and mostly never used.
 constexpr size_t kPoisonedBytes = size_t{4} << 20;
 
@@ -103,8 +102,8 @@ void store_activation(const GemmArgs& args, size_t row, size_t col, float gate, 
     write(args.out + (row * args.out_stride + col) * sizeof(float), value);
     return;
   }
-  const size_t first = col / kHalf * args.out_stride * kBlockBytes;
-  write(args.out + first + swizzled(row, 2 * (col % kHalf)), f32_to_bf16(value));
+  const size_t first = col / kHalfPanel * args.out_stride * kBlockBytes;
+  write(args.out + first + swizzled(row, 2 * (col % kHalfPanel)), f32_to_bf16(value));
 }
 
 void multiply_panel(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
@@ -118,8 +117,8 @@ void multiply_panel(const GemmArgs& args, const GemmTile& tile, size_t panel, si
     }
     return;
   }
-  for (size_t i = 0; i < kHalf; ++i) {
-    store_activation(args, row, panel * kHalf + i, output(i), output(kHalf + i));
+  for (size_t i = 0; i < kHalfPanel; ++i) {
+    store_activation(args, row, panel * kHalfPanel + i, output(i), output(kHalfPanel + i));
   }
 }
 
@@ -166,7 +165,8 @@ class FakeStream final : public Stream {
     std::vector<std::byte> encoded(encoded_row_bytes(args.format, inputs));
     for (const GemmTile& tile : std::span(args.tiles, args.num_tiles)) {
       for (size_t row = tile.first_row; row < tile.first_row + tile.num_rows; ++row) {
-        const std::span from(args.numbers + row * args.numbers_stride, tile.num_panels * kHalf);
+        const std::span from(args.numbers + row * args.numbers_stride,
+                             tile.num_panels * kHalfPanel);
         std::ranges::fill(numbers, 0.0f);
         std::ranges::copy(from, numbers.begin());
         reference::encode_row(numbers, args.format, encoded.data());

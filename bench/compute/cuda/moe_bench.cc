@@ -19,8 +19,9 @@
 #include "compute/cpu/select.h"
 #include "compute/cuda/arena.h"
 #include "compute/cuda/loader.h"
-#include "compute/cuda/parcel.h"
 #include "compute/cuda/plan.h"
+#include "compute/cuda/scratch.h"
+#include "compute/cuda/sent_plan.h"
 #include "compute/cuda/weights.h"
 
 namespace pregate::compute::cuda {
@@ -136,12 +137,8 @@ class Call {
     for (GemmArgs* product : {&first_, &second_}) {
       product->format = WeightFormat::kBf16;
       product->rows_stride = gather_.num_rows;
-      product->num_tiles = uint32_t(plan.gate_up.size());
-      product->max_rows = plan.max_rows;
       product->portable = portable;
     }
-    first_.max_panels = plan.max_gate_up_panels;
-    second_.max_panels = plan.max_down_panels;
   }
 
   enum Part { kAll, kWithTables, kGather, kFirst, kSecond, kCombine };
@@ -164,31 +161,21 @@ class Call {
     std::vector<std::byte> rows(num_tokens * encoded_row_bytes(WeightFormat::kBf16, shape.hidden));
     Random random(3);
     for (std::byte& byte : rows) byte = std::byte(random.next_below(64));  // no NaN
-    Parcel parcel;
-    const size_t encoded = parcel.add(std::span<const std::byte>(rows));
-    const size_t source = parcel.add(std::span(plan.source));
-    const size_t gate_up = parcel.add(std::span(plan.gate_up));
-    const size_t down = parcel.add(std::span(plan.down));
-    const size_t first = parcel.add(std::span(plan.first_place));
-    const size_t places = parcel.add(std::span(plan.place));
-    const size_t gates = parcel.add(std::span(plan.gates));
     const auto stream = must(device.make_stream());
-    must(parcel.send(*stream, pinned_, tables_));
+    const SentPlan sent = must(cuda::send(rows, plan, *stream, pinned_, tables_));
     must(stream->synchronize());
-    gather_.encoded = parcel.at<std::byte>(encoded);
-    gather_.source = parcel.at<uint32_t>(source);
-    first_.tiles = parcel.at<GemmTile>(gate_up);
-    second_.tiles = parcel.at<GemmTile>(down);
-    combine_.first = parcel.at<uint32_t>(first);
-    combine_.rows = parcel.at<uint32_t>(places);
-    combine_.gates = parcel.at<float>(gates);
-    table_offset_ = size_t(parcel.at<std::byte>(source) - gather_.encoded);
-    table_bytes_ = parcel.size_bytes() - table_offset_;
+    gather_ = sent.gather;
+    first_ = sent.gate_up;
+    second_ = sent.down;
+    combine_ = sent.combine;
+    const auto* tables = reinterpret_cast<const std::byte*>(gather_.source);
+    table_offset_ = size_t(tables - gather_.encoded);
+    table_bytes_ = sent.size_bytes - table_offset_;
   }
 
   /// What the kernels hand to one another.
   void place(const Shape& shape, const ExpertsPlan& plan, size_t num_tokens) {
-    const size_t places = plan.source.size(), inputs = plan.max_gate_up_panels * 64;
+    const size_t places = plan.source.size(), inputs = plan.max_gate_up_panels * kHalfPanel;
     const auto bytes_of = [&](size_t cols) {
       return round_up(rows_bytes(WeightFormat::kBf16, cols, places), 1024);
     };
@@ -200,10 +187,9 @@ class Call {
     std::byte* const products = activations + bytes_of(inputs);
     gather_.format = WeightFormat::kBf16;
     gather_.cols = uint32_t(shape.hidden);
-    gather_.num_rows = gather_.out_stride = uint32_t(places);
+    gather_.out_stride = uint32_t(places);
     gather_.out_blocks = uint32_t(num_blocks(WeightFormat::kBf16, shape.hidden));
     gather_.out = rows;
-    first_.output = GemmOutput::kActivations;
     first_.rows = rows;
     first_.out = activations;
     first_.out_stride = uint32_t(places);
@@ -213,7 +199,6 @@ class Call {
     combine_.products = reinterpret_cast<const float*>(products);
     combine_.products_stride = combine_.cols = uint32_t(shape.hidden);
     combine_.out = reinterpret_cast<float*>(products + product_bytes);
-    combine_.num_rows = uint32_t(num_tokens);
   }
 
   PinnedScratch pinned_;

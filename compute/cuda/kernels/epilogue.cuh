@@ -59,7 +59,7 @@ __device__ __forceinline__ void store_numbers(const GemmArgs& args, const Work& 
   const Place place(warp);
   const uint32_t first = work.panel * kPanelRows;
   store_numbers<kCols>(args, work, place, first, low);
-  store_numbers<kCols>(args, work, place, first + kPanelRows / 2, high);
+  store_numbers<kCols>(args, work, place, first + kHalfPanel, high);
 }
 
 template <int kCols>
@@ -68,7 +68,7 @@ __device__ __forceinline__ void store_f32_activations(const GemmArgs& args, cons
                                                       const float (&up)[kCols / 2]) {
   const Place place(warp);
   auto* out = reinterpret_cast<float*>(args.out) +
-              size_t(work.first_row + place.row) * args.out_stride + work.panel * kPanelRows / 2;
+              size_t(work.first_row + place.row) * args.out_stride + work.panel * kHalfPanel;
 #pragma unroll
   for (uint32_t i = 0; i < kCols / 2; ++i) {
     const uint32_t row = i / 4 * 8 + i % 2;

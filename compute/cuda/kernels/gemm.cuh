@@ -18,8 +18,11 @@ cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t str
 /// bf16, sm_90 only.
 cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream);
 
-/// Only code for sm_90 waits where it must (wait_for_kernels_before()).
-inline bool can_overlap(const DeviceInfo& device) { return device.major == 9; }
+/// Whether the code for sm_90a runs: on 9.0 only, not on what came after it.
+inline bool is_hopper(const DeviceInfo& device) { return device.major == 9; }
+
+/// Only that code waits where it must (wait_for_kernels_before()).
+inline bool can_overlap(const DeviceInfo& device) { return is_hopper(device); }
 
 struct Launch {
   dim3 grid;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr uint32_t kRows = 8;
 constexpr uint32_t kThreads = kPanelRows;
+constexpr uint32_t kHalf = kHalfPanel;
 
 __device__ __forceinline__ float4 chunk_at(const void* block, uint32_t row, uint32_t chunk) {
   return *reinterpret_cast<const float4*>(static_cast<const std::byte*>(block) +
@@ -24,14 +25,14 @@ __device__ __forceinline__ void add_products(float& sum, const float4& w, const 
 
 __device__ __forceinline__ void store_activations(const GemmArgs& args, const Work& work,
                                                   const float (&sums)[kRows]) {
-  __shared__ float up[kRows][64];
-  const uint32_t output = threadIdx.x % 64;
-  if (threadIdx.x >= 64) {
+  __shared__ float up[kRows][kHalf];
+  const uint32_t output = threadIdx.x % kHalf;
+  if (threadIdx.x >= kHalf) {
     for (uint32_t r = 0; r < kRows; ++r) up[r][output] = sums[r];
   }
   __syncthreads();
-  if (threadIdx.x >= 64) return;
-  auto* out = reinterpret_cast<float*>(args.out) + work.panel * 64 + output;
+  if (threadIdx.x >= kHalf) return;
+  auto* out = reinterpret_cast<float*>(args.out) + work.panel * kHalf + output;
   for (uint32_t r = 0; r < work.num_rows; ++r) {
     out[size_t(work.first_row + r) * args.out_stride] = silu_times(sums[r], up[r][output]);
   }

@@ -93,7 +93,7 @@ __global__ __launch_bounds__(kPeakThreads) void multiply(const uint4* numbers, f
 double operations(const DeviceInfo& device, uint32_t num_blocks) {
   const double of_warpgroup = 2.0 * 128 * 128 * 16 * kPeakSteps;
   const double of_warp = 2.0 * 16 * 8 * 16 * 8 * kPeakSteps;
-  return num_blocks * (device.major == 9 ? 2 * of_warpgroup : kPeakThreads / 32 * of_warp);
+  return num_blocks * (is_hopper(device) ? 2 * of_warpgroup : kPeakThreads / 32 * of_warp);
 }
 
 /// Seconds of the median run.
@@ -123,7 +123,7 @@ cudaError_t time(cudaStream_t stream, double& seconds, Run run) {
 cudaError_t measure_limits(std::byte* memory, size_t bytes, const DeviceInfo& device,
                            cudaStream_t stream, DeviceLimits& limits) {
   const auto num_blocks = uint32_t(4 * device.num_multiprocessors);
-  const auto peak_blocks = uint32_t(device.num_multiprocessors * (device.major == 9 ? 1 : 4));
+  const auto peak_blocks = uint32_t(device.num_multiprocessors * (is_hopper(device) ? 1 : 4));
   fill<<<num_blocks, kReadThreads, 0, stream>>>(reinterpret_cast<uint32_t*>(memory), bytes / 4);
   double seconds = 0.0;
   if (const cudaError_t error = time(stream, seconds, [&] {

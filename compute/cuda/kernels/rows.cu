@@ -105,7 +105,7 @@ __global__ __launch_bounds__(kThreads) void encode(const __grid_constant__ Encod
   const uint32_t row = tile.first_row + row_of_tile;
   const uint32_t col = blockIdx.x * 128 + threadIdx.x % 32 * 4;
   float x[4] = {};
-  if (col < tile.num_panels * 64) {
+  if (col < tile.num_panels * uint32_t(kHalfPanel)) {
     const float4 four =
         *reinterpret_cast<const float4*>(args.numbers + size_t(row) * args.numbers_stride + col);
     x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
