@@ -1,17 +1,15 @@
 #include "transport/mpi/mpi.h"
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdlib>
-#include <deque>
 #include <future>
 #include <mutex>
 #include <thread>
 
 #include <mpi.h>
-#include <sys/prctl.h>
 
-#include "base/log.h"
+#include "transport/mailbox.h"
+#include "transport/mpi/host.h"
 #include "transport/mpi/inbox.h"
 #include "transport/mpi/nap.h"
 #include "transport/mpi/outbox.h"
@@ -20,12 +18,29 @@
 namespace pregate::transport {
 namespace {
 
+/// Of a drive() whose time is over while there still is something to do.
+constexpr int kMaxLateTurns = 16;
+
 struct World {
   PeerId rank;
   uint32_t size = 0;
 };
 
-/// All calls of MPI are made on one thread, which runs the callbacks too.
+/// What other threads ask of the one that calls MPI.
+struct MpiCommand {
+  enum class Kind { kSend, kDisconnect, kStop };
+  Kind kind = Kind::kSend;
+  PeerId peer;
+  uint64_t send_id = 0;            // kSend; 0: a hello, which nobody waits for
+  Payload frame, payload;          // kSend
+  std::vector<Completion> failed;  // kDisconnect
+  StopOptions stop;                // kStop
+  TimePoint leave_by;              // kStop
+};
+
+/// MPI is called by one thread at a time, which runs the callbacks too: the transport's own, or one
+/// in drive(). Who works holds owner_, and nobody sleeps with it. As MPI wakes nobody when
+/// something arrives, both look for it now and then.
 class MpiTransport final : public Transport {
  public:
   explicit MpiTransport(const MpiOptions& options)
@@ -41,61 +56,64 @@ class MpiTransport final : public Transport {
   void connect(PeerId peer) override;
   Status send(PeerId to, std::span<const std::byte> header, Payload payload,
               Completion done) override;
+  Status queue(PeerId to, std::span<const std::byte> header, Payload payload,
+               Completion done) override;
   void disconnect(PeerId peer) override;
+  bool drive(TimePoint until, const std::function<bool()>& done) override;
+  void interrupt_drive() override { mailbox_.interrupt_drive(); }
   void stop(const StopOptions& options) override;
   bool needs_hard_exit() const override { return hard_exit_; }
 
  private:
-  /// What other threads ask of the one that owns MPI.
-  struct Command {
-    enum class Kind { kSend, kDisconnect };
-    Kind kind = Kind::kSend;
-    PeerId peer;
-    uint64_t send_id = 0;  // 0: a hello, which nobody waits for
-    Payload frame, payload;
-    std::vector<Completion> failed;
+  using Kind = MpiCommand::Kind;
+  struct Leaving {
+    bool peers_lost = false;
+    TimePoint by;
   };
 
   void run(std::promise<Result<World>> joined, std::shared_ptr<std::promise<void>> left);
   void serve();
+  bool drive_until(TimePoint until, const std::function<bool()>& done);
+  bool take_turn();
   bool take_commands();
-  void execute(Command& command);
+  void execute(MpiCommand& command);
+  void begin_send(MpiCommand& command);
   bool finish_sends();
+  bool is_moving() const { return !outbox_.empty() || !inbox_.empty(); }
+  bool may_leave(bool idle);
   void handle_frame(PeerId peer, const Result<Frame>& frame);
   void handle_hello(PeerId peer, const Frame& frame);
   void lose(PeerId peer, const Error& error);
-  void post(Command command);
+  Result<MpiCommand> admit(PeerId to, std::span<const std::byte> header, Payload payload,
+                           Completion done);
   void send_hello(PeerId peer);
-  void wait_for_start();
-  void nap(Duration duration);
-  bool may_leave(bool idle);
+  void begin();
 
   const MpiOptions options_;
   PeerTable table_;
   World world_;    // constant once joined
   Events events_;  // constant once started
+  const std::shared_ptr<MpiHost> host_ = std::make_shared<MpiHost>();
+  Mailbox<MpiCommand, Bell> mailbox_{host_->bell_of(MpiHost::kOwn),
+                                     host_->bell_of(MpiHost::kDriver)};
+  bool begun_ = false;  // used by start() and stop()
+  std::promise<void> begin_;
   std::thread thread_;
   std::future<void> left_;  // ready when the thread has left MPI
   std::atomic<bool> hard_exit_{false};
 
-  // Own thread only.
+  std::mutex owner_;
+  // Guarded by owner_.
   MpiOutbox outbox_;
   MpiInbox inbox_;
+  std::optional<Leaving> leaving_;
   bool lost_any_ = false;
-
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<Command> commands_;         // guarded by mutex_
-  bool started_ = false;                 // guarded by mutex_
-  std::optional<StopOptions> stopping_;  // guarded by mutex_
-  TimePoint leave_by_;                   // guarded by mutex_
 };
 
 Result<World> init_mpi() {
   int provided = 0;
-  // FUNNELED: only this thread, which initialises, will call MPI.
-  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS ||
-      provided < MPI_THREAD_FUNNELED) {
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS ||
+      provided < MPI_THREAD_SERIALIZED) {
     return fail(ErrorCode::kUnavailable, "MPI_Init_thread failed (thread level {})", provided);
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -120,23 +138,25 @@ Status MpiTransport::join() {
 
 void MpiTransport::run(std::promise<Result<World>> joined,
                        std::shared_ptr<std::promise<void>> left) {
+  const auto host = host_;
   auto world = init_mpi();
   const bool in_mpi = world.has_value();
+  if (in_mpi) {
+    host->open();
+    mailbox_.own = host->bell_of(MpiHost::kOwn);
+    mailbox_.driver = host->bell_of(MpiHost::kDriver);
+  }
   joined.set_value(std::move(world));
   if (in_mpi) {
-    // Else the kernel rounds a nap of 50 us up by as much again.
-    prctl(PR_SET_TIMERSLACK, 1);
-    wait_for_start();
+    begin_.get_future().wait();
     serve();
     // From here on `this` may be gone: stop() does not wait for ever.
-    if (!hard_exit_) MPI_Finalize();
+    if (!hard_exit_) {
+      host->close();
+      MPI_Finalize();
+    }
   }
   left->set_value();
-}
-
-void MpiTransport::wait_for_start() {
-  std::unique_lock lock(mutex_);
-  wake_.wait(lock, [this] { return started_ || stopping_.has_value(); });
 }
 
 std::vector<PeerId> MpiTransport::launched_peers() const {
@@ -150,11 +170,12 @@ std::vector<PeerId> MpiTransport::launched_peers() const {
 void MpiTransport::start(Hello hello, Events events) {
   table_.set_hello(hello);
   events_ = std::move(events);
-  {
-    std::lock_guard lock(mutex_);
-    started_ = true;
-  }
-  wake_.notify_one();
+  begin();
+}
+
+/// Lets the own thread begin, once.
+void MpiTransport::begin() {
+  if (!std::exchange(begun_, true)) begin_.set_value();
 }
 
 void MpiTransport::connect(PeerId peer) {
@@ -162,47 +183,52 @@ void MpiTransport::connect(PeerId peer) {
 }
 
 void MpiTransport::send_hello(PeerId peer) {
-  Command command;
+  MpiCommand command;
   command.peer = peer;
   command.frame = encode_frame(FrameKind::kHello, table_.hello_bytes(), {});
-  post(std::move(command));
+  mailbox_.post(std::move(command));
 }
 
 Status MpiTransport::send(PeerId to, std::span<const std::byte> header, Payload payload,
                           Completion done) {
-  Command command;
+  PREGATE_ASSIGN(auto command, admit(to, header, std::move(payload), std::move(done)));
+  mailbox_.post(std::move(command));
+  return {};
+}
+
+Status MpiTransport::queue(PeerId to, std::span<const std::byte> header, Payload payload,
+                           Completion done) {
+  PREGATE_ASSIGN(auto command, admit(to, header, std::move(payload), std::move(done)));
+  mailbox_.queue(std::move(command));
+  return {};
+}
+
+Result<MpiCommand> MpiTransport::admit(PeerId to, std::span<const std::byte> header,
+                                       Payload payload, Completion done) {
+  MpiCommand command;
   PREGATE_ASSIGN(command.send_id, table_.admit(to, header.size(), payload.size(), std::move(done)));
   command.peer = to;
   command.frame = encode_frame(FrameKind::kMessage, header, payload.bytes());
   if (!is_inline(payload.size())) command.payload = std::move(payload);
-  post(std::move(command));
-  return {};
+  return command;
 }
 
 void MpiTransport::disconnect(PeerId peer) {
-  Command command;
-  command.kind = Command::Kind::kDisconnect;
+  MpiCommand command;
+  command.kind = Kind::kDisconnect;
   command.peer = peer;
   command.failed = table_.mark_down(peer);
-  post(std::move(command));
-}
-
-void MpiTransport::post(Command command) {
-  {
-    std::lock_guard lock(mutex_);
-    commands_.push_back(std::move(command));
-  }
-  wake_.notify_one();
+  mailbox_.post(std::move(command));
 }
 
 void MpiTransport::stop(const StopOptions& options) {
   if (!thread_.joinable()) return;
-  {
-    std::lock_guard lock(mutex_);
-    stopping_ = options;
-    leave_by_ = std::chrono::steady_clock::now() + options.linger;
-  }
-  wake_.notify_one();
+  MpiCommand command;
+  command.kind = Kind::kStop;
+  command.stop = options;
+  command.leave_by = system_clock().now() + options.linger;
+  mailbox_.post(std::move(command));
+  begin();
   const auto timeout = options.linger + options_.finalize_timeout;
   if (left_.wait_for(timeout) == std::future_status::ready) {
     thread_.join();
@@ -212,60 +238,123 @@ void MpiTransport::stop(const StopOptions& options) {
   }
 }
 
+// The loop.
+
 void MpiTransport::serve() {
+  allow_short_naps();
   NapSchedule naps;
   for (;;) {
-    bool busy = take_commands();
-    busy |= inbox_.poll([this](PeerId peer, const auto& frame) { handle_frame(peer, frame); });
-    busy |= finish_sends();
-    if (may_leave(!busy)) return;
+    bool driven = false;
+    bool busy = false;
+    bool moving = false;
+    const uint32_t rings = mailbox_.own.rings();
+    {
+      std::lock_guard owner(owner_);
+      driven = mailbox_.is_driven();
+      busy = !driven && take_turn();
+      if (!driven && may_leave(!busy)) return;
+      moving = is_moving();
+    }
     if (busy) {
       naps.reset();
-    } else if (const Duration duration = naps.next(); duration > Duration::zero()) {
-      // A large message moves only when both ends poll.
-      const bool moving = !outbox_.empty() || !inbox_.empty();
-      nap(moving ? NapSchedule::kShortNap : duration);
+      continue;
+    }
+    const Duration nap = driven ? NapSchedule::kLongNap : naps.next(moving, host_->has_all());
+    if (nap > Duration::zero() && mailbox_.fall_asleep()) {
+      if (mailbox_.own.wait(rings, nap)) naps.reset();
+      mailbox_.awake();
     }
   }
 }
 
-void MpiTransport::nap(Duration duration) {
-  std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, duration, [this] { return !commands_.empty() || stopping_.has_value(); });
+bool MpiTransport::drive(TimePoint until, const std::function<bool()>& done) {
+  if (!mailbox_.begin_drive()) {
+    mailbox_.rouse();
+    return false;
+  }
+  host_->set_listener(MpiHost::kDriver);
+  const bool driven = drive_until(until, done);
+  host_->set_listener(MpiHost::kOwn);
+  bool more = false;
+  {
+    std::lock_guard owner(owner_);
+    more = is_moving() || leaving_;
+  }
+  mailbox_.end_drive(more);
+  return driven;
+}
+
+/// False if the transport is leaving, which is for its own thread to do.
+bool MpiTransport::drive_until(TimePoint until, const std::function<bool()>& done) {
+  allow_short_naps();
+  NapSchedule naps;
+  for (int late_turns = 0;;) {
+    bool busy = false;
+    bool moving = false;
+    const uint32_t rings = mailbox_.driver.rings();
+    {
+      std::lock_guard owner(owner_);
+      if (leaving_) return false;
+      busy = take_turn();
+      moving = is_moving();
+    }
+    if (done()) return true;
+    const Duration left = until - system_clock().now();
+    if (left <= Duration::zero() && (!busy || ++late_turns > kMaxLateTurns)) return true;
+    if (busy) {
+      naps.reset();
+      continue;
+    }
+    const Duration nap = std::min(naps.next(moving, host_->has_all()), left);
+    if (nap > Duration::zero() && mailbox_.driver_falls_asleep()) {
+      if (mailbox_.driver.wait(rings, nap)) naps.reset();
+      mailbox_.driver_awakes();
+    }
+  }
+}
+
+/// False if there was nothing to do.
+bool MpiTransport::take_turn() {
+  bool busy = take_commands();
+  busy |= inbox_.poll([this](PeerId peer, const auto& frame) { handle_frame(peer, frame); });
+  busy |= finish_sends();
+  return busy;
 }
 
 /// Decides how to leave MPI, too.
 bool MpiTransport::may_leave(bool idle) {
-  {
-    std::lock_guard lock(mutex_);
-    if (!stopping_) return false;
-    const bool flushed = commands_.empty() && outbox_.empty();
-    const bool late = std::chrono::steady_clock::now() >= leave_by_;
-    if (!late && !(idle && flushed)) return false;
-    hard_exit_ = stopping_->peers_lost || lost_any_ || !flushed;
-  }
+  if (!leaving_) return false;
+  const bool flushed = mailbox_.empty() && outbox_.empty();
+  const bool late = system_clock().now() >= leaving_->by;
+  if (!late && !(idle && flushed)) return false;
+  hard_exit_ = leaving_->peers_lost || lost_any_ || !flushed;
   complete_all(table_.take_all(), fail(ErrorCode::kCancelled, "transport stopped"));
   return true;
 }
 
 bool MpiTransport::take_commands() {
-  std::deque<Command> commands;
-  {
-    std::lock_guard lock(mutex_);
-    commands.swap(commands_);
-  }
-  for (Command& command : commands) execute(command);
+  auto commands = mailbox_.take();
+  for (MpiCommand& command : commands) execute(command);
   return !commands.empty();
 }
 
-void MpiTransport::execute(Command& command) {
-  if (command.kind == Command::Kind::kDisconnect) {
-    lost_any_ = true;
-    outbox_.abandon(command.peer);
-    inbox_.abandon(command.peer);
-    complete_all(command.failed, fail(ErrorCode::kUnavailable, "peer {} is gone", command.peer));
-    return;
+void MpiTransport::execute(MpiCommand& command) {
+  switch (command.kind) {
+    case Kind::kSend:
+      return begin_send(command);
+    case Kind::kDisconnect:
+      lost_any_ = true;
+      outbox_.abandon(command.peer);
+      inbox_.abandon(command.peer);
+      return complete_all(command.failed,
+                          fail(ErrorCode::kUnavailable, "peer {} is gone", command.peer));
+    case Kind::kStop:
+      leaving_ = {.peers_lost = command.stop.peers_lost, .by = command.leave_by};
+      return;
   }
+}
+
+void MpiTransport::begin_send(MpiCommand& command) {
   if (command.peer.value >= world_.size || command.peer == world_.rank) {
     const Error error{ErrorCode::kUnavailable,
                       fmt::format("there is no rank {} to talk to", command.peer)};
@@ -274,7 +363,8 @@ void MpiTransport::execute(Command& command) {
   }
   const Status posted = outbox_.post(command.send_id, command.peer, std::move(command.frame),
                                      std::move(command.payload));
-  if (!posted) lose(command.peer, posted.error());
+  if (!posted) return lose(command.peer, posted.error());
+  host_->ring(command.peer);
 }
 
 bool MpiTransport::finish_sends() {

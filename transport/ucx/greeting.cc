@@ -33,7 +33,7 @@ void UcxTransportImpl::accept_connections() {
       continue;
     }
     Connection& connection = add_connection();
-    mailbox_->poller.add(socket.get(), connection.link.token(), Poller::Until::kReadable);
+    mailbox_->own.add(socket.get(), connection.link.token(), Poller::Until::kReadable);
     connection.door = Door(std::move(socket));
   }
 }
@@ -57,8 +57,8 @@ void UcxTransportImpl::drop_late_connections() {
 void UcxTransportImpl::finish_dial(Connection& connection) {
   const Status dialled = finish_dialling(connection.door.socket());
   if (!dialled) return lose(connection, dialled.error());
-  mailbox_->poller.change(connection.door.socket().get(), connection.link.token(),
-                          Poller::Until::kReadable);
+  mailbox_->own.change(connection.door.socket().get(), connection.link.token(),
+                       Poller::Until::kReadable);
   connection.step = Step::kHello;
   write_door(connection, hello_);
 }

@@ -8,9 +8,9 @@
 
 #include "base/random.h"
 #include "transport/peer_table.h"
+#include "transport/ucx/command.h"
 #include "transport/ucx/door.h"
 #include "transport/ucx/link.h"
-#include "transport/ucx/mailbox.h"
 #include "transport/ucx/ucx.h"
 
 namespace pregate::transport {

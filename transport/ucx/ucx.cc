@@ -42,7 +42,7 @@ UcxTransportImpl::UcxTransportImpl(UcxOptions options, std::unique_ptr<UcpWorker
       worker_(std::move(worker)),
       links_{*worker_, options_.rendezvous_threshold_bytes, max_held_bytes(options_), {}},
       next_peer_(first_accepted_peer(options_)) {
-  mailbox_->poller.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
+  mailbox_->own.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
   mailbox_->driver.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
   worker_->on_frame([this](auto header, void* data, size_t data_bytes, const auto& param) {
     return receive(header, data, data_bytes, param);
@@ -51,7 +51,7 @@ UcxTransportImpl::UcxTransportImpl(UcxOptions options, std::unique_ptr<UcpWorker
 
 UcxTransportImpl::~UcxTransportImpl() {
   stop({.linger = {}, .peers_lost = false});
-  mailbox_->poller.remove(worker_->event_fd());
+  mailbox_->own.remove(worker_->event_fd());
   mailbox_->driver.remove(worker_->event_fd());
   // Before the connections: it may still own some of their buffers.
   worker_.reset();
@@ -61,7 +61,7 @@ Status UcxTransportImpl::listen(const SocketAddress& address) {
   PREGATE_ASSIGN(listener_, listen_on(address));
   PREGATE_ASSIGN(const SocketAddress bound, local_address(listener_));
   listen_address_ = to_string(bound);
-  mailbox_->poller.add(listener_.get(), kListenerKey, Poller::Until::kReadable);
+  mailbox_->own.add(listener_.get(), kListenerKey, Poller::Until::kReadable);
   return {};
 }
 
@@ -134,7 +134,7 @@ void UcxTransportImpl::serve() {
       driven = mailbox_->is_driven();
       if (!driven && may_leave()) return close_all();
       idle_turns = !driven && take_turn() ? 0 : idle_turns + 1;
-      if (turn % kDoorTurns == 0) attend_doors(mailbox_->poller.wait(Duration::zero()));
+      if (turn % kDoorTurns == 0) attend_doors(mailbox_->own.wait(Duration::zero()));
     }
     if (driven || idle_turns > options_.spins) {
       sleep();
@@ -160,7 +160,7 @@ void UcxTransportImpl::sleep() {
     const bool armed = mailbox_->is_driven() || worker_->arm();
     timeout = armed ? time_to_sleep() : Duration::zero();
   }
-  const auto& keys = mailbox_->poller.wait(timeout);
+  const auto& keys = mailbox_->own.wait(timeout);
   mailbox_->awake();
   std::lock_guard owner(owner_);
   attend_doors(keys);
@@ -173,13 +173,13 @@ bool UcxTransportImpl::drive(TimePoint until, const std::function<bool()>& done)
     mailbox_->rouse();
     return false;
   }
-  mailbox_->poller.remove(worker_->event_fd());
+  mailbox_->own.remove(worker_->event_fd());
   const bool driven = drive_until(until, done);
   bool more = false;
   {
     std::lock_guard owner(owner_);
     more = !worker_->arm() || time_to_sleep() >= Duration::zero();
-    mailbox_->poller.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
+    mailbox_->own.add(worker_->event_fd(), kUcxKey, Poller::Until::kReadable);
   }
   mailbox_->end_drive(more);
   return driven;
@@ -310,7 +310,7 @@ void UcxTransportImpl::dial_address(uint64_t token, const Result<SocketAddress>&
   if (!socket) return lose(*connection, socket.error());
   connection->door = Door(std::move(*socket));
   connection->step = Step::kDial;
-  mailbox_->poller.add(connection->door.socket().get(), token, Poller::Until::kWritable);
+  mailbox_->own.add(connection->door.socket().get(), token, Poller::Until::kWritable);
 }
 
 void UcxTransportImpl::begin_send(UcxCommand& command) {
@@ -338,7 +338,7 @@ void UcxTransportImpl::end_connection(UcxCommand& command) {
 
 void UcxTransportImpl::begin_leaving(TimePoint leave_by) {
   leave_by_ = leave_by;
-  if (listener_.is_open()) mailbox_->poller.remove(listener_.get());
+  if (listener_.is_open()) mailbox_->own.remove(listener_.get());
   listener_.close();
   for (const auto& [token, connection] : connections_) {
     if (connection->is_greeting()) {
@@ -418,7 +418,7 @@ void UcxTransportImpl::lose(Connection& connection, const Error& error) {
   if (connection.step == Step::kClosed) return;
   if (connection.is_accepted() && connection.is_greeting() && !leave_by_) count_refused(error);
   connection.step = Step::kClosed;
-  if (connection.door.socket().is_open()) mailbox_->poller.remove(connection.door.socket().get());
+  if (connection.door.socket().is_open()) mailbox_->own.remove(connection.door.socket().get());
   connection.door.close();
   connection.link.close();
   closing_.push_back(connection.link.token());

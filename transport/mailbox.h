@@ -1,50 +1,37 @@
-// What other threads ask of the one that does UCX's work, and who that is: the transport's own
-// thread, or for a while one that drives.
+// What other threads ask of the one that does a transport's work, and who that is: the transport's
+// own thread, or for a while one that drives (Transport::drive()).
 #pragma once
 
 #include <deque>
-#include <memory>
 #include <mutex>
-
-#include "transport/transport.h"
-#include "transport/ucx/poller.h"
+#include <utility>
 
 namespace pregate::transport {
 
-struct UcxCommand {
-  enum class Kind { kConnect, kDial, kSend, kDisconnect, kStop };
-  Kind kind = Kind::kStop;
-  PeerId peer;
-  uint64_t send_id = 0;                // kSend
-  std::vector<std::byte> header;       // kSend: UcxLink::make_header()
-  Payload payload;                     // kSend
-  std::vector<Completion> failed;      // kDisconnect
-  uint64_t token = 0;                  // kDial: of the connection
-  Result<SocketAddress> address = {};  // kDial: where its name leads
-  TimePoint leave_by;                  // kStop
-};
-
-/// Shared with the threads that look names up, which may outlive the transport. Thread-safe, but
-/// for the pollers.
-class UcxMailbox {
+/// `Sleeper` is what a thread of the transport sleeps on: wake() ends its sleep, or the next.
+/// Thread-safe, but for the sleepers.
+template <typename Command, typename Sleeper>
+class Mailbox {
  public:
-  UcxMailbox(Poller own, Poller drivers) : poller(std::move(own)), driver(std::move(drivers)) {}
+  Mailbox() = default;
+  Mailbox(Sleeper of_own, Sleeper of_driver)
+      : own(std::move(of_own)), driver(std::move(of_driver)) {}
 
-  Poller poller;  ///< What the transport's own thread sleeps on.
-  Poller driver;  ///< And one that drives.
+  Sleeper own;     ///< What the transport's own thread sleeps on.
+  Sleeper driver;  ///< And one that drives.
 
-  void post(UcxCommand command) {
+  void post(Command command) {
     queue(std::move(command));
     rouse();
   }
   /// Without waking anybody.
-  void queue(UcxCommand command) {
+  void queue(Command command) {
     std::lock_guard lock(mutex_);
     commands_.push_back(std::move(command));
   }
   /// Whoever is to do the work, if it sleeps.
   void rouse() {
-    Poller* asleep = nullptr;
+    Sleeper* asleep = nullptr;
     {
       std::lock_guard lock(mutex_);
       asleep = std::exchange(asleep_, nullptr);
@@ -52,9 +39,13 @@ class UcxMailbox {
     if (asleep != nullptr) asleep->wake();
   }
 
-  std::deque<UcxCommand> take() {
+  std::deque<Command> take() {
     std::lock_guard lock(mutex_);
     return std::exchange(commands_, {});
+  }
+  bool empty() const {
+    std::lock_guard lock(mutex_);
+    return commands_.empty();
   }
 
   // The transport's own thread.
@@ -69,13 +60,13 @@ class UcxMailbox {
     std::lock_guard lock(mutex_);
     if (!driven_ && !commands_.empty()) return false;
     own_asleep_ = true;
-    if (!driven_) asleep_ = &poller;
+    if (!driven_) asleep_ = &own;
     return true;
   }
   void awake() {
     std::lock_guard lock(mutex_);
     own_asleep_ = false;
-    if (asleep_ == &poller) asleep_ = nullptr;
+    if (asleep_ == &own) asleep_ = nullptr;
   }
 
   // A thread that drives.
@@ -113,7 +104,7 @@ class UcxMailbox {
     {
       std::lock_guard lock(mutex_);
       driven_ = false;
-      if (own_asleep_) asleep_ = &poller;
+      if (own_asleep_) asleep_ = &own;
       more |= !commands_.empty();
     }
     if (more) rouse();
@@ -122,11 +113,11 @@ class UcxMailbox {
  private:
   mutable std::mutex mutex_;
   // Guarded by mutex_.
-  std::deque<UcxCommand> commands_;
+  std::deque<Command> commands_;
   bool driven_ = false;
   bool interrupted_ = false;
-  bool own_asleep_ = false;   // the transport's own thread
-  Poller* asleep_ = nullptr;  // of whoever takes the commands, if it sleeps
+  bool own_asleep_ = false;    // the transport's own thread
+  Sleeper* asleep_ = nullptr;  // of whoever takes the commands, if it sleeps
 };
 
 }  // namespace pregate::transport
