@@ -8,8 +8,9 @@ Status check_kv_shape(const KvShape& shape) {
                 "KV shape has {} layers, {} heads of size {}; expected at least one of each",
                 shape.num_layers, shape.num_kv_heads, shape.head_dim);
   }
-  if (shape.dtype == DType::kF16) {
-    return fail(ErrorCode::kInvalidArgument, "KV cache type is f16; expected f32 or bf16");
+  if (shape.dtype != DType::kF32 && shape.dtype != DType::kBf16) {
+    return fail(ErrorCode::kInvalidArgument, "KV cache type is {}; expected f32 or bf16",
+                shape.dtype == DType::kF16 ? "f16" : "f8");
   }
   return {};
 }

@@ -1,4 +1,4 @@
-// Conversions between f32 and the two 16-bit float types.
+// Conversions between f32 and smaller float types.
 #pragma once
 
 #include <bit>
@@ -37,6 +37,17 @@ constexpr uint16_t f32_to_f16(float value) {
   constexpr uint32_t kRebias = (127 - 15) << 23, kSmallestNormal = kRebias + (1u << 23);
   if (magnitude < kSmallestNormal) return sign;
   return uint16_t(sign | (magnitude - kRebias) >> 13);
+}
+
+/// E4M3 without infinities; the magnitude 0x7f is a NaN.
+constexpr float f8_to_f32(uint8_t value) {
+  const auto sign = static_cast<uint32_t>(value & 0x80u) << 24;
+  const uint32_t magnitude = value & 0x7fu;
+  if (magnitude == 0x7fu) return std::bit_cast<float>(sign | 0x7fc00000u);
+  // As in f16_to_f32().
+  constexpr float kTwoTo120 = 0x1p120f;
+  const float scaled = std::bit_cast<float>(magnitude << 20) * kTwoTo120;
+  return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
 
 }  // namespace pregate::compute

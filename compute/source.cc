@@ -1,5 +1,6 @@
 #include "compute/source.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -10,11 +11,37 @@ namespace pregate::compute {
 namespace {
 
 template <typename Stored, typename Convert>
-void convert_row(const std::byte* from, std::span<float> out, Convert convert) {
+void convert(const std::byte* from, std::span<float> out, Convert convert) {
   for (size_t i = 0; i < out.size(); ++i) {
     Stored stored;  // the source need not be aligned
     std::memcpy(&stored, from + i * sizeof(Stored), sizeof(Stored));
     out[i] = convert(stored);
+  }
+}
+
+void convert_to_f32(const std::byte* from, DType dtype, std::span<float> out) {
+  switch (dtype) {
+    case DType::kF32:
+      std::memcpy(out.data(), from, out.size_bytes());
+      return;
+    case DType::kBf16:
+      return convert<uint16_t>(from, out, bf16_to_f32);
+    case DType::kF16:
+      return convert<uint16_t>(from, out, f16_to_f32);
+    case DType::kF8:
+      return convert<uint8_t>(from, out, f8_to_f32);
+  }
+}
+
+void scale_row(const BlockScales& scales, size_t row, std::span<float> values) {
+  const size_t blocks = (values.size() + scales.block_cols - 1) / scales.block_cols;
+  const size_t bytes = dtype_bytes(scales.dtype);
+  const std::byte* from = scales.data + row / scales.block_rows * blocks * bytes;
+  for (size_t col = 0; col < values.size(); from += bytes) {
+    float scale = 0.0f;
+    convert_to_f32(from, scales.dtype, {&scale, 1});
+    const size_t end = std::min(col + scales.block_cols, values.size());
+    for (; col < end; ++col) values[col] *= scale;
   }
 }
 
@@ -27,6 +54,10 @@ Status check_shape(const SourceMatrix& source, size_t rows, size_t cols, std::st
 }  // namespace
 
 Status check_source(const SourceMatrix& source) {
+  if (source.scales.block_rows == 0 || source.scales.block_cols == 0) {
+    return fail(ErrorCode::kInvalidArgument, "scales are for blocks of [{}, {}]",
+                source.scales.block_rows, source.scales.block_cols);
+  }
   if (source.rows > 0 && source.cols > 0 && source.data != nullptr) return {};
   return fail(ErrorCode::kInvalidArgument, "weight is [{}, {}]; expected at least one element",
               source.rows, source.cols);
@@ -45,17 +76,8 @@ Status check_source(const ExpertSource& source) {
 Status read_row(const SourceMatrix& source, size_t row, std::span<float> out) {
   PREGATE_CHECK(row < source.rows && out.size() == source.cols);
   const std::byte* from = source.data + row * source.cols * dtype_bytes(source.dtype);
-  switch (source.dtype) {
-    case DType::kF32:
-      std::memcpy(out.data(), from, out.size_bytes());
-      break;
-    case DType::kBf16:
-      convert_row<uint16_t>(from, out, bf16_to_f32);
-      break;
-    case DType::kF16:
-      convert_row<uint16_t>(from, out, f16_to_f32);
-      break;
-  }
+  convert_to_f32(from, source.dtype, out);
+  if (source.scales.data != nullptr) scale_row(source.scales, row, out);
   for (size_t col = 0; col < out.size(); ++col) {
     if (std::isfinite(out[col])) continue;
     return fail(ErrorCode::kDataLoss, "row {}, column {} is {}; expected a finite number", row, col,

@@ -8,13 +8,14 @@
 
 namespace pregate::compute {
 
-/// kInvalidArgument if the matrix is empty.
+/// kInvalidArgument if the matrix is empty, or the blocks of its scales are.
 Status check_source(const SourceMatrix& source);
 
 /// kInvalidArgument unless gate and up are [f, h] and down is [h, f].
 Status check_source(const ExpertSource& source);
 
-/// Writes row `row` as f32. kDataLoss, naming row and column, for a NaN or infinite weight.
+/// Writes row `row` as f32, scaled. kDataLoss, naming row and column, for a weight that is NaN or
+/// infinite.
 Status read_row(const SourceMatrix& source, size_t row, std::span<float> out);
 
 }  // namespace pregate::compute

@@ -8,10 +8,26 @@
 
 namespace pregate::compute {
 
-/// Element types of checkpoint files and of the KV cache.
-enum class DType : uint8_t { kF32 = 0, kBf16 = 1, kF16 = 2 };
+/// Element types of checkpoint files and, but for kF8, of the KV cache.
+enum class DType : uint8_t {
+  kF32 = 0,
+  kBf16 = 1,
+  kF16 = 2,
+  kF8 = 3,  ///< E4M3: 4 bits of exponent, 3 of mantissa, no infinities.
+};
 
-constexpr size_t dtype_bytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+constexpr size_t dtype_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return 4;
+    case DType::kBf16:
+    case DType::kF16:
+      return 2;
+    case DType::kF8:
+      return 1;
+  }
+  return 0;
+}
 
 /// How weights are kept and multiplied. The rows they are multiplied with are encoded to match
 /// ("encoded rows" below). Sums are f32 always. The number travels on the wire.
@@ -45,13 +61,23 @@ struct Matrix {
   }
 };
 
+/// A factor for each block of a matrix: [ceil(rows / block_rows), ceil(cols / block_cols)], as
+/// DeepSeek publishes 8-bit weights.
+struct BlockScales {
+  const std::byte* data = nullptr;  ///< Null: there are none.
+  DType dtype = DType::kF32;
+  size_t block_rows = 1;
+  size_t block_cols = 1;
+};
+
 /// A weight as it lies in a checkpoint: [rows = out features, cols = in features], row-major and
-/// contiguous; not necessarily aligned.
+/// contiguous; not necessarily aligned. With scales a weight is the number times its block's.
 struct SourceMatrix {
   const std::byte* data = nullptr;
   DType dtype = DType::kF32;
   size_t rows = 0;
   size_t cols = 0;
+  BlockScales scales = {};
 };
 
 /// Rows in the input format of a kernel, which is also how they travel between processes: a row

@@ -61,6 +61,11 @@ struct SamplingDefaults {
   std::optional<size_t> top_k;  ///< 0: all.
 };
 
+/// Matrices of 8-bit numbers, with a scale for each block of so many rows and columns.
+struct QuantizationConfig {
+  size_t block_rows = 0, block_cols = 0;
+};
+
 struct ModelConfig {
   std::string architecture;  ///< For example "OlmoeForCausalLM".
   size_t vocab_size = 0;     ///< Rows of the embedding; may exceed the tokenizer's.
@@ -83,6 +88,7 @@ struct ModelConfig {
   size_t shared_intermediate_size = 0;  ///< 0: no shared expert.
   bool shared_is_gated = true;          ///< The shared expert has a sigmoid gate.
   bool norm_topk_prob = false;
+  std::optional<QuantizationConfig> quantization;
   std::optional<PregateConfig> pregate;       ///< Then there are no gates in the layers.
   std::shared_ptr<const ChannelMasks> masks;  ///< Then experts are channels of a dense MLP.
 

@@ -62,6 +62,7 @@ class Loader {
   }
 
   /// `rows` rows of `cols` numbers each, beginning with the first_row-th; valid while this lives.
+  /// All rows, of a tensor that has scales.
   Result<SourceMatrix> rows_of(const TensorView& tensor, size_t first_row, size_t rows,
                                size_t cols) {
     const size_t row_bytes = cols * compute::dtype_bytes(tensor.dtype);
@@ -70,7 +71,7 @@ class Loader {
       PREGATE_ASSIGN(auto bytes, direct_->read(tensor, first_row * row_bytes, rows * row_bytes));
       data = buffers_.emplace_back(std::move(bytes)).bytes().data();
     }
-    return SourceMatrix{data, tensor.dtype, rows, cols};
+    return SourceMatrix{data, tensor.dtype, rows, cols, tensor.scales};
   }
 
   Result<std::vector<float>> vector(const TensorId& id) {
@@ -84,8 +85,8 @@ class Loader {
 
   Result<MatrixPtr> matrix(const TensorId& id, WeightFormat format) {
     PREGATE_ASSIGN(const TensorView tensor, find(id));
-    auto packed =
-        backend_.pack({tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1]}, format);
+    auto packed = backend_.pack(
+        {tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1], tensor.scales}, format);
     if (!packed) return fail(about_tensor(std::move(packed.error()), tensor, name(id)));
     count(tensor);
     return packed;
@@ -117,6 +118,12 @@ class Loader {
     const TensorId down_id{.role = kDenseDown, .layer = id.layer};
     PREGATE_ASSIGN(const TensorView tensor, find(down_id));
     PREGATE_ASSIGN(const SourceMatrix down, source(tensor));
+    for (const SourceMatrix& matrix : {gate, up, down}) {
+      if (matrix.scales.data == nullptr) continue;
+      return fail(ErrorCode::kUnimplemented,
+                  "{}: {}: experts are channels of matrices in F8_E4M3; expected F32, BF16 or F16",
+                  tensor.file, name(down_id));
+    }
     const auto gate_rows = gather_rows(gate, channels), up_rows = gather_rows(up, channels);
     const auto down_columns = gather_columns(down, channels);
     const size_t width = channels.size(), h = gate.cols;

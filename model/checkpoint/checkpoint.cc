@@ -79,23 +79,11 @@ class DirectoryCheckpoint final : public Checkpoint {
   }
 
   Result<TensorView> tensor(const std::string& name) const override {
-    const auto found = files_.tensors().find(name);
-    if (found == files_.tensors().end()) {
-      return fail(ErrorCode::kNotFound, "{}: no tensor {}", directory_.string(), name);
+    PREGATE_ASSIGN(TensorView tensor, unscaled(name));
+    if (tensor.dtype == compute::DType::kF8) {
+      PREGATE_ASSIGN(tensor.scales, scales_of(tensor, name));
     }
-    const auto& [file, entry] = found->second;
-    const auto dtype = weight_dtype(entry->dtype);
-    if (!dtype) {
-      return fail(ErrorCode::kDataLoss, "{}: {}: dtype {}, expected F32, BF16 or F16",
-                  file->path().string(), name, entry->dtype);
-    }
-    const auto data = file->data(*entry);
-    return TensorView{.data = data.data(),
-                      .dtype = *dtype,
-                      .shape = entry->shape,
-                      .bytes = data.size(),
-                      .file = file->path().native(),
-                      .file_offset = entry->begin_bytes};
+    return tensor;
   }
 
   std::vector<std::string> tensor_names() const override {
@@ -125,6 +113,50 @@ class DirectoryCheckpoint final : public Checkpoint {
   }
 
  private:
+  Result<TensorView> unscaled(const std::string& name) const {
+    const auto found = files_.tensors().find(name);
+    if (found == files_.tensors().end()) {
+      return fail(ErrorCode::kNotFound, "{}: no tensor {}", directory_.string(), name);
+    }
+    const auto& [file, entry] = found->second;
+    const auto dtype = weight_dtype(entry->dtype);
+    if (!dtype) {
+      return fail(ErrorCode::kDataLoss, "{}: {}: dtype {}, expected F32, BF16, F16 or F8_E4M3",
+                  file->path().string(), name, entry->dtype);
+    }
+    const auto data = file->data(*entry);
+    return TensorView{.data = data.data(),
+                      .dtype = *dtype,
+                      .shape = entry->shape,
+                      .bytes = data.size(),
+                      .file = file->path().native(),
+                      .file_offset = entry->begin_bytes};
+  }
+
+  /// X.weight has its scales in X.weight_scale_inv, which it is multiplied with in spite of that
+  /// name.
+  Result<compute::BlockScales> scales_of(const TensorView& tensor, const std::string& name) const {
+    const auto& quantization = config_.quantization;
+    if (!quantization || tensor.shape.size() != 2) {
+      return fail(ErrorCode::kDataLoss, "{}: {}: F8_E4M3 {}", tensor.file, name,
+                  quantization ? fmt::format("of shape [{}], expected a matrix",
+                                             fmt::join(tensor.shape, ", "))
+                               : "without a quantization_config in config.json");
+    }
+    const auto [block_rows, block_cols] = *quantization;
+    PREGATE_ASSIGN(const TensorView scales, unscaled(name + "_scale_inv"));
+    const std::vector<size_t> expected{(tensor.shape[0] + block_rows - 1) / block_rows,
+                                       (tensor.shape[1] + block_cols - 1) / block_cols};
+    if (scales.shape == expected && scales.dtype != compute::DType::kF8) {
+      return compute::BlockScales{scales.data, scales.dtype, block_rows, block_cols};
+    }
+    return fail(ErrorCode::kDataLoss,
+                "{}: {}_scale_inv: shape [{}], expected [{}] of F32, BF16 or F16 for blocks of "
+                "[{}, {}]",
+                scales.file, name, fmt::join(scales.shape, ", "), fmt::join(expected, ", "),
+                block_rows, block_cols);
+  }
+
   /// Null if it is not of this checkpoint.
   const TensorFile* file_of(const TensorView& tensor) const {
     for (const TensorFile& file : files_.files()) {

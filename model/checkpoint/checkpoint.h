@@ -22,8 +22,9 @@ struct TensorView {
   compute::DType dtype = compute::DType::kF32;
   std::vector<size_t> shape;
   size_t bytes = 0;
-  std::string_view file;   ///< Its path.
-  size_t file_offset = 0;  ///< Where it begins in there.
+  std::string_view file;             ///< Its path.
+  size_t file_offset = 0;            ///< Where it begins in there.
+  compute::BlockScales scales = {};  ///< Of a matrix of 8-bit numbers; in a mapped file too.
 };
 
 /// Immutable after open(); thread-safe.
@@ -38,7 +39,8 @@ class Checkpoint {
   virtual const ModelConfig& config() const = 0;
   virtual const Family& family() const = 0;
   virtual bool has_tensor(const std::string& name) const = 0;
-  /// kNotFound if there is none of that name.
+  /// kNotFound if there is none of that name; kDataLoss if it is of a type that no weight may have,
+  /// or of 8-bit numbers without scales that fit.
   virtual Result<TensorView> tensor(const std::string& name) const = 0;
   virtual std::vector<std::string> tensor_names() const = 0;
   /// kDataLoss if the tensor's file was replaced or written to since it was opened, so that it may

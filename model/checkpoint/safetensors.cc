@@ -160,6 +160,8 @@ std::string_view safetensors_name(compute::DType dtype) {
       return "BF16";
     case compute::DType::kF16:
       return "F16";
+    case compute::DType::kF8:
+      return "F8_E4M3";
   }
   return "?";
 }

@@ -47,19 +47,31 @@ void read_special_tokens(FieldReader& fields, const ConfigDefaults& defaults, Mo
   if (fields.present("bos_token_id")) config.bos_token = bos.empty() ? -1 : bos.front();
 }
 
-/// What would change the result and is not implemented.
-void refuse_unsupported(FieldReader& fields) {
-  if (fields.text("hidden_act", "silu") != "silu") fields.reject("hidden_act", "\"silu\"");
-  if (fields.has("quantization_config")) {
-    fields.reject("quantization_config", "none (weights in F32, BF16 or F16)");
+/// Which matrices are quantised their dtypes say. Rows are not: what activation_scheme asks of
+/// other programs makes theirs less exact.
+std::optional<QuantizationConfig> read_quantization(FieldReader& fields) {
+  if (!fields.has("quantization_config")) return std::nullopt;
+  FieldReader quantization = fields.object("quantization_config");
+  if (quantization.text("quant_method", std::nullopt) != "fp8") {
+    quantization.reject("quant_method", "\"fp8\" (or weights in F32, BF16 or F16)");
   }
+  if (quantization.text("fmt", "e4m3") != "e4m3") quantization.reject("fmt", "\"e4m3\"");
+  const std::vector<size_t> block = quantization.sizes("weight_block_size");
+  if (block.size() != 2 || block[0] == 0 || block[1] == 0) {
+    quantization.reject("weight_block_size", "rows and columns of a block, as in [128, 128]");
+  }
+  fields.keep_first_error(quantization.status());
+  if (!quantization.status()) return std::nullopt;
+  return QuantizationConfig{block[0], block[1]};
 }
 
 }  // namespace
 
 ModelConfig read_common_config(FieldReader& fields, const ConfigDefaults& defaults) {
   ModelConfig config;
-  refuse_unsupported(fields);
+  // Would change the result, and is not implemented.
+  if (fields.text("hidden_act", "silu") != "silu") fields.reject("hidden_act", "\"silu\"");
+  config.quantization = read_quantization(fields);
   config.vocab_size = fields.size("vocab_size", defaults.vocab_size);
   config.hidden_size = fields.size("hidden_size", defaults.hidden_size);
   read_heads(fields, defaults, config);

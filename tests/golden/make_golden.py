@@ -18,6 +18,7 @@ near tie is skipped, so that equal tokens are a fair demand on another implement
 import argparse
 import json
 import pathlib
+import re
 import shutil
 
 import safetensors.torch
@@ -57,9 +58,10 @@ FAMILIES = {
 }
 
 
-def case(family, dtype="bfloat16", spelling=5, shard_bytes=None, **config):
+def case(family, dtype="bfloat16", spelling=5, shard_bytes=None, fp8_block=None, **config):
+    """fp8_block: rows and columns that share a scale, of matrices that are then stored as E4M3."""
     return dict(family=family, dtype=dtype, spelling=spelling, shard_bytes=shard_bytes,
-                config=config)
+                fp8_block=fp8_block, config=config)
 
 
 def rope(kind, **fields):
@@ -113,6 +115,11 @@ CASES = {
                                                         beta_fast=8.0, beta_slow=0.5,
                                                         mscale=0.8, mscale_all_dim=0.3,
                                                         truncate=False)),
+    "qwen3_fp8": case("qwen3_moe", dtype="float32", fp8_block=(16, 16), hidden_size=48,
+                      moe_intermediate_size=32, intermediate_size=32, mlp_only_layers=[1],
+                      norm_topk_prob=True),
+    "mixtral_fp8": case("mixtral", dtype="float32", fp8_block=(12, 18), head_dim=12,
+                        intermediate_size=72, tie_word_embeddings=True),
 }
 
 # Rotary tables with the settings of real models, at positions beyond a tiny checkpoint's.
@@ -161,6 +168,38 @@ def build_model(spec, seed):
             # Rounded here, so that the answers belong to the weights as they are stored.
             parameter.copy_(value.to(getattr(torch, spec["dtype"])).float())
     return model
+
+
+def quantize(weight, block, scale_dtype):
+    """E4M3 numbers and the scale of each block, chosen so that its largest weight is 448."""
+    rows, cols = block
+    blocks = weight.unflatten(0, (-1, rows)).unflatten(2, (-1, cols))
+    scales = (blocks.abs().amax(dim=(1, 3)) / 448).to(scale_dtype)
+    scaled = blocks / scales.float()[:, None, :, None]
+    return scaled.flatten(2, 3).flatten(0, 1).clamp(-448, 448).to(torch.float8_e4m3fn), scales
+
+
+def store_as_fp8(model, spec, directory):
+    """The model that transformers reads from the matrices as E4M3, which lie in `directory`."""
+    save_checkpoint(model, spec, directory)
+    path = directory / "model.safetensors"
+    tensors = {}
+    for name, tensor in safetensors.torch.load_file(path).items():
+        if not re.search(r"(_proj|\.w[123])\.weight$", name):
+            tensors[name] = tensor
+            continue
+        scale_name = name + "_scale_inv"
+        tensors[name], tensors[scale_name] = quantize(tensor.float(), spec["fp8_block"],
+                                                      getattr(torch, spec["dtype"]))
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    config["quantization_config"] = {
+        "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
+        "weight_block_size": list(spec["fp8_block"]),
+        "modules_to_not_convert": ["lm_head", "gate"]}
+    path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    return load(directory)
 
 
 def forget_length(model):
@@ -231,17 +270,23 @@ def save_checkpoint(model, spec, directory):
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
 
 
+def load(directory):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, **PLAIN).eval()
+
+
 def check_reloaded(directory, ids, logits):
     """What was written, read by transformers itself, gives the same logits."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, **PLAIN).eval()
+    model = load(directory)
     with torch.no_grad():
         torch.testing.assert_close(model(torch.tensor([ids])).logits[0], logits)
 
 
-def clear_answers(spec, seed):
+def clear_answers(spec, seed, directory):
     """Model, prompts, answers and their smallest gap; None if a choice is nearly a tie."""
     model = build_model(spec, seed)
+    if spec["fp8_block"]:
+        model = store_as_fp8(model, spec, directory)
     random = torch.Generator().manual_seed(seed)
     prompts, answers = [], []
     for length in PROMPT_LENGTHS:
@@ -254,10 +299,11 @@ def clear_answers(spec, seed):
 
 
 def make_case(name, spec):
-    found = (clear_answers(spec, seed) for seed in range(1000))
-    model, prompts, answers, gap = next(result for result in found if result)
     directory = DATA / name
-    save_checkpoint(model, spec, directory)
+    found = (clear_answers(spec, seed, directory) for seed in range(1000))
+    model, prompts, answers, gap = next(result for result in found if result)
+    if not spec["fp8_block"]:
+        save_checkpoint(model, spec, directory)
     tensors = {}
     for i, (ids, (logits, tokens, _)) in enumerate(zip(prompts, answers)):
         tensors[f"prompt.{i}.ids"] = torch.tensor(ids, dtype=torch.int32)

@@ -105,10 +105,10 @@ TEST_P(LinearTest, ReadsEveryCheckpointType) {
   const uint16_t bf16[] = {0x3f00, 0xbfa0, 0x4000, 0x0000, 0xc040, 0x3fc0};
   const uint16_t f16[] = {0x3800, 0xbd00, 0x4000, 0x0000, 0xc200, 0x3e00};
   const Numbers x = Numbers::random(random_, 2, 3);
-  const auto multiply_source = [&](const void* from, DType dtype) {
+  const auto multiply_source = [&](const void* from, DType dtype, BlockScales scales = {}) {
     std::vector<std::byte> shifted(1 + 6 * dtype_bytes(dtype));
     std::memcpy(shifted.data() + 1, from, 6 * dtype_bytes(dtype));
-    const auto packed = subject_->pack({shifted.data() + 1, dtype, 2, 3}, format()).value();
+    const auto packed = subject_->pack({shifted.data() + 1, dtype, 2, 3, scales}, format()).value();
     Numbers y(2, 2);
     subject_->linear(Encoded(*subject_, x, format()).view(), *packed, {}, y.view());
     return y;
@@ -116,6 +116,22 @@ TEST_P(LinearTest, ReadsEveryCheckpointType) {
   const Numbers expected = multiply_source(values, DType::kF32);
   EXPECT_EQ(multiply_source(bf16, DType::kBf16), expected);
   EXPECT_EQ(multiply_source(f16, DType::kF16), expected);
+
+  const uint8_t f8[] = {0x30, 0xba, 0x40, 0x00, 0xc4, 0x3c};
+  EXPECT_EQ(multiply_source(f8, DType::kF8), expected);
+  const auto bytes_of = [](const auto& scales) {
+    return reinterpret_cast<const std::byte*>(std::data(scales));
+  };
+  // Rows of two blocks, the second one of which is cut off.
+  const uint8_t over_scales[] = {0x28, 0xb2, 0x48, 0x00, 0xc4, 0x2c};
+  const uint16_t bf16_scales[] = {0x4000, 0x3f00, 0x3f80, 0x4080};
+  EXPECT_EQ(multiply_source(over_scales, DType::kF8, {bytes_of(bf16_scales), DType::kBf16, 1, 2}),
+            expected);
+  // One block for all, as large as the matrix or larger.
+  const uint8_t halves[] = {0x28, 0xb2, 0x38, 0x00, 0xbc, 0x34};
+  const float f32_scales[] = {2.0f};
+  EXPECT_EQ(multiply_source(halves, DType::kF8, {bytes_of(f32_scales), DType::kF32, 128, 3}),
+            expected);
 }
 
 TEST_P(LinearTest, KnowsItsShape) {

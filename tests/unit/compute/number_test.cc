@@ -49,5 +49,22 @@ TEST(F16, InfinityAndNaN) {
   EXPECT_TRUE(std::isnan(f16_to_f32(0x7c01)));
 }
 
+TEST(F8, EveryValueIsWhatTheFormatSays) {
+  for (uint32_t bits = 0; bits < 0x100; ++bits) {
+    const float value = f8_to_f32(static_cast<uint8_t>(bits));
+    if ((bits & 0x7f) == 0x7f) {
+      ASSERT_TRUE(std::isnan(value)) << bits;
+      continue;
+    }
+    const int exponent = static_cast<int>((bits >> 3) & 0xf);
+    const auto mantissa = static_cast<float>(bits & 7);
+    const float magnitude =
+        exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(mantissa + 8.0f, exponent - 10);
+    ASSERT_EQ(value, (bits & 0x80) != 0 ? -magnitude : magnitude) << bits;
+    ASSERT_EQ(std::signbit(value), (bits & 0x80) != 0) << bits;
+  }
+  EXPECT_EQ(f8_to_f32(0x7e), 448.0f);
+}
+
 }  // namespace
 }  // namespace pregate::compute

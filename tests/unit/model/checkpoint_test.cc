@@ -63,7 +63,7 @@ TEST(Checkpoint, ATypeThatIsNoWeightIsRefusedWhenAskedFor) {
                   safetensors_bytes(R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]}})", 2));
   const auto tensor = (*Checkpoint::open(directory.path()))->tensor("a");
   ASSERT_FALSE(tensor);
-  EXPECT_THAT(tensor.error().message, HasSubstr("a: dtype I8, expected F32, BF16 or F16"));
+  EXPECT_THAT(tensor.error().message, HasSubstr("a: dtype I8, expected F32, BF16, F16 or F8_E4M3"));
 }
 
 TEST(Checkpoint, OpensShardsByIndexAndWithout) {

@@ -28,6 +28,7 @@ inline std::string safetensors_bytes(const std::string& header, size_t data_byte
 struct ScratchTensor {
   std::vector<size_t> shape;
   std::vector<float> values;
+  std::string f8 = {};  ///< If not empty, the tensor is of this type and these are its bytes.
 };
 using ScratchTensors = std::map<std::string, ScratchTensor>;
 
@@ -36,8 +37,13 @@ inline std::string safetensors_bytes(const ScratchTensors& tensors) {
   std::string data;
   for (const auto& [name, tensor] : tensors) {
     const size_t begin = data.size();
-    data.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * 4);
-    header[name] = {{"dtype", "F32"},
+    const bool is_f8 = !tensor.f8.empty();
+    if (is_f8) {
+      data += tensor.f8;
+    } else {
+      data.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size() * 4);
+    }
+    header[name] = {{"dtype", is_f8 ? "F8_E4M3" : "F32"},
                     {"shape", boost::json::value_from(tensor.shape)},
                     {"data_offsets", boost::json::array{begin, data.size()}}};
   }

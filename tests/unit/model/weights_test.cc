@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/thread_pool.h"
+#include "compute/number.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/checkpoint/direct_files.h"
 #include "model/families/family.h"
@@ -111,6 +112,84 @@ TEST_F(Weights, RouterStaysF32WhateverTheFormat) {
   EXPECT_EQ(weights->layers[0].router->format(), WeightFormat::kF32);
   EXPECT_EQ(weights->layers[0].shared_gate->format(), WeightFormat::kF32);
   EXPECT_EQ(weights->layers[0].q->format(), WeightFormat::kQ8);
+}
+
+/// An expert whose gate is of 8-bit numbers, in blocks that its shape cuts off.
+class F8Weights : public Weights {
+ protected:
+  F8Weights() {
+    configure(R"({"quant_method":"fp8","weight_block_size":[4,5]})");
+    ScratchTensor& gate = tensors_[kGate];
+    for (uint8_t i = 0; i < 48; ++i) gate.f8 += static_cast<char>(i % 2 != 0 ? 0x80 + i : i);
+    tensors_[kScales] = {{2, 2}, {0.5f, 3.0f, 7.0f, 0.1f}};
+  }
+
+  void configure(const std::string& quantization) {
+    auto config = boost::json::parse(kQwen2).as_object();
+    config["quantization_config"] = boost::json::parse(quantization);
+    directory_.write("config.json", boost::json::serialize(config));
+  }
+  std::vector<float> apply_expert(const DirectFiles* direct = nullptr) {
+    const auto checkpoint = open();
+    const auto expert =
+        load_expert(*checkpoint, LayerIdx{0}, ExpertId{1}, *backend_, WeightFormat::kF32, direct);
+    EXPECT_TRUE(expert) << expert.error().message;
+    return expert ? apply(**expert) : std::vector<float>();
+  }
+
+  static constexpr const char* kGate = "model.layers.0.mlp.experts.1.gate_proj.weight";
+  static constexpr const char* kScales = "model.layers.0.mlp.experts.1.gate_proj.weight_scale_inv";
+};
+
+TEST_F(F8Weights, AreScaledByBlock) {
+  const std::vector<float> out = apply_expert();
+  const auto direct = DirectFiles::open(*open()).value();
+  EXPECT_EQ(apply_expert(direct.get()), out);
+
+  const ScratchTensor f8 = std::exchange(tensors_[kGate], {{6, 8}, {}});
+  const std::vector<float>& scales = tensors_[kScales].values;
+  for (size_t row = 0; row < 6; ++row) {
+    for (size_t col = 0; col < 8; ++col) {
+      const float value = compute::f8_to_f32(static_cast<uint8_t>(f8.f8[row * 8 + col]));
+      tensors_[kGate].values.push_back(value * scales[row / 4 * 2 + col / 5]);
+    }
+  }
+  EXPECT_EQ(apply_expert(), out);
+  EXPECT_NE(out, std::vector<float>(8, 0.0f));
+}
+
+TEST_F(F8Weights, NeedScales) {
+  tensors_.erase(kScales);
+  EXPECT_THAT(expert_error(ErrorCode::kNotFound), HasSubstr(kScales));
+}
+
+TEST_F(F8Weights, NeedScalesThatFit) {
+  tensors_[kScales] = {{1, 2}, {1.0f, 1.0f}};
+  EXPECT_THAT(expert_error(ErrorCode::kDataLoss),
+              HasSubstr("weight_scale_inv: shape [1, 2], expected [2, 2] of F32, BF16 or F16 for "
+                        "blocks of [4, 5]"));
+  tensors_[kScales] = {{2, 2}, {}, "abcd"};
+  EXPECT_THAT(expert_error(ErrorCode::kDataLoss), HasSubstr("of F32, BF16 or F16 for blocks"));
+}
+
+TEST_F(F8Weights, NeedAConfigThatSaysSo) {
+  directory_.write("config.json", kQwen2);
+  EXPECT_THAT(expert_error(ErrorCode::kDataLoss),
+              HasSubstr("gate_proj.weight: F8_E4M3 without a quantization_config in config.json"));
+}
+
+TEST_F(F8Weights, AreMatrices) {
+  tensors_["model.layers.0.input_layernorm.weight"] = {{8}, {}, "abcdefgh"};
+  EXPECT_THAT(backbone_error(ErrorCode::kDataLoss),
+              HasSubstr("input_layernorm.weight: F8_E4M3 of shape [8], expected a matrix"));
+}
+
+TEST_F(F8Weights, NumbersThatAreNoneAreNamed) {
+  tensors_[kGate].f8[8 * 3 + 6] = 0x7f;
+  EXPECT_THAT(expert_error(ErrorCode::kDataLoss), HasSubstr("row 3, column 6 is nan"));
+  tensors_[kGate].f8[8 * 3 + 6] = 0;
+  tensors_[kScales].values[3] = std::numeric_limits<float>::infinity();
+  EXPECT_THAT(expert_error(ErrorCode::kDataLoss), HasSubstr("row 4, column 5 is -inf"));
 }
 
 TEST_F(Weights, FusedExpertsEqualSingleOnes) {
