@@ -9,35 +9,50 @@
 namespace pregate::worker {
 namespace {
 
-constexpr size_t kRows = 16;
+/// A device takes hundreds of rows until it is the rows that take the time.
+constexpr size_t kFewestRows = 16, kMostRows = 1024;
+/// More rows that are not faster by so much are not worth the time to try still more.
+constexpr double kWorthwhile = 1.25;
 constexpr Duration kEnough = std::chrono::milliseconds(20);
 constexpr size_t kMinCalls = 5, kMaxCalls = 1000;
 
 /// Of the fastest call: others on this machine slow some down, and workers alike should get alike.
-
-double measure_rows_per_second(const compute::PackedExpert& expert, compute::Backend& backend,
-                               const Clock& clock) {
+Duration fastest_call(const compute::PackedExpert& expert, size_t num_rows,
+                      compute::Backend& backend, const Clock& clock) {
   const size_t cols = expert.hidden_size();
-  const std::vector<float> rows(kRows * cols, 1.0f);
+  const std::vector<float> rows(num_rows * cols, 1.0f);
   std::vector<float> out(rows.size());
   const auto encoded =
-      transport::allocate_payload(kRows * compute::encoded_row_bytes(expert.format(), cols));
-  backend.encode({rows.data(), kRows, cols}, expert.format(), encoded.get());
-  std::vector<uint32_t> indices(kRows);
+      transport::allocate_payload(num_rows * compute::encoded_row_bytes(expert.format(), cols));
+  backend.encode({rows.data(), num_rows, cols}, expert.format(), encoded.get());
+  std::vector<uint32_t> indices(num_rows);
   std::iota(indices.begin(), indices.end(), 0);
-  const std::vector<float> gates(kRows, 1.0f);
+  const std::vector<float> gates(num_rows, 1.0f);
   const compute::ExpertTask task{&expert, indices, indices, gates};
   Duration fastest = Duration::max();
   const TimePoint end = clock.now() + kEnough;
   for (size_t num_calls = 0; num_calls < kMaxCalls; ++num_calls) {
     const TimePoint begin = clock.now();
-    backend.experts({expert.format(), kRows, cols, encoded.get()}, {&task, 1},
-                    {out.data(), kRows, cols});
+    backend.experts({expert.format(), num_rows, cols, encoded.get()}, {&task, 1},
+                    {out.data(), num_rows, cols});
     const TimePoint now = clock.now();
     fastest = std::min(fastest, now - begin);
     if (now >= end && num_calls >= kMinCalls) break;
   }
-  return static_cast<double>(kRows) / to_seconds(std::max(fastest, Duration(1)));
+  return std::max(fastest, Duration(1));
+}
+
+double measure_rows_per_second(const compute::PackedExpert& expert, compute::Backend& backend,
+                               const Clock& clock) {
+  double best = 0;
+  for (size_t rows = kFewestRows; rows <= kMostRows; rows *= 2) {
+    const Duration call = fastest_call(expert, rows, backend, clock);
+    const double speed = static_cast<double>(rows) / to_seconds(call);
+    const bool worthwhile = speed > kWorthwhile * best;
+    best = std::max(best, speed);
+    if (!worthwhile) break;
+  }
+  return best;
 }
 
 }  // namespace
