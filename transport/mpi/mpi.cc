@@ -96,7 +96,8 @@ class MpiTransport final : public Transport {
   const std::shared_ptr<MpiHost> host_ = std::make_shared<MpiHost>();
   Mailbox<MpiCommand, Bell> mailbox_{host_->bell_of(MpiHost::kOwn),
                                      host_->bell_of(MpiHost::kDriver)};
-  bool begun_ = false;  // used by start() and stop()
+  bool begun_ = false;         // used by start() and stop()
+  uint32_t driver_rings_ = 0;  // used by who drives: before the last look
   std::promise<void> begin_;
   std::thread thread_;
   std::future<void> left_;  // ready when the thread has left MPI
@@ -259,7 +260,8 @@ void MpiTransport::serve() {
       naps.reset();
       continue;
     }
-    const Duration nap = driven ? NapSchedule::kLongNap : naps.next(moving, host_->has_all());
+    const Duration nap =
+        driven ? NapSchedule::longest(host_->has_all()) : naps.next(moving, host_->has_all());
     if (nap > Duration::zero() && mailbox_.fall_asleep()) {
       if (mailbox_.own.wait(rings, nap)) naps.reset();
       mailbox_.awake();
@@ -278,7 +280,8 @@ bool MpiTransport::drive(TimePoint until, const std::function<bool()>& done) {
   bool more = false;
   {
     std::lock_guard owner(owner_);
-    more = is_moving() || leaving_;
+    // What came since the last look may have rung for this thread.
+    more = is_moving() || leaving_ || mailbox_.driver.rings() != driver_rings_;
   }
   mailbox_.end_drive(more);
   return driven;
@@ -291,7 +294,7 @@ bool MpiTransport::drive_until(TimePoint until, const std::function<bool()>& don
   for (int late_turns = 0;;) {
     bool busy = false;
     bool moving = false;
-    const uint32_t rings = mailbox_.driver.rings();
+    driver_rings_ = mailbox_.driver.rings();
     {
       std::lock_guard owner(owner_);
       if (leaving_) return false;
@@ -307,7 +310,7 @@ bool MpiTransport::drive_until(TimePoint until, const std::function<bool()>& don
     }
     const Duration nap = std::min(naps.next(moving, host_->has_all()), left);
     if (nap > Duration::zero() && mailbox_.driver_falls_asleep()) {
-      if (mailbox_.driver.wait(rings, nap)) naps.reset();
+      if (mailbox_.driver.wait(driver_rings_, nap)) naps.reset();
       mailbox_.driver_awakes();
     }
   }
@@ -369,8 +372,10 @@ void MpiTransport::begin_send(MpiCommand& command) {
 
 bool MpiTransport::finish_sends() {
   const auto finished = outbox_.poll();
-  for (const uint64_t id : finished) {
-    if (const auto done = table_.complete(id)) complete_all({*done}, {});
+  for (const MpiOutbox::Finished& send : finished) {
+    // MPI may have held it back so far.
+    if (send.was_late) host_->ring(send.peer);
+    if (const auto done = table_.complete(send.id)) complete_all({*done}, {});
   }
   return !finished.empty();
 }

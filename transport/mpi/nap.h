@@ -23,7 +23,9 @@ class NapSchedule {
   static constexpr Duration kShortNap = std::chrono::microseconds(50);
   static constexpr Duration kLongNap = std::chrono::milliseconds(2);
   static constexpr Duration kShortNapTime = std::chrono::milliseconds(5);
+  static constexpr Duration kRungNap = std::chrono::milliseconds(20);
 
+  static constexpr Duration longest(bool rung) { return rung ? kRungNap : kLongNap; }
   void reset() { *this = {}; }
 
   /// How long to sleep after another poll that found nothing; zero: poll again. `moving`: a large
@@ -34,7 +36,7 @@ class NapSchedule {
       return Duration::zero();
     }
     if (moving) return kShortNap;
-    if (rung) return kLongNap;
+    if (rung) return longest(rung);
     if (napped_ > kShortNapTime) nap_ = std::min(nap_ * 2, kLongNap);
     napped_ += nap_;
     return nap_;

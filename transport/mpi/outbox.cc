@@ -26,16 +26,17 @@ Status MpiOutbox::post(uint64_t send_id, PeerId to, Payload frame, Payload paylo
   return isend(send.payload, to, kPayloadTag, send.requests[1]);
 }
 
-std::vector<uint64_t> MpiOutbox::poll() {
-  std::vector<uint64_t> finished;
+std::vector<MpiOutbox::Finished> MpiOutbox::poll() {
+  std::vector<Finished> finished;
   for (auto send = sends_.begin(); send != sends_.end();) {
     int done = 0;
     MPI_Testall(2, send->requests.data(), &done, MPI_STATUSES_IGNORE);
     if (!done) {
+      send->is_late = true;
       ++send;
       continue;
     }
-    finished.push_back(send->id);
+    finished.push_back({send->id, send->peer, send->is_late});
     send = sends_.erase(send);
   }
   return finished;

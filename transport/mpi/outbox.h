@@ -15,8 +15,13 @@ class MpiOutbox {
  public:
   /// Starts a send; `payload` is empty where the frame has it inside.
   Status post(uint64_t send_id, PeerId to, Payload frame, Payload payload);
-  /// The ids of the sends that have finished since.
-  std::vector<uint64_t> poll();
+  struct Finished {
+    uint64_t id = 0;
+    PeerId peer;
+    bool was_late = false;  ///< It was not done when it was looked at before.
+  };
+  /// The sends that have finished since.
+  std::vector<Finished> poll();
   /// Leaves the sends to a lost peer pending for ever: MPI cannot cancel them, so their bytes are
   /// kept as long as the process lives.
   void abandon(PeerId peer);
@@ -28,6 +33,7 @@ class MpiOutbox {
     PeerId peer;
     Payload frame, payload;
     std::array<MPI_Request, 2> requests{MPI_REQUEST_NULL, MPI_REQUEST_NULL};
+    bool is_late = false;
   };
   std::list<Send> sends_;
 };

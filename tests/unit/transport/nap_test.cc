@@ -14,7 +14,7 @@ void poll_in_vain(NapSchedule& naps) {
 TEST(NapSchedule, PollsThenNapsLongWhereSendersRing) {
   NapSchedule naps;
   poll_in_vain(naps);
-  EXPECT_EQ(naps.next(/*moving=*/false, /*rung=*/true), NapSchedule::kLongNap);
+  EXPECT_EQ(naps.next(/*moving=*/false, /*rung=*/true), NapSchedule::kRungNap);
   naps.reset();
   poll_in_vain(naps);
 }
