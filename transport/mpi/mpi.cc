@@ -302,13 +302,13 @@ bool MpiTransport::drive_until(TimePoint until, const std::function<bool()>& don
       moving = is_moving();
     }
     if (done()) return true;
-    const Duration left = until - system_clock().now();
-    if (left <= Duration::zero() && (!busy || ++late_turns > kMaxLateTurns)) return true;
+    const TimePoint now = system_clock().now();
+    if (now >= until && (!busy || ++late_turns > kMaxLateTurns)) return true;
     if (busy) {
       naps.reset();
       continue;
     }
-    const Duration nap = std::min(naps.next(moving, host_->has_all()), left);
+    const Duration nap = std::min(naps.next(moving, host_->has_all()), until - now);
     if (nap > Duration::zero() && mailbox_.driver_falls_asleep()) {
       if (mailbox_.driver.wait(driver_rings_, nap)) naps.reset();
       mailbox_.driver_awakes();
