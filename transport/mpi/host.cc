@@ -21,6 +21,7 @@ void MpiHost::open() {
     spdlog::debug("ranks of this host share no memory; messages are looked for now and then");
     return;
   }
+  MPI_Win_set_errhandler(window_, MPI_ERRORS_RETURN);
   mine_ = new (memory) Rank{};
   find_ranks();
   MPI_Barrier(host_);  // now everybody's is there
@@ -54,7 +55,13 @@ void MpiHost::close() {
 
 void MpiHost::ring(PeerId peer) {
   Rank* const rank = ranks_[peer.value];
-  if (rank != nullptr) Bell(rank->bells[rank->listener.load()]).wake();
+  if (rank == nullptr) return;
+  // Another one may have begun to listen meanwhile.
+  for (uint32_t listener = rank->listener, rung = ~listener; rung != listener;
+       listener = rank->listener) {
+    Bell(rank->bells[listener]).wake();
+    rung = listener;
+  }
 }
 
 }  // namespace pregate::transport

@@ -34,10 +34,13 @@ class MpiHost {
   bool has_all() const { return has_all_; }
 
  private:
-  struct alignas(64) Rank {
+  /// Fills a cache line, at whatever address MPI gives.
+  struct Rank {
     std::array<BellMemory, 2> bells;
     std::atomic<uint32_t> listener;
+    std::array<uint32_t, 11> padding;
   };
+  static_assert(sizeof(Rank) == 64);
 
   void find_ranks();
 

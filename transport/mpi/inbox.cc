@@ -3,6 +3,8 @@
 namespace pregate::transport {
 namespace {
 
+constexpr int kMostFramesAtOnce = 64;
+
 bool is_done(MPI_Request& request) {
   int done = 0;
   MPI_Test(&request, &done, MPI_STATUS_IGNORE);
@@ -12,7 +14,9 @@ bool is_done(MPI_Request& request) {
 }  // namespace
 
 bool MpiInbox::poll(const Deliver& deliver) {
-  bool busy = accept_frame();
+  bool busy = false;
+  // All that is there: who drives may leave when it has seen the first.
+  for (int i = 0; i < kMostFramesAtOnce && accept_frame(); ++i) busy = true;
   for (auto entry = arriving_.begin(); entry != arriving_.end();) {
     busy |= advance(entry->first, entry->second, deliver);
     entry = entry->second.empty() ? arriving_.erase(entry) : std::next(entry);

@@ -40,7 +40,7 @@ struct MpiCommand {
 
 /// MPI is called by one thread at a time, which runs the callbacks too: the transport's own, or one
 /// in drive(). Who works holds owner_, and nobody sleeps with it. As MPI wakes nobody when
-/// something arrives, both look for it now and then.
+/// something arrives, ranks of one host ring for each other, and both threads look now and then.
 class MpiTransport final : public Transport {
  public:
   explicit MpiTransport(const MpiOptions& options)
@@ -98,7 +98,7 @@ class MpiTransport final : public Transport {
                                      host_->bell_of(MpiHost::kDriver)};
   bool begun_ = false;         // used by start() and stop()
   uint32_t driver_rings_ = 0;  // used by who drives: before the last look
-  std::promise<void> begin_;
+  std::promise<void> begin_, stop_posted_;
   std::thread thread_;
   std::future<void> left_;  // ready when the thread has left MPI
   std::atomic<bool> hard_exit_{false};
@@ -151,6 +151,8 @@ void MpiTransport::run(std::promise<Result<World>> joined,
   if (in_mpi) {
     begin_.get_future().wait();
     serve();
+    // No thread of this process rings the bells any more, which go with the host.
+    stop_posted_.get_future().wait();
     // From here on `this` may be gone: stop() does not wait for ever.
     if (!hard_exit_) {
       host->close();
@@ -229,6 +231,7 @@ void MpiTransport::stop(const StopOptions& options) {
   command.stop = options;
   command.leave_by = system_clock().now() + options.linger;
   mailbox_.post(std::move(command));
+  stop_posted_.set_value();
   begin();
   const auto timeout = options.linger + options_.finalize_timeout;
   if (left_.wait_for(timeout) == std::future_status::ready) {
@@ -262,10 +265,11 @@ void MpiTransport::serve() {
     }
     const Duration nap =
         driven ? NapSchedule::longest(host_->has_all()) : naps.next(moving, host_->has_all());
-    if (nap > Duration::zero() && mailbox_.fall_asleep()) {
-      if (mailbox_.own.wait(rings, nap)) naps.reset();
-      mailbox_.awake();
-    }
+    if (nap == Duration::zero() || !mailbox_.fall_asleep()) continue;
+    // Who drove may have handed over before this thread was one to wake.
+    const bool handed_over = driven && !mailbox_.is_driven();
+    if (!handed_over && mailbox_.own.wait(rings, nap)) naps.reset();
+    mailbox_.awake();
   }
 }
 

@@ -23,6 +23,7 @@ class NapSchedule {
   static constexpr Duration kShortNap = std::chrono::microseconds(50);
   static constexpr Duration kLongNap = std::chrono::milliseconds(2);
   static constexpr Duration kShortNapTime = std::chrono::milliseconds(5);
+  /// Not for ever: a ring may be missed in the moment in which another thread takes over.
   static constexpr Duration kRungNap = std::chrono::milliseconds(20);
 
   static constexpr Duration longest(bool rung) { return rung ? kRungNap : kLongNap; }
@@ -35,6 +36,8 @@ class NapSchedule {
       ++spins_;
       return Duration::zero();
     }
+    // Two polls after each nap: MPI finds with one what it has fetched with the one before.
+    spins_ = kSpins - 1;
     if (moving) return kShortNap;
     if (rung) return longest(rung);
     if (napped_ > kShortNapTime) nap_ = std::min(nap_ * 2, kLongNap);

@@ -12,6 +12,12 @@ Status isend(const Payload& bytes, PeerId to, int tag, MPI_Request& request) {
   return fail(ErrorCode::kUnavailable, "MPI_Isend to rank {} failed with code {}", to, code);
 }
 
+bool is_done(std::array<MPI_Request, 2>& requests) {
+  int done = 0;
+  MPI_Testall(2, requests.data(), &done, MPI_STATUSES_IGNORE);
+  return done != 0;
+}
+
 }  // namespace
 
 Status MpiOutbox::post(uint64_t send_id, PeerId to, Payload frame, Payload payload) {
@@ -22,17 +28,15 @@ Status MpiOutbox::post(uint64_t send_id, PeerId to, Payload frame, Payload paylo
   send.frame = std::move(frame);
   send.payload = std::move(payload);
   PREGATE_TRY(isend(send.frame, to, kFrameTag, send.requests[0]));
-  if (send.payload.size() == 0) return {};
-  return isend(send.payload, to, kPayloadTag, send.requests[1]);
+  if (send.payload.size() > 0) PREGATE_TRY(isend(send.payload, to, kPayloadTag, send.requests[1]));
+  send.is_late = !is_done(send.requests);
+  return {};
 }
 
 std::vector<MpiOutbox::Finished> MpiOutbox::poll() {
   std::vector<Finished> finished;
   for (auto send = sends_.begin(); send != sends_.end();) {
-    int done = 0;
-    MPI_Testall(2, send->requests.data(), &done, MPI_STATUSES_IGNORE);
-    if (!done) {
-      send->is_late = true;
+    if (!is_done(send->requests)) {
       ++send;
       continue;
     }

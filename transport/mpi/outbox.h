@@ -18,7 +18,7 @@ class MpiOutbox {
   struct Finished {
     uint64_t id = 0;
     PeerId peer;
-    bool was_late = false;  ///< It was not done when it was looked at before.
+    bool was_late = false;  ///< post() had left something to do.
   };
   /// The sends that have finished since.
   std::vector<Finished> poll();

@@ -22,20 +22,26 @@ TEST(NapSchedule, PollsThenNapsLongWhereSendersRing) {
 TEST(NapSchedule, NapsGrowWhereNobodyRings) {
   NapSchedule naps;
   poll_in_vain(naps);
+  const auto nap = [&] {
+    const Duration duration = naps.next(/*moving=*/false, /*rung=*/false);
+    EXPECT_EQ(naps.next(/*moving=*/false, /*rung=*/false), Duration::zero());
+    return duration;
+  };
   Duration slept = Duration::zero();
   while (slept <= NapSchedule::kShortNapTime) {
-    EXPECT_EQ(naps.next(/*moving=*/false, /*rung=*/false), NapSchedule::kShortNap);
+    ASSERT_EQ(nap(), NapSchedule::kShortNap);
     slept += NapSchedule::kShortNap;
   }
-  for (int i = 0; i < 10; ++i) naps.next(/*moving=*/false, /*rung=*/false);
-  EXPECT_EQ(naps.next(/*moving=*/false, /*rung=*/false), NapSchedule::kLongNap);
+  for (int i = 0; i < 10; ++i) nap();
+  EXPECT_EQ(nap(), NapSchedule::kLongNap);
 }
 
 TEST(NapSchedule, NapsAreShortWhileALargeMessageMoves) {
   NapSchedule naps;
   poll_in_vain(naps);
   for (int i = 0; i < 1000; ++i) {
-    EXPECT_EQ(naps.next(/*moving=*/true, /*rung=*/true), NapSchedule::kShortNap);
+    ASSERT_EQ(naps.next(/*moving=*/true, /*rung=*/true), NapSchedule::kShortNap);
+    ASSERT_EQ(naps.next(/*moving=*/true, /*rung=*/true), Duration::zero());
   }
 }
 
