@@ -4,6 +4,7 @@
 #include <iterator>
 #include <map>
 
+#include "base/check.h"
 #include "compute/source.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/checkpoint/direct_files.h"
@@ -37,7 +38,7 @@ class Loader {
 
   Result<TensorView> find(const TensorId& id) {
     PREGATE_ASSIGN(TensorView tensor, checkpoint_.tensor(name(id)));
-    if (files_.try_emplace(tensor.file, tensor).second) {
+    if (files_.try_emplace({tensor.file, tensor.scales_file}, tensor).second) {
       PREGATE_TRY(checkpoint_.check_unchanged(tensor));
     }
     const std::vector<size_t> expected = tensor_shape(checkpoint_.config(), id);
@@ -48,7 +49,7 @@ class Loader {
 
   /// That the files in use are still the same, after what was read of them.
   Status check_files() const {
-    for (const auto& [file, tensor] : files_) PREGATE_TRY(checkpoint_.check_unchanged(tensor));
+    for (const auto& [paths, tensor] : files_) PREGATE_TRY(checkpoint_.check_unchanged(tensor));
     return {};
   }
 
@@ -65,6 +66,7 @@ class Loader {
   /// All rows, of a tensor that has scales.
   Result<SourceMatrix> rows_of(const TensorView& tensor, size_t first_row, size_t rows,
                                size_t cols) {
+    PREGATE_CHECK(tensor.scales.data == nullptr || rows == tensor.shape[0]);
     const size_t row_bytes = cols * compute::dtype_bytes(tensor.dtype);
     const std::byte* data = tensor.data + first_row * row_bytes;
     if (direct_ != nullptr) {
@@ -179,8 +181,9 @@ class Loader {
   compute::Backend& backend_;
   const WeightFormat format_;
   const DirectFiles* const direct_;
-  std::map<std::string_view, TensorView> files_;  // those in use, with one of their tensors
-  std::vector<FileBytes> buffers_;                // of what was read directly
+  /// Those in use, with one of the tensors that lie in them.
+  std::map<std::pair<std::string_view, std::string_view>, TensorView> files_;
+  std::vector<FileBytes> buffers_;  // of what was read directly
   LoadProgress progress_;
   size_t done_bytes_ = 0, total_bytes_ = 0;
 };

@@ -80,9 +80,7 @@ class DirectoryCheckpoint final : public Checkpoint {
 
   Result<TensorView> tensor(const std::string& name) const override {
     PREGATE_ASSIGN(TensorView tensor, unscaled(name));
-    if (tensor.dtype == compute::DType::kF8) {
-      PREGATE_ASSIGN(tensor.scales, scales_of(tensor, name));
-    }
+    if (tensor.dtype == compute::DType::kF8) PREGATE_TRY(add_scales(tensor, name));
     return tensor;
   }
 
@@ -93,7 +91,11 @@ class DirectoryCheckpoint final : public Checkpoint {
   }
 
   Status check_unchanged(const TensorView& tensor) const override {
-    const TensorFile* file = file_of(tensor);
+    PREGATE_TRY(check_unchanged(tensor.file));
+    return tensor.scales_file.empty() ? Status() : check_unchanged(tensor.scales_file);
+  }
+  Status check_unchanged(std::string_view path) const {
+    const TensorFile* file = file_of(path);
     if (file == nullptr) return {};
     const auto identity = identify_file(file->path());
     if (identity && *identity == file->file().identity()) return {};
@@ -107,7 +109,7 @@ class DirectoryCheckpoint final : public Checkpoint {
   }
 
   void drop(const TensorView& tensor) const override {
-    if (const TensorFile* file = file_of(tensor)) {
+    if (const TensorFile* file = file_of(tensor.file)) {
       file->file().drop(tensor.file_offset, tensor.bytes);
     }
   }
@@ -135,7 +137,7 @@ class DirectoryCheckpoint final : public Checkpoint {
 
   /// X.weight has its scales in X.weight_scale_inv, which it is multiplied with in spite of that
   /// name.
-  Result<compute::BlockScales> scales_of(const TensorView& tensor, const std::string& name) const {
+  Status add_scales(TensorView& tensor, const std::string& name) const {
     const auto& quantization = config_.quantization;
     if (!quantization || tensor.shape.size() != 2) {
       return fail(ErrorCode::kDataLoss, "{}: {}: F8_E4M3 {}", tensor.file, name,
@@ -148,7 +150,9 @@ class DirectoryCheckpoint final : public Checkpoint {
     const std::vector<size_t> expected{(tensor.shape[0] + block_rows - 1) / block_rows,
                                        (tensor.shape[1] + block_cols - 1) / block_cols};
     if (scales.shape == expected && scales.dtype != compute::DType::kF8) {
-      return compute::BlockScales{scales.data, scales.dtype, block_rows, block_cols};
+      tensor.scales = {scales.data, scales.dtype, block_rows, block_cols};
+      tensor.scales_file = scales.file;
+      return {};
     }
     return fail(ErrorCode::kDataLoss,
                 "{}: {}_scale_inv: shape [{}], expected [{}] of F32, BF16 or F16 for blocks of "
@@ -158,9 +162,9 @@ class DirectoryCheckpoint final : public Checkpoint {
   }
 
   /// Null if it is not of this checkpoint.
-  const TensorFile* file_of(const TensorView& tensor) const {
+  const TensorFile* file_of(std::string_view path) const {
     for (const TensorFile& file : files_.files()) {
-      if (tensor.file == file.path().native()) return &file;
+      if (path == file.path().native()) return &file;
     }
     return nullptr;
   }

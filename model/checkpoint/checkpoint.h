@@ -22,9 +22,10 @@ struct TensorView {
   compute::DType dtype = compute::DType::kF32;
   std::vector<size_t> shape;
   size_t bytes = 0;
-  std::string_view file;             ///< Its path.
-  size_t file_offset = 0;            ///< Where it begins in there.
-  compute::BlockScales scales = {};  ///< Of a matrix of 8-bit numbers; in a mapped file too.
+  std::string_view file;              ///< Its path.
+  size_t file_offset = 0;             ///< Where it begins in there.
+  compute::BlockScales scales = {};   ///< Of a matrix of 8-bit numbers; in a mapped file too.
+  std::string_view scales_file = {};  ///< Its path; empty: there are none.
 };
 
 /// Immutable after open(); thread-safe.
@@ -43,8 +44,8 @@ class Checkpoint {
   /// or of 8-bit numbers without scales that fit.
   virtual Result<TensorView> tensor(const std::string& name) const = 0;
   virtual std::vector<std::string> tensor_names() const = 0;
-  /// kDataLoss if the tensor's file was replaced or written to since it was opened, so that it may
-  /// hold another model; kUnavailable if that cannot be found out.
+  /// kDataLoss if the tensor's file, or that of its scales, was replaced or written to since it was
+  /// opened, so that it may hold another model; kUnavailable if that cannot be found out.
   virtual Status check_unchanged(const TensorView& /*tensor*/) const { return {}; }
   /// Takes the pages of a tensor out of memory once it is packed; they are read again when touched.
   virtual void drop(const TensorView& tensor) const = 0;

@@ -57,7 +57,8 @@ std::optional<QuantizationConfig> read_quantization(FieldReader& fields) {
   }
   if (quantization.text("fmt", "e4m3") != "e4m3") quantization.reject("fmt", "\"e4m3\"");
   const std::vector<size_t> block = quantization.sizes("weight_block_size");
-  if (block.size() != 2 || block[0] == 0 || block[1] == 0) {
+  const auto fits = [](size_t size) { return size > 0 && size <= SizeRange{}.max; };
+  if (block.size() != 2 || !std::ranges::all_of(block, fits)) {
     quantization.reject("weight_block_size", "rows and columns of a block, as in [128, 128]");
   }
   fields.keep_first_error(quantization.status());

@@ -228,6 +228,10 @@ INSTANTIATE_TEST_SUITE_P(
                   "quantization_config: fmt: expected \"e4m3\", found \"e5m2\""},
         BadConfig{"QuantisedWithoutBlocks", R"({"quantization_config":{"quant_method":"fp8"}})",
                   "quantization_config: weight_block_size: expected rows and columns of a block"},
+        BadConfig{"QuantisedHugeBlocks",
+                  R"({"quantization_config":{"quant_method":"fp8",
+                      "weight_block_size":[18446744073709551615,128]}})",
+                  "weight_block_size: expected rows and columns of a block"},
         BadConfig{
             "QuantisedEmptyBlocks",
             R"({"quantization_config":{"quant_method":"fp8","weight_block_size":[128,0]}})",

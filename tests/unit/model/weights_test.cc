@@ -172,6 +172,25 @@ TEST_F(F8Weights, NeedScalesThatFit) {
   EXPECT_THAT(expert_error(ErrorCode::kDataLoss), HasSubstr("of F32, BF16 or F16 for blocks"));
 }
 
+TEST_F(F8Weights, ScalesInAFileThatChangedAreRefused) {
+  ScratchTensors scales;
+  scales.insert(tensors_.extract(kScales));
+  directory_.write("a.safetensors", safetensors_bytes(tensors_));
+  directory_.write("b.safetensors", safetensors_bytes(scales));
+  const auto checkpoint = Checkpoint::open(directory_.path());
+  ASSERT_TRUE(checkpoint) << checkpoint.error().message;
+  const auto load = [&] {
+    return load_expert(**checkpoint, LayerIdx{0}, ExpertId{1}, *backend_, WeightFormat::kF32);
+  };
+  EXPECT_TRUE(load());
+  std::filesystem::remove(directory_.path() / "b.safetensors");
+  directory_.write("b.safetensors", safetensors_bytes(scales) + "more");
+  const auto expert = load();
+  ASSERT_FALSE(expert);
+  EXPECT_EQ(expert.error().code, ErrorCode::kDataLoss);
+  EXPECT_THAT(expert.error().message, HasSubstr("b.safetensors: was replaced or written to"));
+}
+
 TEST_F(F8Weights, NeedAConfigThatSaysSo) {
   directory_.write("config.json", kQwen2);
   EXPECT_THAT(expert_error(ErrorCode::kDataLoss),
