@@ -6,7 +6,28 @@
 #include <mutex>
 #include <utility>
 
+#include "base/clock.h"
+
 namespace pregate::transport {
+
+/// When a drive() ends that is not done.
+class DriveEnd {
+ public:
+  explicit DriveEnd(TimePoint until) : until_(until) {}
+
+  /// To be asked after each turn. Once the time is over: if there was nothing to do, or still is
+  /// after some more turns.
+  bool is_reached(bool was_busy) {
+    if (system_clock().now() < until_) return false;
+    return !was_busy || ++num_late_turns_ > kMaxLateTurns;
+  }
+
+ private:
+  static constexpr int kMaxLateTurns = 16;
+
+  const TimePoint until_;
+  int num_late_turns_ = 0;
+};
 
 /// `Sleeper` is what a thread of the transport sleeps on: wake() ends its sleep, or the next.
 /// Thread-safe, but for the sleepers.
@@ -71,13 +92,18 @@ class Mailbox {
 
   // A thread that drives.
 
-  /// False: another one does.
+  /// False: another one does, and is roused for what was queued.
   bool begin_drive() {
-    std::lock_guard lock(mutex_);
-    if (std::exchange(driven_, true)) return false;
-    asleep_ = nullptr;
-    interrupted_ = false;
-    return true;
+    {
+      std::lock_guard lock(mutex_);
+      if (!std::exchange(driven_, true)) {
+        asleep_ = nullptr;
+        interrupted_ = false;
+        return true;
+      }
+    }
+    rouse();
+    return false;
   }
   /// Keeps it awake for another look, or wakes it. By any thread; nothing if none drives.
   void interrupt_drive() {

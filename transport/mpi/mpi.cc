@@ -18,9 +18,6 @@
 namespace pregate::transport {
 namespace {
 
-/// Of a drive() whose time is over while there still is something to do.
-constexpr int kMaxLateTurns = 16;
-
 struct World {
   PeerId rank;
   uint32_t size = 0;
@@ -274,10 +271,7 @@ void MpiTransport::serve() {
 }
 
 bool MpiTransport::drive(TimePoint until, const std::function<bool()>& done) {
-  if (!mailbox_.begin_drive()) {
-    mailbox_.rouse();
-    return false;
-  }
+  if (!mailbox_.begin_drive()) return false;
   host_->set_listener(MpiHost::kDriver);
   const bool driven = drive_until(until, done);
   host_->set_listener(MpiHost::kOwn);
@@ -295,7 +289,7 @@ bool MpiTransport::drive(TimePoint until, const std::function<bool()>& done) {
 bool MpiTransport::drive_until(TimePoint until, const std::function<bool()>& done) {
   allow_short_naps();
   NapSchedule naps;
-  for (int late_turns = 0;;) {
+  for (DriveEnd end(until);;) {
     bool busy = false;
     bool moving = false;
     driver_rings_ = mailbox_.driver.rings();
@@ -306,13 +300,13 @@ bool MpiTransport::drive_until(TimePoint until, const std::function<bool()>& don
       moving = is_moving();
     }
     if (done()) return true;
-    const TimePoint now = system_clock().now();
-    if (now >= until && (!busy || ++late_turns > kMaxLateTurns)) return true;
+    if (end.is_reached(busy)) return true;
     if (busy) {
       naps.reset();
       continue;
     }
-    const Duration nap = std::min(naps.next(moving, host_->has_all()), until - now);
+    const Duration nap =
+        std::min(naps.next(moving, host_->has_all()), until - system_clock().now());
     if (nap > Duration::zero() && mailbox_.driver_falls_asleep()) {
       if (mailbox_.driver.wait(driver_rings_, nap)) naps.reset();
       mailbox_.driver_awakes();

@@ -39,7 +39,7 @@ class NapSchedule {
     // Two polls after each nap: MPI finds with one what it has fetched with the one before.
     spins_ = kSpins - 1;
     if (moving) return kShortNap;
-    if (rung) return longest(rung);
+    if (rung) return kRungNap;
     if (napped_ > kShortNapTime) nap_ = std::min(nap_ * 2, kLongNap);
     napped_ += nap_;
     return nap_;

@@ -12,8 +12,6 @@ namespace {
 constexpr unsigned kDoorTurns = 64;
 /// UCX gives buffers back by itself, and does not say when: look again.
 constexpr Duration kClosingNap = std::chrono::milliseconds(5);
-/// Of a drive() whose time is over while there still is something to do.
-constexpr int kMaxLateTurns = 16;
 /// After the linger, for UCX to close by force: it takes a millisecond.
 constexpr Duration kMaxClosingTime = std::chrono::seconds(1);
 
@@ -169,10 +167,7 @@ void UcxTransportImpl::sleep() {
 }
 
 bool UcxTransportImpl::drive(TimePoint until, const std::function<bool()>& done) {
-  if (!mailbox_->begin_drive()) {
-    mailbox_->rouse();
-    return false;
-  }
+  if (!mailbox_->begin_drive()) return false;
   mailbox_->own.remove(worker_->event_fd());
   const bool driven = drive_until(until, done);
   bool more = false;
@@ -188,15 +183,14 @@ bool UcxTransportImpl::drive(TimePoint until, const std::function<bool()>& done)
 /// False if the transport is leaving, which is for its own thread to do.
 bool UcxTransportImpl::drive_until(TimePoint until, const std::function<bool()>& done) {
   int idle_turns = 0;
-  for (int late_turns = 0;;) {
+  for (DriveEnd end(until);;) {
     {
       std::lock_guard owner(owner_);
       if (leave_by_) return false;
       idle_turns = take_turn() ? 0 : idle_turns + 1;
     }
     if (done()) return true;
-    const bool late = system_clock().now() >= until;
-    if (late && (idle_turns > 0 || ++late_turns > kMaxLateTurns)) return true;
+    if (end.is_reached(/*was_busy=*/idle_turns == 0)) return true;
     if (idle_turns > options_.spins) {
       sleep_driving(until);
       idle_turns = 0;

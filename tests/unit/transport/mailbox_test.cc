@@ -75,5 +75,18 @@ TEST_F(MailboxTest, WorkThatADriverLeavesIsTheOwnThreads) {
   EXPECT_EQ(mailbox_.own.wakes, 2);
 }
 
+TEST(DriveEnd, IsReachedOnceTheTimeIsOverAndNothingIsLeftToDo) {
+  EXPECT_FALSE(DriveEnd(TimePoint::max()).is_reached(/*was_busy=*/false));
+  EXPECT_TRUE(DriveEnd(TimePoint::min()).is_reached(/*was_busy=*/false));
+}
+
+TEST(DriveEnd, IsReachedInTheEndWhereThereIsAlwaysMoreToDo) {
+  DriveEnd end(TimePoint::min());
+  int turns = 1;
+  while (!end.is_reached(/*was_busy=*/true) && turns < 1000) ++turns;
+  EXPECT_GT(turns, 1);
+  EXPECT_LT(turns, 100);
+}
+
 }  // namespace
 }  // namespace pregate::transport
