@@ -8,7 +8,7 @@
 
 namespace pregate::compute {
 
-/// Element types of checkpoint files and, but for kF8, of the KV cache.
+/// Element types of checkpoint files; the KV cache takes two of them (KvShape).
 enum class DType : uint8_t {
   kF32 = 0,
   kBf16 = 1,

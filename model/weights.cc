@@ -87,8 +87,8 @@ class Loader {
 
   Result<MatrixPtr> matrix(const TensorId& id, WeightFormat format) {
     PREGATE_ASSIGN(const TensorView tensor, find(id));
-    auto packed = backend_.pack(
-        {tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1], tensor.scales}, format);
+    PREGATE_ASSIGN(const SourceMatrix rows, source(tensor));
+    auto packed = backend_.pack(rows, format);
     if (!packed) return fail(about_tensor(std::move(packed.error()), tensor, name(id)));
     count(tensor);
     return packed;
