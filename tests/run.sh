@@ -63,6 +63,7 @@ done
 extras=$((${#sanitizers[@]} + $($fuzz && echo 1 || echo 0)))
 time_limit="${PREGATE_TIME_LIMIT:-$((1200 + 1000 * extras))}"
 summary=()
+failed_tests=""
 num_tests=0
 num_failed=0
 
@@ -81,6 +82,20 @@ count() {
     num_tests=$((num_tests + 1))
   fi
   num_failed=$((num_failed + failures))
+}
+
+# what_failed LOG: the tests that failed in a log of ctest, each with the end of its output.
+what_failed() {
+  awk -v most=40 '
+    function print_test(  line) {
+      for (line = size > most ? size - most : 0; line < size; ++line) print output[line]
+      size = 0
+    }
+    /^ *[0-9]+\/[0-9]+ Test +#[0-9]+: / { print_test(); failed = /\*\*\*/ && !/\*\*\*Skipped/ }
+    failed && / Test +#[0-9]+: / { print; next }
+    /^( *Start +[0-9]+: |[0-9]+% tests passed)/ { failed = 0 }
+    failed { output[size++] = $0 }
+    END { print_test() }' "$1"
 }
 
 # phase NAME LIMIT_SECONDS COMMAND...: runs a command or exported function, and notes how it went.
@@ -102,6 +117,7 @@ phase() {
     124 | 137) result="FAILED: stopped after $limit s" ;;
     *) result="FAILED" ;;
   esac
+  if [[ $status != 0 ]]; then failed_tests+="$(what_failed "$log" | sed "s/^/$name: /")"$'\n'; fi
   line="$(grep -E '^[0-9]+% tests passed' "$log" | tail -n 1)"
   note "$name" $((SECONDS - began)) "$result${line:+: $line}"
   count "$status" "$line"
@@ -109,6 +125,7 @@ phase() {
 }
 
 finish() {
+  if [[ "$failed_tests" == *[![:space:]]* ]]; then printf '\n== failed tests\n%s' "$failed_tests"; fi
   printf '\n== summary, %d s\n' "$SECONDS"
   printf '%s\n' "${summary[@]}"
   local percent=0

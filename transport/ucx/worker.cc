@@ -19,7 +19,9 @@ using Config = std::unique_ptr<ucp_config_t, ReleaseConfig>;
 /// Not setenv(): another transport of this process may want another device, and other threads may
 /// be reading the environment.
 void set_default(const Config& config, const std::string& name, const std::string& value) {
-  if (std::getenv(("UCX_" + name).c_str()) != nullptr) return;
+  for (const char* prefix : {"UCX_", "UCX_TCP_"}) {
+    if (std::getenv((prefix + name).c_str()) != nullptr) return;
+  }
   ucp_config_modify(config.get(), name.c_str(), value.c_str());
 }
 
@@ -33,6 +35,9 @@ Result<Config> read_config(const std::string& device) {
   // (uct_tcp_ep_sendv() completes it twice). Copied into segments of this size it is as fast.
   set_default(config, "ZCOPY_THRESH", "inf");
   set_default(config, "RNDV_SCHEME", "am");
+  // It also aborts when a peer that dies has acknowledged a put, which it uses in any scheme, while
+  // what it sends to it fails (uct_tcp_ep_handle_put_ack()).
+  set_default(config, "PUT_ENABLE", "n");
   set_default(config, "TX_SEG_SIZE", "64k");
   set_default(config, "RX_SEG_SIZE", "64k");
   // Else large messages are cut in pieces that go through lo and eth0 by turns.
