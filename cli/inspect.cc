@@ -5,6 +5,7 @@
 
 #include "cli/flags.h"
 #include "cli/quantity.h"
+#include "cli/weight_name.h"
 
 namespace pregate::cli {
 namespace {
@@ -101,10 +102,8 @@ Command add_inspect(CLI::App& app) {
   flags.positional("DIR", options->model, "Checkpoint folder");
   flags.count("-n,--workers", options->num_workers, {.max = 100'000},
               "Show the memory of so many workers; 0: of one process that does everything");
-  flags.choice<WeightFormat>(
-      "--weights", options->weights,
-      {{"bf16", WeightFormat::kBf16}, {"f32", WeightFormat::kF32}, {"q8", WeightFormat::kQ8}},
-      "How weights would be kept in memory");
+  flags.choice<WeightFormat>("--weights", options->weights, kWeightNames,
+                             "How weights would be kept in memory");
   command.run = [options] { return inspect(*options); };
   return command;
 }

@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include "base/cores.h"
+#include "cli/weight_name.h"
 #include "worker/experts/cache/eviction.h"
 
 namespace pregate::cli {
@@ -27,10 +28,9 @@ void add_model_flags(Flags& flags, ModelOptions& options, Command& command) {
   command.needed.push_back(flags.path("--model", options.model,
                                       "Checkpoint: a folder with config.json and *.safetensors "
                                       "or pytorch_model*.bin"));
-  flags.choice<WeightFormat>(
-      "--weights", options.weights,
-      {{"bf16", WeightFormat::kBf16}, {"f32", WeightFormat::kF32}, {"q8", WeightFormat::kQ8}},
-      "How weights are kept in memory; q8 quantises to 8 bits while loading");
+  flags.choice<WeightFormat>("--weights", options.weights, kWeightNames,
+                             "How weights are kept in memory; q8 and q4 quantise to 8 and to 4 "
+                             "bits while loading");
   flags.text("--backend,--device", options.backend,
              "What computes: cpu (the fastest kernels this processor runs), cuda:N (a CUDA device "
              "by its number), or another name of `pregate version`");

@@ -50,6 +50,7 @@ double peak_ops(const compute::MachineLimits& limits, compute::WeightFormat form
     case compute::WeightFormat::kBf16:
       return limits.bf16_flops;
     case compute::WeightFormat::kQ8:
+    case compute::WeightFormat::kQ4:
       return limits.int8_ops_per_s;
   }
   return 0;

@@ -1,18 +1,23 @@
 #pragma once
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "compute/types.h"
 
 namespace pregate::cli {
 
-/// As --weights has it.
-constexpr const char* name_of(compute::WeightFormat format) {
-  switch (format) {
-    case compute::WeightFormat::kF32:
-      return "f32";
-    case compute::WeightFormat::kBf16:
-      return "bf16";
-    case compute::WeightFormat::kQ8:
-      return "q8";
+/// As --weights has them.
+inline const std::vector<std::pair<std::string, compute::WeightFormat>> kWeightNames = {
+    {"bf16", compute::WeightFormat::kBf16},
+    {"f32", compute::WeightFormat::kF32},
+    {"q8", compute::WeightFormat::kQ8},
+    {"q4", compute::WeightFormat::kQ4}};
+
+inline std::string name_of(compute::WeightFormat format) {
+  for (const auto& [name, named] : kWeightNames) {
+    if (named == format) return name;
   }
   return "";
 }

@@ -35,7 +35,14 @@ enum class WeightFormat : uint8_t {
   kF32 = 0,
   kBf16 = 1,  ///< Weights and rows rounded to bf16.
   kQ8 = 2,    ///< int8 with one f32 scale per group of kQ8Group inputs, weights and rows alike.
+  kQ4 = 3,    ///< Weights are those of kQ8 that 4 bits hold (q4.h); rows as in kQ8.
 };
+inline constexpr size_t kNumWeightFormats = 4;
+
+/// The format whose arithmetic this is: rows are the same, and serve for weights of either.
+constexpr WeightFormat arithmetic_of(WeightFormat format) {
+  return format == WeightFormat::kQ4 ? WeightFormat::kQ8 : format;
+}
 
 /// Inputs that share a scale in WeightFormat::kQ8. 128 keeps scales under 4 % of the weight bytes
 /// and lets a kernel run 128 int8 products before it must leave integers.
@@ -85,7 +92,8 @@ struct SourceMatrix {
 ///   kF32   cols x f32
 ///   kBf16  cols x bf16
 ///   kQ8    with G = ceil(cols / kQ8Group): G x f32 scale, then G * kQ8Group x int8 (zero padded);
-///          scale = max|x| / 127 over the group, value = round-to-nearest-even(x / scale).
+///          scale = max|x| / 127 over the group, value = round-to-nearest-even(x / scale)
+///   kQ4    as kQ8
 /// Little-endian. `data` must be aligned to 4 bytes.
 struct EncodedRows {
   WeightFormat format = WeightFormat::kF32;
@@ -101,6 +109,7 @@ constexpr size_t encoded_row_bytes(WeightFormat format, size_t cols) {
     case WeightFormat::kBf16:
       return cols * 2;
     case WeightFormat::kQ8:
+    case WeightFormat::kQ4:
       return (cols + kQ8Group - 1) / kQ8Group * (4 + kQ8Group);
   }
   return 0;

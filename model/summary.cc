@@ -2,7 +2,9 @@
 
 #include <map>
 
+#include "compute/q4.h"
 #include "model/families/family.h"
+#include "model/weights.h"
 
 namespace pregate::model {
 namespace {
@@ -15,6 +17,11 @@ size_t parameters_of(const std::vector<size_t>& shape) {
   return count;
 }
 
+size_t row_bytes(WeightFormat format, size_t cols) {
+  return format == WeightFormat::kQ4 ? compute::q4_weight_bytes(cols)
+                                     : compute::encoded_row_bytes(format, cols);
+}
+
 /// Norms, biases and gates are kept in f32, the embedding as it lies in the file.
 size_t loaded_bytes(const TensorId& id, const std::vector<size_t>& shape, WeightFormat format,
                     size_t checkpoint_bytes) {
@@ -22,7 +29,9 @@ size_t loaded_bytes(const TensorId& id, const std::vector<size_t>& shape, Weight
   if (id.role == TensorRole::kPregateEmbedding) return checkpoint_bytes;
   const bool is_gate = part_of(id.role) == Part::kRouter || id.role == TensorRole::kSharedGate;
   if (shape.size() == 1 || is_gate) return parameters_of(shape) * sizeof(float);
-  return shape[0] * compute::encoded_row_bytes(format, shape[1]);
+  const Part part = part_of(id.role);
+  const bool is_mlp = part == Part::kExperts || part == Part::kShared || part == Part::kDense;
+  return shape[0] * row_bytes(is_mlp ? format : matrix_format(format), shape[1]);
 }
 
 /// What the channels of an expert, or of the shared part, take of the dense MLP they lie in.
@@ -82,8 +91,9 @@ Result<ModelSummary> summarize(const Checkpoint& checkpoint, WeightFormat format
     part.loaded_bytes += loaded_bytes(id, shape.size() == 3 ? rows : shape, format, stored_bytes);
   }
   if (config.tie_embeddings) {  // the same parameters once more, packed for the last product
-    const size_t row_bytes = compute::encoded_row_bytes(format, config.hidden_size);
-    parts[Part::kLmHead] = {.part = Part::kLmHead, .loaded_bytes = config.vocab_size * row_bytes};
+    parts[Part::kLmHead] = {
+        .part = Part::kLmHead,
+        .loaded_bytes = config.vocab_size * row_bytes(matrix_format(format), config.hidden_size)};
   }
 
   ModelSummary summary;

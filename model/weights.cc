@@ -93,7 +93,7 @@ class Loader {
     count(tensor);
     return packed;
   }
-  Result<MatrixPtr> matrix(const TensorId& id) { return matrix(id, format_); }
+  Result<MatrixPtr> matrix(const TensorId& id) { return matrix(id, matrix_format(format_)); }
 
   Result<ExpertPtr> mlp(const TensorId& gate, const TensorId& up, const TensorId& down) {
     if (checkpoint_.config().masks && gate.role != kDenseGate) return masked_mlp(gate);

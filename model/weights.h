@@ -11,6 +11,12 @@
 
 namespace pregate::model {
 
+/// How matrices are kept that are no part of an expert or an MLP, and no gate (which are in f32):
+/// in q4 they cost more accuracy than all experts, and are a small part of the memory.
+constexpr compute::WeightFormat matrix_format(compute::WeightFormat weights) {
+  return compute::arithmetic_of(weights);
+}
+
 class Checkpoint;   // model/checkpoint/checkpoint.h
 class DirectFiles;  // model/checkpoint/direct_files.h
 

@@ -53,6 +53,7 @@ class Machine {
       case WeightFormat::kBf16:
         return limits.bf16_flops;
       case WeightFormat::kQ8:
+      case WeightFormat::kQ4:
         return limits.int8_ops_per_s;
     }
     return 0.0;
@@ -253,8 +254,10 @@ void register_all(Machine& machine) {
         ->UseRealTime()
         ->Unit(benchmark::kMicrosecond);
   };
-  const std::pair<WeightFormat, std::string> formats[] = {
-      {WeightFormat::kQ8, "q8"}, {WeightFormat::kBf16, "bf16"}, {WeightFormat::kF32, "f32"}};
+  const std::pair<WeightFormat, std::string> formats[] = {{WeightFormat::kQ4, "q4"},
+                                                          {WeightFormat::kQ8, "q8"},
+                                                          {WeightFormat::kBf16, "bf16"},
+                                                          {WeightFormat::kF32, "f32"}};
   for (const auto& [format, name] : formats) {
     const auto experts = [&machine, format = format](auto& s) {
       bench_experts(s, machine, format);

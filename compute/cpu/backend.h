@@ -44,14 +44,14 @@ class CpuBackend final : public Backend {
  private:
   /// Scratch that one thread uses during a loop.
   struct ThreadScratch {
-    Scratch numbers, states;
+    Scratch numbers, states, panels;
   };
 
   const MultiplyKernel& kernel(WeightFormat format) const {
     return kernels_.multiply[static_cast<size_t>(format)];
   }
-  /// The rows of x in the form the kernel reads; valid until the next call.
-  std::span<const std::byte* const> prepare(const EncodedRows& x);
+  /// The rows of x in the form the kernel for such weights reads; valid until the next call.
+  std::span<const std::byte* const> prepare(const EncodedRows& x, WeightFormat weights);
 
   const KernelSet& kernels_;
   ThreadPool& threads_;

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "compute/cpu/backend.h"
 #include "compute/cpu/loops.h"
+#include "compute/cpu/panel_reader.h"
 
 namespace pregate::compute::cpu {
 namespace {
@@ -52,9 +53,9 @@ class ExpertsCall {
 
   const std::vector<GateUpItem>& items() const { return items_; }
   /// activations: scratch for kItemRows * kQ8Group numbers.
-  void gate_up(const GateUpItem& item, float* activations) const;
+  void gate_up(const GateUpItem& item, float* activations, Scratch& panels) const;
   /// Sets the columns of panels [first, end) of out.
-  void down(size_t first_panel, size_t end_panel, Matrix<float> out) const;
+  void down(size_t first_panel, size_t end_panel, Matrix<float> out, Scratch& panels) const;
 
  private:
   size_t encoded_bytes(const CpuExpert& e) const {
@@ -65,7 +66,7 @@ class ExpertsCall {
   }
   void add_items(const PlacedTask& task);
   void encode(const GateUpItem& item, const float* activations) const;
-  void add_down(const PlacedTask& task, size_t panel, Matrix<float> out) const;
+  void add_down(const PlacedTask& task, size_t panel, Matrix<float> out, Scratch& panels) const;
 
   const KernelSet& kernels_;
   const MultiplyKernel& multiply_;
@@ -124,21 +125,23 @@ void ExpertsCall::point(std::span<const std::byte* const> x, std::span<const std
   }
 }
 
-void ExpertsCall::gate_up(const GateUpItem& item, float* activations) const {
+void ExpertsCall::gate_up(const GateUpItem& item, float* activations, Scratch& panels) const {
   const CpuExpert& expert = *item.task->expert;
   const size_t panel_outputs = kernels_.panel_outputs;
   const size_t first_col = item.group * kQ8Group;
   const size_t end_col = std::min(first_col + kQ8Group, expert.intermediate);
   const std::byte* const* rows = x_rows_ + item.task->first_row + item.first_row;
+  const PanelReader reader(kernels_, format_, item.num_rows, expert.hidden, panels);
+  const MultiplyKernel& kernel = reader.kernel();
   alignas(64) float gate[kMaxTileRows * kMaxPanelOutputs], up[kMaxTileRows * kMaxPanelOutputs];
   for (size_t col = first_col; col < end_col; col += panel_outputs) {
     const size_t panel = col / panel_outputs;
     const size_t num_cols = std::min(panel_outputs, end_col - col);
-    for_pieces(item.num_rows, multiply_.max_rows, [&](size_t first, size_t count) {
-      multiply_.multiply(
-          {rows + first, count, expert.hidden, expert.gate_up.panel(2 * panel), gate});
-      multiply_.multiply(
-          {rows + first, count, expert.hidden, expert.gate_up.panel(2 * panel + 1), up});
+    const std::byte* gate_panel = reader.read(expert.gate_up.panel(2 * panel), 0);
+    const std::byte* up_panel = reader.read(expert.gate_up.panel(2 * panel + 1), 1);
+    for_pieces(item.num_rows, kernel.max_rows, [&](size_t first, size_t count) {
+      kernel.multiply({rows + first, count, expert.hidden, gate_panel, gate});
+      kernel.multiply({rows + first, count, expert.hidden, up_panel, up});
       for (size_t r = 0; r < count; ++r) {
         kernels_.silu_multiply(gate + r * panel_outputs, up + r * panel_outputs, num_cols,
                                activations + (first + r) * kQ8Group + col - first_col);
@@ -161,26 +164,33 @@ void ExpertsCall::encode(const GateUpItem& item, const float* activations) const
   }
 }
 
-void ExpertsCall::down(size_t first_panel, size_t end_panel, Matrix<float> out) const {
+void ExpertsCall::down(size_t first_panel, size_t end_panel, Matrix<float> out,
+                       Scratch& panels) const {
   const size_t first_col = first_panel * kernels_.panel_outputs;
   const size_t end_col = std::min(end_panel * kernels_.panel_outputs, out.cols);
   for (size_t r = 0; r < out.rows; ++r) {
     std::fill(out.row(r).data() + first_col, out.row(r).data() + end_col, 0.0f);
   }
   for (const PlacedTask& task : tasks_) {
-    for (size_t panel = first_panel; panel < end_panel; ++panel) add_down(task, panel, out);
+    for (size_t panel = first_panel; panel < end_panel; ++panel) {
+      add_down(task, panel, out, panels);
+    }
   }
 }
 
-void ExpertsCall::add_down(const PlacedTask& task, size_t panel, Matrix<float> out) const {
+void ExpertsCall::add_down(const PlacedTask& task, size_t panel, Matrix<float> out,
+                           Scratch& panels) const {
   const CpuExpert& expert = *task.expert;
   const size_t panel_outputs = kernels_.panel_outputs;
   const size_t first_col = panel * panel_outputs;
   const size_t num_cols = std::min(panel_outputs, out.cols - first_col);
   const std::byte* const* rows = hidden_rows_ + task.first_row;
+  const PanelReader reader(kernels_, format_, task.num_rows(), expert.intermediate, panels);
+  const MultiplyKernel& kernel = reader.kernel();
+  const std::byte* weights = reader.read(expert.down.panel(panel));
   alignas(64) float tile[kMaxTileRows * kMaxPanelOutputs];
-  for_pieces(task.num_rows(), multiply_.max_rows, [&](size_t first, size_t count) {
-    multiply_.multiply({rows + first, count, expert.intermediate, expert.down.panel(panel), tile});
+  for_pieces(task.num_rows(), kernel.max_rows, [&](size_t first, size_t count) {
+    kernel.multiply({rows + first, count, expert.intermediate, weights, tile});
     for (size_t r = 0; r < count; ++r) {
       const float gate = task.task->gates[first + r];
       const float* from = tile + r * panel_outputs;
@@ -194,21 +204,25 @@ void ExpertsCall::add_down(const PlacedTask& task, size_t panel, Matrix<float> o
 
 void CpuBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                          Matrix<float> out) {
-  ExpertsCall call(kernels_, x.format);
+  const WeightFormat format = tasks.empty() ? x.format : tasks.front().expert->format();
+  PREGATE_CHECK(arithmetic_of(x.format) == arithmetic_of(format));
+  ExpertsCall call(kernels_, format);
   call.place(x, tasks, out);
-  const auto x_rows = prepare(x);
+  const auto x_rows = prepare(x, format);
   call.point(x_rows, task_row_pointers_.take<const std::byte*>(2 * call.num_rows()),
              hidden_.take<std::byte>(call.hidden_bytes()).data());
   for (ThreadScratch& scratch : thread_scratch_) scratch.numbers.take<float>(kItemRows * kQ8Group);
   threads_.parallel_for(call.items().size(), [&](size_t item, size_t thread) {
-    call.gate_up(call.items()[item],
-                 thread_scratch_[thread].numbers.take<float>(kItemRows * kQ8Group).data());
+    ThreadScratch& scratch = thread_scratch_[thread];
+    call.gate_up(call.items()[item], scratch.numbers.take<float>(kItemRows * kQ8Group).data(),
+                 scratch.panels);
   });
   const size_t all_panels = num_panels(kernels_, out.cols);
   const size_t item_panels = panels_per_item(all_panels, threads_.num_threads());
-  threads_.parallel_for(divide_up(all_panels, item_panels), [&](size_t item, size_t) {
+  threads_.parallel_for(divide_up(all_panels, item_panels), [&](size_t item, size_t thread) {
     const size_t first = item * item_panels;
-    call.down(first, std::min(first + item_panels, all_panels), out);
+    call.down(first, std::min(first + item_panels, all_panels), out,
+              thread_scratch_[thread].panels);
   });
 }
 

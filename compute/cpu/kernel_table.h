@@ -23,6 +23,11 @@ constexpr MultiplyKernel q8_kernel() {
 }
 
 template <class Isa>
+constexpr MultiplyKernel q4_kernel() {
+  return {8, Isa::kQ4Rows, multiply_q4_rows<Isa>, prepare_q4_group, q4_row_bytes, expand_q4<Isa>};
+}
+
+template <class Isa>
 constexpr KernelSet make_kernels(const char* name, PeakLoop bf16_peak = peak_loop<F32Peak<Isa>>(),
                                  MultiplyKernel bf16 = wide_bf16_kernel<Isa>(),
                                  MultiplyKernel q8 = q8_kernel<Isa>()) {
@@ -31,8 +36,10 @@ constexpr KernelSet make_kernels(const char* name, PeakLoop bf16_peak = peak_loo
   set.panel_outputs = 2 * Isa::kLanes;
   set.multiply = {
       MultiplyKernel{1, Isa::kFloatRows, multiply_float_rows<Isa, F32Step<Isa>>, nullptr, nullptr},
-      bf16, q8};
-  set.encode_group = {encode_f32_group, encode_bf16_group, encode_q8_group<Isa>};
+      bf16, q8, q4_kernel<Isa>()};
+  set.encode_group = {encode_f32_group, encode_bf16_group, encode_q8_group<Isa>,
+                      encode_q8_group<Isa>};
+  set.round_q4 = round_q4;
   set.silu_multiply = silu_multiply<Isa>;
   set.attend = {attend<Isa, F32Elements<Isa>>, attend<Isa, Bf16Elements<Isa>>};
   set.f32_peak = peak_loop<F32Peak<Isa>>();

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "compute/q4.h"
 #include "compute/types.h"
 
 namespace pregate::compute::cpu {
@@ -20,7 +21,12 @@ namespace pregate::compute::cpu {
 /// output lie together:
 ///   f32, bf16  [inputs / step_inputs][panel_outputs][step_inputs]
 ///   q8         per group of kQ8Group inputs: that for int8, then panel_outputs f32 scales
-/// Missing outputs and inputs are zero.
+///   q4         per group of kQ8Group inputs: panel_outputs x uint32, of which bits 4p to 4p + 3
+///   are
+///              the factor of part p; panel_outputs x bf16 scale; and per 8 inputs panel_outputs x
+///              4 bytes, byte i with code + 8 of input i in its lower half and of i + 4 in its
+///              upper
+/// Missing outputs and inputs are zero (q4: their scale, or what they are multiplied with).
 struct Tile {
   const std::byte* const* rows = nullptr;  ///< num_rows prepared rows.
   size_t num_rows = 0;                     ///< At most MultiplyKernel::max_rows.
@@ -44,7 +50,13 @@ struct MultiplyKernel {
   void (*prepare_group)(const std::byte* encoded, size_t cols, size_t group,
                         std::byte* prepared) = nullptr;
   size_t (*prepared_row_bytes)(size_t cols) = nullptr;
+  /// q4: writes the panel as one of q8. The q8 kernel then gives the same bits for the same
+  /// prepared rows, and sooner from kExpandRows on. Else null.
+  void (*expand)(const std::byte* panel, size_t cols, std::byte* q8_panel) = nullptr;
 };
+
+/// Rows of a panel from which on it pays to expand it.
+inline constexpr size_t kExpandRows = 32;
 
 /// The rows that attend together to one KV head, at most kMaxQueries of them.
 inline constexpr size_t kMaxQueries = 4;
@@ -85,12 +97,14 @@ struct PeakLoop {
 struct KernelSet {
   const char* name = "";
   size_t panel_outputs = 0;
-  std::array<MultiplyKernel, 3> multiply;  ///< By WeightFormat.
+  std::array<MultiplyKernel, kNumWeightFormats> multiply;  ///< By WeightFormat.
   /// Encodes `count` <= kQ8Group columns of a row of `cols`, beginning with group * kQ8Group.
   /// `encoded` is the whole row. By WeightFormat.
   using EncodeGroup = void (*)(const float* x, size_t count, size_t cols, size_t group,
                                std::byte* encoded);
-  std::array<EncodeGroup, 3> encode_group{};
+  std::array<EncodeGroup, kNumWeightFormats> encode_group{};
+  /// Rounds `count` <= kQ8Group weights of an output.
+  void (*round_q4)(const float* weights, size_t count, Q4Group& group) = nullptr;
   /// out[i] = silu(gate[i]) * up[i]; out may be gate.
   void (*silu_multiply)(const float* gate, const float* up, size_t count, float* out) = nullptr;
   /// Adds a span to the state of each query. By DType (kF32, kBf16).

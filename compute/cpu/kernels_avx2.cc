@@ -8,7 +8,7 @@ namespace {
 
 struct Avx2 {
   static constexpr size_t kLanes = 8;
-  static constexpr size_t kFloatRows = 6, kQ8Rows = 4;
+  static constexpr size_t kFloatRows = 6, kQ8Rows = 4, kQ4Rows = 2;
   static constexpr bool kQ8RowSums = false;
   using F32 = Vectors<kLanes>::F32;
   using I32 = Vectors<kLanes>::I32;
@@ -32,6 +32,11 @@ struct Avx2 {
   static I32 dot4(I32 sum, Q8Weights w, I32 x) {
     const __m256i signed_x = _mm256_sign_epi8(reinterpret_cast<__m256i>(x), w.signs);
     const __m256i pairs = _mm256_maddubs_epi16(w.magnitudes, signed_x);
+    return sum + reinterpret_cast<I32>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static I32 dot4_codes(I32 sum, I32 codes, I32 x) {
+    const __m256i pairs =
+        _mm256_maddubs_epi16(reinterpret_cast<__m256i>(codes), reinterpret_cast<__m256i>(x));
     return sum + reinterpret_cast<I32>(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 

@@ -8,7 +8,7 @@ namespace {
 
 struct Avx512 {
   static constexpr size_t kLanes = 16;
-  static constexpr size_t kFloatRows = 6, kQ8Rows = 6;
+  static constexpr size_t kFloatRows = 6, kQ8Rows = 6, kQ4Rows = 4;
   static constexpr bool kQ8RowSums = true;
   using F32 = Vectors<kLanes>::F32;
   using I32 = Vectors<kLanes>::I32;
@@ -30,6 +30,9 @@ struct Avx512 {
   static I32 dot4(I32 sum, Q8Weights w, I32 x) {
     return reinterpret_cast<I32>(
         _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), w, reinterpret_cast<__m512i>(x)));
+  }
+  static I32 dot4_codes(I32 sum, I32 codes, I32 x) {
+    return dot4(sum, reinterpret_cast<__m512i>(codes), x);
   }
 
   struct Int8Peak {

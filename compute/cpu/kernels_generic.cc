@@ -6,7 +6,7 @@ namespace {
 
 struct Generic {
   static constexpr size_t kLanes = 4;
-  static constexpr size_t kFloatRows = 4, kQ8Rows = 4;
+  static constexpr size_t kFloatRows = 4, kQ8Rows = 4, kQ4Rows = 2;
   static constexpr bool kQ8RowSums = false;
   using F32 = Vectors<kLanes>::F32;
   using I32 = Vectors<kLanes>::I32;
@@ -31,6 +31,7 @@ struct Generic {
     // Unsigned, so that the sum wraps as it does in the other kernels' instructions.
     return reinterpret_cast<I32>(reinterpret_cast<U32>(sum) + reinterpret_cast<U32>(products));
   }
+  static I32 dot4_codes(I32 sum, I32 codes, I32 x) { return dot4(sum, codes, x); }
 
   struct Int8Peak {
     using Vector = I32;

@@ -13,6 +13,7 @@ struct Vectors {
   typedef float F32 __attribute__((vector_size(4 * kLanes)));
   typedef int32_t I32 __attribute__((vector_size(4 * kLanes)));
   typedef uint32_t U32 __attribute__((vector_size(4 * kLanes)));
+  typedef uint16_t U16 __attribute__((vector_size(4 * kLanes)));  ///< Two in a lane.
 };
 
 template <typename T>

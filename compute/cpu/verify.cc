@@ -11,7 +11,7 @@ namespace pregate::compute::cpu {
 namespace {
 
 // Sizes that leave something over in every direction: panels, groups, row tiles, spans.
-constexpr size_t kRows = 7;
+constexpr size_t kRows = kExpandRows + 3;
 constexpr size_t kInputs = 149;
 constexpr size_t kOutputs = 45;
 constexpr size_t kHeadDim = 20;
@@ -99,7 +99,8 @@ Status verify_kernels(const KernelSet& kernels) {
     float tolerance;  // f32 sums in another order; a bf16 activation may also round the other way
   } const formats[] = {{WeightFormat::kF32, "f32", 1e-5f},
                        {WeightFormat::kBf16, "bf16", 1e-2f},
-                       {WeightFormat::kQ8, "q8", 0.0f}};
+                       {WeightFormat::kQ8, "q8", 0.0f},
+                       {WeightFormat::kQ4, "q4", 0.0f}};
   for (const auto& [format, name, tolerance] : formats) {
     if (!agree(run_linear(backend, format), run_linear(generic, format), tolerance)) {
       return fail(ErrorCode::kInternal, "{}: wrong result of linear in {}", kernels.name, name);

@@ -1,6 +1,7 @@
 #include "compute/cpu/weights.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -10,28 +11,10 @@ namespace pregate::compute::cpu {
 namespace {
 
 size_t element_bytes(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::kF32:
-      return 4;
-    case WeightFormat::kBf16:
-      return 2;
-    case WeightFormat::kQ8:
-      return 1;
-  }
-  return 0;
+  return format == WeightFormat::kF32 ? 4 : format == WeightFormat::kBf16 ? 2 : 1;
 }
 
 size_t num_groups(size_t cols) { return (cols + kQ8Group - 1) / kQ8Group; }
-
-size_t panel_bytes(const KernelSet& kernels, WeightFormat format, size_t cols) {
-  if (format == WeightFormat::kQ8) {
-    return num_groups(cols) * (kQ8Group + sizeof(float)) * kernels.panel_outputs;
-  }
-  const size_t step = kernels.multiply[static_cast<size_t>(format)].step_inputs;
-  const size_t padded_cols = (cols + step - 1) / step * step;
-  const size_t bytes = padded_cols * element_bytes(format) * kernels.panel_outputs;
-  return (bytes + 63) / 64 * 64;
-}
 
 /// Writes units of kUnitBytes of a row `stride_bytes` apart; the last one may be short.
 template <size_t kUnitBytes>
@@ -53,6 +36,32 @@ void place_q8_row(const KernelSet& kernels, const std::byte* encoded, size_t col
     scatter<4>({values + g * kQ8Group, kQ8Group}, 4 * kernels.panel_outputs, group + 4 * output);
     std::byte* scales = group + kQ8Group * kernels.panel_outputs;
     std::memcpy(scales + 4 * output, encoded + 4 * g, sizeof(float));
+  }
+}
+
+/// group: where that of the first output begins in the panel.
+void place_q4_group(const Q4Group& from, size_t panel_outputs, size_t output, std::byte* group) {
+  uint32_t factors = 0;
+  for (size_t p = 0; p < kQ4Parts; ++p) factors |= uint32_t{from.factors[p]} << (4 * p);
+  std::memcpy(group + 4 * output, &factors, sizeof(factors));
+  const auto scale = static_cast<uint16_t>(std::bit_cast<uint32_t>(from.scale) >> 16);
+  std::memcpy(group + 4 * panel_outputs + 2 * output, &scale, sizeof(scale));
+  std::byte* codes = group + 6 * panel_outputs + 4 * output;
+  for (size_t k = 0; k < kQ8Group; k += 8, codes += 4 * panel_outputs) {
+    for (size_t i = 0; i < 4; ++i) {
+      const int low = from.codes[k + i] + 8, high = from.codes[k + i + 4] + 8;
+      codes[i] = static_cast<std::byte>(low | high << 4);
+    }
+  }
+}
+
+void place_q4_row(const KernelSet& kernels, std::span<const float> row, size_t output,
+                  std::byte* panel) {
+  for (size_t first = 0; first < row.size(); first += kQ8Group) {
+    Q4Group group;
+    kernels.round_q4(row.data() + first, std::min(kQ8Group, row.size() - first), group);
+    place_q4_group(group, kernels.panel_outputs, output,
+                   panel + q4_weight_bytes(first) * kernels.panel_outputs);
   }
 }
 
@@ -78,6 +87,10 @@ Status pack_panel(const KernelSet& kernels, WeightFormat format, const SourceMat
   std::ranges::fill(panel, std::byte{0});
   for (size_t r = first; r < end; ++r) {
     PREGATE_TRY(read_row(source, r, row));
+    if (format == WeightFormat::kQ4) {
+      place_q4_row(kernels, row, r - first, panel.data());
+      continue;
+    }
     encode_row(kernels, row, format, encoded.data());
     if (format == WeightFormat::kQ8) {
       place_q8_row(kernels, encoded.data(), source.cols, r - first, panel.data());
@@ -90,12 +103,41 @@ Status pack_panel(const KernelSet& kernels, WeightFormat format, const SourceMat
 
 }  // namespace
 
+size_t panel_bytes(const KernelSet& kernels, WeightFormat format, size_t cols) {
+  if (format == WeightFormat::kQ8) {
+    return num_groups(cols) * (kQ8Group + sizeof(float)) * kernels.panel_outputs;
+  }
+  if (format == WeightFormat::kQ4) {
+    return q4_weight_bytes(cols) * kernels.panel_outputs;
+  }
+  const size_t step = kernels.multiply[static_cast<size_t>(format)].step_inputs;
+  const size_t padded_cols = (cols + step - 1) / step * step;
+  const size_t bytes = padded_cols * element_bytes(format) * kernels.panel_outputs;
+  return (bytes + 63) / 64 * 64;
+}
+
 void encode_row(const KernelSet& kernels, std::span<const float> x, WeightFormat format,
                 std::byte* out) {
   const auto encode_group = kernels.encode_group[static_cast<size_t>(format)];
   for (size_t first = 0; first < x.size(); first += kQ8Group) {
     const size_t count = std::min(kQ8Group, x.size() - first);
     encode_group(x.data() + first, count, x.size(), first / kQ8Group, out);
+  }
+}
+
+void encode_weights(const KernelSet& kernels, std::span<const float> weights, WeightFormat format,
+                    std::byte* out) {
+  if (format != WeightFormat::kQ4) return encode_row(kernels, weights, format, out);
+  const size_t groups = num_groups(weights.size());
+  for (size_t g = 0; g < groups; ++g) {
+    const size_t first = g * kQ8Group;
+    Q4Group group;
+    kernels.round_q4(weights.data() + first, std::min(kQ8Group, weights.size() - first), group);
+    std::memcpy(out + g * sizeof(float), &group.scale, sizeof(float));
+    std::byte* values = out + groups * sizeof(float) + first;
+    for (size_t i = 0; i < kQ8Group; ++i) {
+      values[i] = static_cast<std::byte>(group.codes[i] * group.factors[i / kQ4Part]);
+    }
   }
 }
 

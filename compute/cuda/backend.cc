@@ -44,7 +44,8 @@ void set_to_zero(Matrix<float> out) {
 
 void check(const ExpertTask& task, const EncodedRows& x, const Matrix<float>& out) {
   const auto* expert = dynamic_cast<const CudaExpert*>(task.expert);
-  PREGATE_CHECK(expert != nullptr && expert->format() == x.format && expert->hidden == x.cols);
+  PREGATE_CHECK(expert != nullptr && expert->hidden == x.cols);
+  PREGATE_CHECK(arithmetic_of(expert->format()) == arithmetic_of(x.format));
   PREGATE_CHECK(out.cols == x.cols && task.rows.size() == task.out_rows.size() &&
                 task.rows.size() == task.gates.size());
   for (const uint32_t row : task.rows) PREGATE_CHECK(row < x.rows);
@@ -155,13 +156,13 @@ Result<std::unique_ptr<PackedExpert>> CudaBackend::pack_expert(const ExpertSourc
 }
 
 Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product) {
-  args.format = x.format;
+  args.format = arithmetic_of(x.format);
   args.cols = uint32_t(x.cols);
   args.out_blocks = uint32_t(num_blocks(x.format, x.cols));
   args.out_stride = uint32_t(round_up(args.num_rows, kAtomRows));
   PREGATE_ASSIGN(args.out, rows_.take(rows_bytes(x.format, x.cols, args.out_stride)));
   stream_->gather(args);
-  product.format = x.format;
+  product.format = args.format;
   product.rows = args.out;
   product.rows_stride = args.out_stride;
   product.rows_blocks = args.out_blocks;
@@ -171,7 +172,8 @@ Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& pro
 void CudaBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
                          std::span<const float> bias, Matrix<float> y) {
   const auto* matrix = dynamic_cast<const CudaMatrix*>(&weights);
-  PREGATE_CHECK(matrix != nullptr && x.format == matrix->format() && x.cols == matrix->cols);
+  PREGATE_CHECK(matrix != nullptr && x.cols == matrix->cols);
+  PREGATE_CHECK(arithmetic_of(x.format) == arithmetic_of(matrix->format()));
   PREGATE_CHECK(y.cols == matrix->rows && y.rows == x.rows);
   PREGATE_CHECK(bias.empty() || bias.size() == y.cols);
   const size_t bytes_of_row =
@@ -232,7 +234,7 @@ Status CudaBackend::try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matr
   PREGATE_ASSIGN(SentPlan sent, send(bytes_of(x), plan, *stream_, sent_, tables_));
   const size_t stride = plan.max_down_panels * kPanelRows;
   PREGATE_TRY(lay_out(x, sent.gather, sent.gate_up));
-  sent.down.format = x.format;
+  sent.down.format = sent.gate_up.format;
   sent.down.out_stride = sent.down.out_cols = uint32_t(stride);
   PREGATE_TRY(activate(plan, sent.gate_up, sent.down));
   PREGATE_ASSIGN(sent.down.out, products_.take(plan.source.size() * stride * sizeof(float)));

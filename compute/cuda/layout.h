@@ -31,6 +31,12 @@ inline constexpr size_t kMaxTileRows = 192;
 constexpr size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 constexpr size_t round_up(size_t a, size_t b) { return divide_up(a, b) * b; }
 
+/// Whether numbers are int8 with scales. Weights in kQ4 are kept as the numbers of kQ8 that they
+/// are.
+constexpr bool has_scales(WeightFormat format) {
+  return arithmetic_of(format) == WeightFormat::kQ8;
+}
+
 constexpr size_t element_bytes(WeightFormat format) {
   return format == WeightFormat::kF32 ? 4 : format == WeightFormat::kBf16 ? 2 : 1;
 }
@@ -48,7 +54,7 @@ constexpr size_t swizzled(size_t row, size_t byte) {
 }
 
 constexpr size_t panel_block_bytes(WeightFormat format) {
-  return kPanelRows * (kBlockBytes + (format == WeightFormat::kQ8 ? sizeof(float) : 0));
+  return kPanelRows * (kBlockBytes + (has_scales(format) ? sizeof(float) : 0));
 }
 
 constexpr size_t panel_bytes(WeightFormat format, size_t inputs) {
@@ -57,7 +63,7 @@ constexpr size_t panel_bytes(WeightFormat format, size_t inputs) {
 
 /// Of `stride` rows, and what a kernel may read past them.
 constexpr size_t rows_bytes(WeightFormat format, size_t inputs, size_t stride) {
-  const size_t scale_bytes = format == WeightFormat::kQ8 ? sizeof(float) : 0;
+  const size_t scale_bytes = has_scales(format) ? sizeof(float) : 0;
   return num_blocks(format, inputs) * stride * (kBlockBytes + scale_bytes) +
          kMaxTileRows * kBlockBytes;
 }

@@ -23,7 +23,7 @@ Status named(Status status, std::string_view matrix) {
 
 void Packer::place_row(const std::byte* encoded, size_t cols, size_t panel_row,
                        std::byte* panel) const {
-  const bool scaled = format_ == WeightFormat::kQ8;
+  const bool scaled = has_scales(format_);
   const size_t blocks = num_blocks(format_, cols);
   const std::byte* values = encoded + (scaled ? blocks * sizeof(float) : 0);
   const size_t num_bytes = scaled ? blocks * kBlockBytes : cols * element_bytes(format_);
@@ -46,7 +46,7 @@ Status Packer::pack_rows(const SourceMatrix& source, size_t first, size_t num_ro
   const size_t end = std::min(first + num_rows, source.rows);
   for (size_t r = first; r < end; ++r) {
     PREGATE_TRY(read_row(source, r, row));
-    cpu::encode_row(kernels_, row, format_, encoded.data());
+    cpu::encode_weights(kernels_, row, format_, encoded.data());
     place_row(encoded.data(), source.cols, panel_row + r - first, panel);
   }
   return {};

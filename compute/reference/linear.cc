@@ -38,7 +38,7 @@ std::vector<float> apply(const Expert& expert, const std::byte* x) {
 void ReferenceBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
                               std::span<const float> bias, Matrix<float> y) {
   const auto* matrix = dynamic_cast<const DenseMatrix*>(&weights);
-  PREGATE_CHECK(matrix != nullptr && x.format == weights.format());
+  PREGATE_CHECK(matrix != nullptr && arithmetic_of(x.format) == arithmetic_of(weights.format()));
   PREGATE_CHECK(x.cols == weights.in_features() && y.cols == weights.out_features());
   PREGATE_CHECK(y.rows == x.rows && (bias.empty() || bias.size() == y.cols));
   for (size_t r = 0; r < x.rows; ++r) {
@@ -52,7 +52,7 @@ void ReferenceBackend::experts(const EncodedRows& x, std::span<const ExpertTask>
   for (size_t r = 0; r < out.rows; ++r) std::ranges::fill(out.row(r), 0.0f);
   for (const ExpertTask& task : tasks) {
     const auto* expert = dynamic_cast<const Expert*>(task.expert);
-    PREGATE_CHECK(expert != nullptr && x.format == expert->format());
+    PREGATE_CHECK(expert != nullptr && arithmetic_of(x.format) == arithmetic_of(expert->format()));
     PREGATE_CHECK(x.cols == expert->hidden_size() && out.cols == expert->hidden_size());
     PREGATE_CHECK(task.rows.size() == task.out_rows.size());
     PREGATE_CHECK(task.rows.size() == task.gates.size());

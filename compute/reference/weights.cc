@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "compute/number.h"
+#include "compute/q4.h"
 #include "compute/reference/backend.h"
 #include "compute/source.h"
 
@@ -29,14 +30,61 @@ void encode_q8_group(std::span<const float> x, float* scale, int8_t* values) {
   }
 }
 
-void encode_q8(std::span<const float> x, std::byte* out) {
+int q4_code(float y, int factor) {
+  const float code = std::nearbyint(y * (1.0f / (kQ4Fraction * static_cast<float>(factor))));
+  return static_cast<int>(std::clamp<float>(code, kQ4SmallestCode, kQ4LargestCode));
+}
+
+float squared_error(std::span<const float> y, int factor) {
+  float sum = 0.0f;
+  for (const float value : y) {
+    const float rounded = static_cast<float>(q4_code(value, factor) * factor) * kQ4Fraction;
+    sum += (value - rounded) * (value - rounded);
+  }
+  return sum;
+}
+
+int choose_factor(std::span<const float> y) {
+  float largest = 0.0f;
+  for (const float value : y) largest = std::max(largest, std::fabs(value));
+  const int middle = static_cast<int>(std::nearbyint(largest / (7.5f * kQ4Fraction)));
+  const auto factor_at = [middle](int i) { return std::clamp(middle + i, 1, kQ4LargestFactor); };
+  int best = factor_at(-2);
+  for (const int factor : {factor_at(-1), factor_at(0), factor_at(1)}) {
+    if (squared_error(y, factor) < squared_error(y, best)) best = factor;
+  }
+  return best;
+}
+
+/// A group of weights in kQ4 as the same numbers in kQ8.
+void round_q4_group(std::span<const float> weights, float* scale, int8_t* values) {
+  float largest = 0.0f;
+  for (const float weight : weights) largest = std::max(largest, std::fabs(weight));
+  *scale = bf16_to_f32(f32_to_bf16(largest / kQ4ScaleSteps));
+  std::fill_n(values, kQ8Group, int8_t{0});
+  if (*scale == 0.0f) return;
+  float y[kQ8Group] = {};
+  for (size_t i = 0; i < weights.size(); ++i) {
+    y[i] = std::nearbyint(std::clamp(weights[i] / *scale, -127.0f, 127.0f) * kQ4Fraction);
+  }
+  for (size_t first = 0; first < kQ8Group; first += kQ4Part) {
+    const int factor = choose_factor({y + first, kQ4Part});
+    for (size_t i = first; i < first + kQ4Part; ++i) {
+      values[i] = static_cast<int8_t>(factor * q4_code(y[i], factor));
+    }
+  }
+}
+
+/// Calls encode_group(numbers, scale, values) for each group of a row in the layout of kQ8.
+template <typename EncodeGroup>
+void for_groups(std::span<const float> x, std::byte* out, EncodeGroup encode_group) {
   const size_t num_groups = (x.size() + kQ8Group - 1) / kQ8Group;
   auto* scales = reinterpret_cast<float*>(out);
   auto* values = reinterpret_cast<int8_t*>(out + num_groups * sizeof(float));
   for (size_t g = 0; g < num_groups; ++g) {
     const size_t first = g * kQ8Group;
     const size_t count = std::min(kQ8Group, x.size() - first);
-    encode_q8_group(x.subspan(first, count), scales + g, values + first);
+    encode_group(x.subspan(first, count), scales + g, values + first);
   }
 }
 
@@ -68,13 +116,14 @@ void encode_row(std::span<const float> x, WeightFormat format, std::byte* out) {
       std::transform(x.begin(), x.end(), reinterpret_cast<uint16_t*>(out), f32_to_bf16);
       break;
     case WeightFormat::kQ8:
-      encode_q8(x, out);
+    case WeightFormat::kQ4:
+      for_groups(x, out, encode_q8_group);
       break;
   }
 }
 
 float dot(const std::byte* a, const std::byte* b, WeightFormat format, size_t cols) {
-  if (format == WeightFormat::kQ8) return dot_q8(a, b, cols);
+  if (arithmetic_of(format) == WeightFormat::kQ8) return dot_q8(a, b, cols);
   const auto number = [format](const std::byte* row, size_t i) {
     return format == WeightFormat::kF32 ? reinterpret_cast<const float*>(row)[i]
                                         : bf16_to_f32(reinterpret_cast<const uint16_t*>(row)[i]);
@@ -96,7 +145,12 @@ Result<std::unique_ptr<DenseMatrix>> DenseMatrix::pack(const SourceMatrix& sourc
   std::vector<float> row(source.cols);
   for (size_t r = 0; r < source.rows; ++r) {
     PREGATE_TRY(read_row(source, r, row));
-    encode_row(row, format, matrix->rows_.data() + r * row_bytes);
+    std::byte* const out = matrix->rows_.data() + r * row_bytes;
+    if (format == WeightFormat::kQ4) {
+      for_groups(row, out, round_q4_group);
+    } else {
+      encode_row(row, format, out);
+    }
   }
   return matrix;
 }

@@ -16,6 +16,8 @@ std::string to_string(WeightFormat format) {
       return "bf16";
     case WeightFormat::kQ8:
       return "q8";
+    case WeightFormat::kQ4:
+      return "q4";
   }
   return "unknown";
 }

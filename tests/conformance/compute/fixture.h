@@ -14,7 +14,7 @@
 namespace pregate::compute {
 
 inline constexpr WeightFormat kFormats[] = {WeightFormat::kF32, WeightFormat::kBf16,
-                                            WeightFormat::kQ8};
+                                            WeightFormat::kQ8, WeightFormat::kQ4};
 
 std::string to_string(WeightFormat format);
 
