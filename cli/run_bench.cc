@@ -115,8 +115,8 @@ Status run(const BenchOptions& options, const ExpertsHooks& experts,
   const size_t max_batch = *std::ranges::max_element(batches);
   PREGATE_ASSIGN(const auto runtime, ModelRuntime::load(runtime_options(options, max_batch),
                                                         experts.connect, progress));
-  PREGATE_ASSIGN(const auto summary,
-                 model::summarize(runtime->checkpoint(), options.model.weights));
+  const auto format = compute::kept_format(options.model.backend, options.model.weights);
+  PREGATE_ASSIGN(const auto summary, model::summarize(runtime->checkpoint(), format));
   PREGATE_ASSIGN(const compute::MachineLimits limits,
                  compute::measure_limits(options.model.backend, runtime->threads()));
   PREGATE_ASSIGN(const Runs runs, measure(options, batches, *runtime));

@@ -20,14 +20,13 @@ inline constexpr int kQ4SmallestCode = -8, kQ4LargestCode = 7;
 
 /// How a group is rounded, on every back end to the same numbers:
 ///   scale    max|w| / kQ4ScaleSteps, rounded to bf16
-///   y        round-to-nearest-even(kQ4Fraction * w / scale), at most kQ4Fraction * 127: an
-///   integer,
-///            so that sums of squares are exact in whatever order
-///   factor   with c = round(max|y| / (7.5 * kQ4Fraction)) over the part, that of c - 2 ... c + 1
-///   (in
-///            1 ... kQ4LargestFactor) whose codes have the least sum of squared errors; the
-///            smallest such
-///   code     round-to-nearest-even(y / (kQ4Fraction * factor)), within the bounds above
+///   y        kQ4Fraction * w / scale, rounded to an integer, so that sums of squares are exact in
+///            any order; |y| is at most kQ4Fraction * 127
+///   factor   of c - 2 to c + 1, where c = round(max|y| of the part / (7.5 * kQ4Fraction)), and of
+///            1 to kQ4LargestFactor, the one whose codes have the least sum of squared errors; of
+///            equals the smallest
+///   code     round(y / (kQ4Fraction * factor)), within the bounds above
+/// All rounding is to nearest even.
 inline constexpr float kQ4ScaleSteps = 108.0f;
 inline constexpr float kQ4Fraction = 4.0f;
 
@@ -37,9 +36,10 @@ struct Q4Group {
   int8_t codes[kQ8Group] = {};  ///< Past the row's end 0.
 };
 
-/// Of an output with `cols` inputs: codes, factors and scales. What a processor keeps of it; a GPU
-/// keeps the numbers of kQ8.
-constexpr size_t q4_weight_bytes(size_t cols) {
+/// What the weights of an output with `cols` inputs take: as many bytes as an encoded row, but kQ4
+/// its codes, factors and scales (kept_format() in backend.h: not everywhere).
+constexpr size_t weight_row_bytes(WeightFormat format, size_t cols) {
+  if (format != WeightFormat::kQ4) return encoded_row_bytes(format, cols);
   constexpr size_t kGroupBytes = kQ8Group / 2 + kQ4Parts / 2 + sizeof(uint16_t);
   return (cols + kQ8Group - 1) / kQ8Group * kGroupBytes;
 }

@@ -25,6 +25,10 @@ std::vector<std::string> available_backends() {
   return names;
 }
 
+WeightFormat kept_format(const std::string& name, WeightFormat format) {
+  return name == "reference" || cuda::is_cuda_name(name) ? arithmetic_of(format) : format;
+}
+
 Result<std::unique_ptr<Backend>> make_backend(const std::string& name, ThreadPool& threads) {
   if (name == "reference") return std::make_unique<reference::ReferenceBackend>();
   if (cuda::is_cuda_name(name)) return make_cuda(name, threads);

@@ -17,11 +17,6 @@ size_t parameters_of(const std::vector<size_t>& shape) {
   return count;
 }
 
-size_t row_bytes(WeightFormat format, size_t cols) {
-  return format == WeightFormat::kQ4 ? compute::q4_weight_bytes(cols)
-                                     : compute::encoded_row_bytes(format, cols);
-}
-
 /// Norms, biases and gates are kept in f32, the embedding as it lies in the file.
 size_t loaded_bytes(const TensorId& id, const std::vector<size_t>& shape, WeightFormat format,
                     size_t checkpoint_bytes) {
@@ -31,7 +26,7 @@ size_t loaded_bytes(const TensorId& id, const std::vector<size_t>& shape, Weight
   if (shape.size() == 1 || is_gate) return parameters_of(shape) * sizeof(float);
   const Part part = part_of(id.role);
   const bool is_mlp = part == Part::kExperts || part == Part::kShared || part == Part::kDense;
-  return shape[0] * row_bytes(is_mlp ? format : matrix_format(format), shape[1]);
+  return shape[0] * compute::weight_row_bytes(is_mlp ? format : matrix_format(format), shape[1]);
 }
 
 /// What the channels of an expert, or of the shared part, take of the dense MLP they lie in.
@@ -93,7 +88,8 @@ Result<ModelSummary> summarize(const Checkpoint& checkpoint, WeightFormat format
   if (config.tie_embeddings) {  // the same parameters once more, packed for the last product
     parts[Part::kLmHead] = {
         .part = Part::kLmHead,
-        .loaded_bytes = config.vocab_size * row_bytes(matrix_format(format), config.hidden_size)};
+        .loaded_bytes = config.vocab_size *
+                        compute::weight_row_bytes(matrix_format(format), config.hidden_size)};
   }
 
   ModelSummary summary;

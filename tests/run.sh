@@ -117,7 +117,9 @@ phase() {
     124 | 137) result="FAILED: stopped after $limit s" ;;
     *) result="FAILED" ;;
   esac
-  if [[ $status != 0 ]]; then failed_tests+="$(what_failed "$log" | sed "s/^/$name: /")"$'\n'; fi
+  if [[ $status != 0 ]]; then
+    failed_tests+="$(what_failed "$log" | sed "s/^/$name: /")"$'\n'
+  fi
   line="$(grep -E '^[0-9]+% tests passed' "$log" | tail -n 1)"
   note "$name" $((SECONDS - began)) "$result${line:+: $line}"
   count "$status" "$line"
@@ -125,7 +127,9 @@ phase() {
 }
 
 finish() {
-  if [[ "$failed_tests" == *[![:space:]]* ]]; then printf '\n== failed tests\n%s' "$failed_tests"; fi
+  if [[ "$failed_tests" == *[![:space:]]* ]]; then
+    printf '\n== failed tests\n%s' "$failed_tests"
+  fi
   printf '\n== summary, %d s\n' "$SECONDS"
   printf '%s\n' "${summary[@]}"
   local percent=0

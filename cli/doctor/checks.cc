@@ -132,18 +132,19 @@ Check check_memory(const Memory& memory) {
   if (memory.needed() <= usable) return ok(name, found);
   if (memory.backbone + memory.kv_cache > usable) {
     return failed(name, found,
-                  is_host ? "a smaller --kv-cache-bytes, --weights q8, or more memory"
+                  is_host ? "a smaller --kv-cache-bytes, --weights q8 or q4, or more memory"
                           : "--weights q8, or a device with more free memory");
   }
   if (memory.may_stay_on_disk) {
     return warning(name, found,
                    "experts will be read from disk when they are needed, which is "
-                   "slow: more memory, --weights q8 or workers");
+                   "slow: more memory, --weights q8 or q4, or workers");
   }
   const std::string part =
       is_host ? fmt::format(", {} of it usable", describe_bytes(usable)) : std::string();
-  return failed(name, found + part,
-                "more workers or memory, --weights q8, or --expert-memory to keep some on disk");
+  return failed(
+      name, found + part,
+      "more workers or memory, --weights q8 or q4, or --expert-memory to keep some on disk");
 }
 
 Check check_port(const Port& port) {

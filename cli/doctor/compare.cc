@@ -70,7 +70,7 @@ void add_memory_of(const std::vector<const Report*>& ranks, Checks& checks) {
                     fmt::format("the {} ranks on {} need {}, {} of {} are usable", ranks.size(),
                                 ranks.front()->host, describe_bytes(needed),
                                 describe_bytes(less_reserve(available)), describe_bytes(available)),
-                    "fewer ranks on this host, more hosts, or --weights q8"});
+                    "fewer ranks on this host, more hosts, or --weights q8 or q4"});
 }
 
 /// The same of a device that several ranks name alike; each may have another of its own by that

@@ -67,7 +67,8 @@ void look_at_memory(const model::ModelSummary& summary, Memory memory, const Set
 /// Opens the checkpoint and adds what depends on it.
 Status look_at_model(const Settings& settings, Report& report) {
   PREGATE_ASSIGN(const auto checkpoint, model::Checkpoint::open(settings.model.model));
-  PREGATE_ASSIGN(const auto summary, model::summarize(*checkpoint, settings.model.weights));
+  const auto format = compute::kept_format(settings.model.backend, settings.model.weights);
+  PREGATE_ASSIGN(const auto summary, model::summarize(*checkpoint, format));
   PREGATE_ASSIGN(const uint64_t fingerprint, model::fingerprint(*checkpoint));
   report.fingerprint = fmt::format("{:016x}", fingerprint);
   report.checks.push_back({"model", Outcome::kOk,

@@ -83,9 +83,8 @@ void CpuBackend::encode(Matrix<const float> x, WeightFormat format, std::byte* o
            [&](size_t row) { encode_row(kernels_, x.row(row), format, out + row * row_bytes); });
 }
 
-std::span<const std::byte* const> CpuBackend::prepare(const EncodedRows& x,
-                                                      WeightFormat weights) {
-  const MultiplyKernel& multiply = kernel(weights);
+std::span<const std::byte* const> CpuBackend::prepare(const EncodedRows& x, WeightFormat weights) {
+  const MultiplyKernel& multiply = kernels_.multiply_of(weights);
   const size_t encoded_bytes = encoded_row_bytes(x.format, x.cols);
   const auto pointers = row_pointers_.take<const std::byte*>(x.rows);
   if (multiply.prepare_group == nullptr) {

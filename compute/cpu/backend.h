@@ -47,9 +47,6 @@ class CpuBackend final : public Backend {
     Scratch numbers, states, panels;
   };
 
-  const MultiplyKernel& kernel(WeightFormat format) const {
-    return kernels_.multiply[static_cast<size_t>(format)];
-  }
   /// The rows of x in the form the kernel for such weights reads; valid until the next call.
   std::span<const std::byte* const> prepare(const EncodedRows& x, WeightFormat weights);
 

@@ -39,7 +39,7 @@ class ExpertsCall {
  public:
   ExpertsCall(const KernelSet& kernels, WeightFormat format)
       : kernels_(kernels),
-        multiply_(kernels.multiply[static_cast<size_t>(format)]),
+        multiply_(kernels.multiply_of(format)),
         encode_group_(kernels.encode_group[static_cast<size_t>(format)]),
         format_(format) {}
 
@@ -204,6 +204,7 @@ void ExpertsCall::add_down(const PlacedTask& task, size_t panel, Matrix<float> o
 
 void CpuBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                          Matrix<float> out) {
+  PREGATE_CHECK(tasks.empty() || tasks.front().expert != nullptr);
   const WeightFormat format = tasks.empty() ? x.format : tasks.front().expert->format();
   PREGATE_CHECK(arithmetic_of(x.format) == arithmetic_of(format));
   ExpertsCall call(kernels_, format);

@@ -6,6 +6,7 @@
 #include "compute/cpu/encode.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/multiply.h"
+#include "compute/cpu/multiply_q4.h"
 #include "compute/cpu/peak.h"
 
 namespace pregate::compute::cpu {

@@ -21,12 +21,11 @@ namespace pregate::compute::cpu {
 /// output lie together:
 ///   f32, bf16  [inputs / step_inputs][panel_outputs][step_inputs]
 ///   q8         per group of kQ8Group inputs: that for int8, then panel_outputs f32 scales
-///   q4         per group of kQ8Group inputs: panel_outputs x uint32, of which bits 4p to 4p + 3
-///   are
-///              the factor of part p; panel_outputs x bf16 scale; and per 8 inputs panel_outputs x
-///              4 bytes, byte i with code + 8 of input i in its lower half and of i + 4 in its
-///              upper
-/// Missing outputs and inputs are zero (q4: their scale, or what they are multiplied with).
+///   q4         per group of kQ8Group inputs: panel_outputs uint32, whose 4 bits from 4p on are the
+///              factor of part p; panel_outputs bf16 scales; then for 8 inputs at a time
+///              [panel_outputs][4] bytes, the i-th of which has code + 8 of input i below and that
+///              of input i + 4 above
+/// Missing outputs and inputs are zero: in q4 scales of such outputs, and rows at such inputs.
 struct Tile {
   const std::byte* const* rows = nullptr;  ///< num_rows prepared rows.
   size_t num_rows = 0;                     ///< At most MultiplyKernel::max_rows.
@@ -110,6 +109,10 @@ struct KernelSet {
   /// Adds a span to the state of each query. By DType (kF32, kBf16).
   std::array<void (*)(const AttentionSpan&), 2> attend{};
   PeakLoop f32_peak, bf16_peak, int8_peak;
+
+  constexpr const MultiplyKernel& multiply_of(WeightFormat format) const {
+    return multiply[static_cast<size_t>(format)];
+  }
 };
 
 extern const KernelSet kGenericKernels;

@@ -24,7 +24,7 @@ class PanelReader {
   }
 
   const MultiplyKernel& kernel() const {
-    return expands_ ? kernels_.multiply[static_cast<size_t>(arithmetic_of(format_))] : stored();
+    return expands_ ? kernels_.multiply_of(arithmetic_of(format_)) : stored();
   }
   /// For kernel(); valid until the next read() into the same slot.
   const std::byte* read(const std::byte* panel, size_t slot = 0) const {
@@ -36,7 +36,7 @@ class PanelReader {
 
  private:
   static constexpr size_t kSlots = 2;  // of gate and of up
-  const MultiplyKernel& stored() const { return kernels_.multiply[static_cast<size_t>(format_)]; }
+  const MultiplyKernel& stored() const { return kernels_.multiply_of(format_); }
 
   const KernelSet& kernels_;
   const WeightFormat format_;

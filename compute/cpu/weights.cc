@@ -61,13 +61,13 @@ void place_q4_row(const KernelSet& kernels, std::span<const float> row, size_t o
     Q4Group group;
     kernels.round_q4(row.data() + first, std::min(kQ8Group, row.size() - first), group);
     place_q4_group(group, kernels.panel_outputs, output,
-                   panel + q4_weight_bytes(first) * kernels.panel_outputs);
+                   panel + weight_row_bytes(WeightFormat::kQ4, first) * kernels.panel_outputs);
   }
 }
 
 void place_row(const KernelSet& kernels, WeightFormat format, std::span<const std::byte> encoded,
                size_t output, std::byte* panel) {
-  const size_t step = kernels.multiply[static_cast<size_t>(format)].step_inputs;
+  const size_t step = kernels.multiply_of(format).step_inputs;
   const size_t unit_bytes = step * element_bytes(format);
   const size_t stride_bytes = unit_bytes * kernels.panel_outputs;
   if (unit_bytes == 4) {
@@ -108,9 +108,9 @@ size_t panel_bytes(const KernelSet& kernels, WeightFormat format, size_t cols) {
     return num_groups(cols) * (kQ8Group + sizeof(float)) * kernels.panel_outputs;
   }
   if (format == WeightFormat::kQ4) {
-    return q4_weight_bytes(cols) * kernels.panel_outputs;
+    return weight_row_bytes(format, cols) * kernels.panel_outputs;
   }
-  const size_t step = kernels.multiply[static_cast<size_t>(format)].step_inputs;
+  const size_t step = kernels.multiply_of(format).step_inputs;
   const size_t padded_cols = (cols + step - 1) / step * step;
   const size_t bytes = padded_cols * element_bytes(format) * kernels.panel_outputs;
   return (bytes + 63) / 64 * 64;

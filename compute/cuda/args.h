@@ -1,5 +1,6 @@
 // The plain structs between the back end and the kernels. Kernels are compiled by a compiler that
-// does not read all of our headers, so this one has none but types.h.
+// does not read all of our headers, so this one has none but types.h. Formats are those that have
+// an arithmetic of their own (arithmetic_of()).
 #pragma once
 
 #include <cstddef>

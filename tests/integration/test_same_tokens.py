@@ -43,7 +43,7 @@ def greedy_tokens(cluster):
     return [choice["token_ids"] for choice in choices]
 
 
-@pytest.mark.parametrize("weights", ["bf16", "q8"])
+@pytest.mark.parametrize("weights", ["bf16", "q8", "q4"])
 def test_greedy_tokens_do_not_depend_on_the_number_of_workers(tmp_path, weights):
     model = make_model(tmp_path / "model")
     options = ["--weights", weights, "--reproducible"]

@@ -71,8 +71,10 @@ float dot_block(const Line& a, const Line& b, WeightFormat format, size_t block,
                bf16_to_f32(read<uint16_t>(b.at(block, byte)));
       });
       return sum;
-    case WeightFormat::kQ8:
-    case WeightFormat::kQ4: {
+    case WeightFormat::kQ4:
+      PREGATE_CHECK(false);  // kernels have not heard of it
+      break;
+    case WeightFormat::kQ8: {
       int32_t products = 0;
       add([&](size_t byte) {
         products += read<int8_t>(a.at(block, byte)) * read<int8_t>(b.at(block, byte));

@@ -141,9 +141,7 @@ TEST_P(LinearTest, KnowsItsShape) {
   EXPECT_EQ(packed->format(), format());
   EXPECT_EQ(packed->out_features(), 37u);
   EXPECT_EQ(packed->in_features(), 100u);
-  const size_t row_bytes = format() == WeightFormat::kQ4 ? q4_weight_bytes(100)
-                                                         : encoded_row_bytes(format(), 100);
-  EXPECT_GE(packed->bytes(), 37 * row_bytes);
+  EXPECT_GE(packed->bytes(), 37 * weight_row_bytes(format(), 100));
 }
 
 TEST_P(LinearTest, NamesTheWeightThatIsNotFinite) {
@@ -178,6 +176,50 @@ TEST_P(LinearTest, WhatIsNotFiniteInARowStaysInThatRow) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, LinearTest, all_formats(), format_test_name);
+
+class QuantizedTest : public BackendTest {};
+
+TEST_P(QuantizedTest, UnusualWeightsAreRoundedAlike) {
+  Numbers weights = Numbers::random(random_, 7, 300);
+  const auto change = [&](size_t row, auto number) {
+    for (size_t i = 0; i < weights.cols; ++i) {
+      float& weight = weights.view().row(row)[i];
+      weight = number(i, weight);
+    }
+  };
+  change(0, [](size_t, float) { return 0.0f; });
+  change(1, [](size_t, float w) { return w * 1e-43f; });  // subnormal, and so are scales
+  change(2, [](size_t, float w) { return w * 3e37f; });
+  change(3, [](size_t i, float) { return 0.125f * static_cast<float>(i % 200) - 12.0f; });  // ties
+  change(4, [](size_t i, float w) { return i % 64 == 5 ? 1000 * w : w; });
+  change(5, [](size_t, float) { return -0.75f; });
+  const Numbers x = Numbers::random(random_, 3, 300);
+  for (const WeightFormat format : {WeightFormat::kQ8, WeightFormat::kQ4}) {
+    Numbers actual(3, 7), expected(3, 7);
+    const auto multiply = [&](Subject& subject, Numbers& y) {
+      const auto packed = subject->pack(weights.source(), format).value();
+      subject->linear(Encoded(*subject, x, format).view(), *packed, {}, y.view());
+    };
+    multiply(subject_, actual);
+    multiply(reference_, expected);
+    EXPECT_EQ(actual, expected) << to_string(format);
+  }
+}
+
+TEST_P(QuantizedTest, RowsOfOneFormatServeBoth) {
+  const Numbers weights = Numbers::random(random_, 20, 200);
+  const Numbers x = Numbers::random(random_, 3, 200);
+  for (const auto& [of_rows, of_weights] : {std::pair(WeightFormat::kQ8, WeightFormat::kQ4),
+                                            std::pair(WeightFormat::kQ4, WeightFormat::kQ8)}) {
+    const auto packed = subject_->pack(weights.source(), of_weights).value();
+    Numbers y(3, 20), expected(3, 20);
+    subject_->linear(Encoded(*subject_, x, of_rows).view(), *packed, {}, y.view());
+    subject_->linear(Encoded(*subject_, x, of_weights).view(), *packed, {}, expected.view());
+    EXPECT_EQ(y, expected);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, QuantizedTest, all_backends(), backend_test_name);
 
 }  // namespace
 }  // namespace pregate::compute

@@ -57,6 +57,40 @@ TEST_F(ReferenceTest, EncodeQ8TurnsAnInfinityIntoNaNOfItsGroupOnly) {
   EXPECT_TRUE(std::isnan(scales[1]));
 }
 
+/// The weights of one output as a back end multiplies them.
+std::vector<float> kept(Backend& backend, const std::vector<float>& weights, WeightFormat format) {
+  const SourceMatrix matrix{reinterpret_cast<const std::byte*>(weights.data()), DType::kF32, 1,
+                            weights.size()};
+  const auto packed = backend.pack(matrix, format).value();
+  std::vector<float> numbers(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    std::vector<float> x(weights.size(), 0.0f);
+    x[i] = 127.0f;  // which q8 holds exactly
+    std::vector<std::byte> encoded(encoded_row_bytes(format, x.size()));
+    backend.encode({x.data(), 1, x.size()}, format, encoded.data());
+    backend.linear({format, 1, x.size(), encoded.data()}, *packed, {}, {&numbers[i], 1, 1});
+    numbers[i] /= 127.0f;
+  }
+  return numbers;
+}
+
+TEST_F(ReferenceTest, Q4KeepsWhatItsFactorsAndCodesHold) {
+  std::vector<float> weights(300, 0.0f);
+  weights[0] = 108.0f;                                          // the scale becomes 1
+  for (int i = 0; i < 16; ++i) weights[16 + i] = float(i - 8);  // factor 1: every code
+  for (int i = 0; i < 8; ++i) weights[32 + i] = float(-3 * i);  // factor 3
+  weights[47] = 20.0f;
+  weights[48] = -104.0f;                                               // factor 13, code -8
+  weights[128] = std::numeric_limits<float>::denorm_min();             // the scale becomes 0
+  weights[256] = 216.0f, weights[272] = -16.0f, weights[299] = 14.0f;  // the scale becomes 2
+  std::vector<float> expected = weights;
+  expected[0] = 105.0f;  // factor 15, code 7
+  expected[47] = 21.0f;
+  expected[128] = 0.0f;
+  expected[256] = 210.0f;
+  EXPECT_EQ(kept(*backend_, weights, WeightFormat::kQ4), expected);
+}
+
 TEST_F(ReferenceTest, LinearMultipliesAndAddsBias) {
   const auto weights = backend_->pack(source(std::array{1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f}, 2, 3),
                                       WeightFormat::kF32);

@@ -1,8 +1,11 @@
 #include "compute/cpu/verify.h"
 
+#include <cstring>
+
 #include <gtest/gtest.h>
 
 #include "compute/backend.h"
+#include "compute/cpu/weights.h"
 #include "compute/limits.h"
 
 namespace pregate::compute::cpu {
@@ -20,9 +23,14 @@ void half_of_silu_multiply(const float* gate, const float* up, size_t count, flo
   for (size_t i = 0; i < count; ++i) out[i] *= 0.5f;
 }
 
+template <WeightFormat kFormat>
 void multiply_with_one_wrong_bit(const Tile& tile) {
-  kGenericKernels.multiply[static_cast<size_t>(WeightFormat::kQ8)].multiply(tile);
+  kGenericKernels.multiply_of(kFormat).multiply(tile);
   tile.out[0] *= 1.0f + 0x1p-23f;
+}
+
+void expand_to_nothing(const std::byte*, size_t cols, std::byte* q8_panel) {
+  std::memset(q8_panel, 0, panel_bytes(kGenericKernels, WeightFormat::kQ8, cols));
 }
 
 void attend_to_nothing(const AttentionSpan& span) {
@@ -36,8 +44,18 @@ TEST(VerifyKernels, NamesTheOperationThatIsWrong) {
   EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/wrong: wrong result of experts in f32");
 
   wrong = kGenericKernels;
-  wrong.multiply[static_cast<size_t>(WeightFormat::kQ8)].multiply = multiply_with_one_wrong_bit;
+  MultiplyKernel& q8 = wrong.multiply[static_cast<size_t>(WeightFormat::kQ8)];
+  q8.multiply = multiply_with_one_wrong_bit<WeightFormat::kQ8>;
   EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/generic: wrong result of linear in q8");
+
+  wrong = kGenericKernels;
+  MultiplyKernel& q4 = wrong.multiply[static_cast<size_t>(WeightFormat::kQ4)];
+  q4.multiply = multiply_with_one_wrong_bit<WeightFormat::kQ4>;
+  EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/generic: wrong result of linear in q4");
+
+  wrong = kGenericKernels;
+  q4.expand = expand_to_nothing;
+  EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/generic: wrong result of linear in q4");
 
   wrong = kGenericKernels;
   wrong.attend.back() = attend_to_nothing;

@@ -114,6 +114,27 @@ TEST_F(Weights, RouterStaysF32WhateverTheFormat) {
   EXPECT_EQ(weights->layers[0].q->format(), WeightFormat::kQ8);
 }
 
+TEST_F(Weights, InQ4AreExpertsAndMlpsOnly) {
+  const auto checkpoint = open();
+  const auto weights = load_backbone(checkpoint, *backend_, WeightFormat::kQ4, {});
+  ASSERT_TRUE(weights) << weights.error().message;
+  EXPECT_EQ(weights->layers[0].q->format(), WeightFormat::kQ8);
+  EXPECT_EQ(weights->lm_head->format(), WeightFormat::kQ8);
+  EXPECT_EQ(weights->layers[0].router->format(), WeightFormat::kF32);
+  EXPECT_EQ(weights->layers[0].shared->format(), WeightFormat::kQ4);
+  EXPECT_EQ(weights->layers[1].dense->format(), WeightFormat::kQ4);
+  const auto summary = summarize(*checkpoint, WeightFormat::kQ4);
+  ASSERT_TRUE(summary) << summary.error().message;
+  // Gate and up of 6 outputs and down of 8, whose few inputs take a group each.
+  EXPECT_EQ(summary->expert_loaded_bytes, (6 + 6 + 8) * 70u);
+  for (const PartSize& part : summary->parts) {
+    if (part.part != Part::kAttention) continue;
+    const auto in_q8 = summarize(*checkpoint, WeightFormat::kQ8).value();
+    const auto same = std::ranges::find(in_q8.parts, Part::kAttention, &PartSize::part);
+    EXPECT_EQ(part.loaded_bytes, same->loaded_bytes);
+  }
+}
+
 /// An expert whose gate is of 8-bit numbers, in blocks that its shape cuts off.
 class F8Weights : public Weights {
  protected:
