@@ -50,8 +50,8 @@ void encode_q8_group(const float* x, size_t count, size_t cols, size_t group, st
   const bool finite = largest < 0x7f800000;
   const float scale = finite ? __builtin_bit_cast(float, largest) / 127.0f : __builtin_nanf("");
   store(encoded + 4 * group, scale);
-  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
-  auto* values = reinterpret_cast<uint8_t*>(encoded + 4 * num_groups + group * kQ8Group);
+  const size_t groups = num_groups(cols);
+  auto* values = reinterpret_cast<uint8_t*>(encoded + 4 * groups + group * kQ8Group);
   if (!finite || scale == 0.0f) {
     __builtin_memset(values, 0, kQ8Group);
     return;

@@ -78,19 +78,12 @@ void pair_group(const std::byte* encoded, size_t cols, size_t group, std::byte* 
 }
 
 /// Encoded q8 rows followed by the sum of each group, an int32.
-size_t summed_row_bytes(size_t cols) {
-  return (cols + kQ8Group - 1) / kQ8Group * (4 + kQ8Group + 4);
-}
+size_t summed_row_bytes(size_t cols) { return num_groups(cols) * (4 + kQ8Group + 4); }
 
 void sum_group(const std::byte* encoded, size_t cols, size_t group, std::byte* prepared) {
-  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
-  const size_t first = 4 * num_groups + group * kQ8Group;
-  __builtin_memcpy(prepared + 4 * group, encoded + 4 * group, 4);
-  __builtin_memcpy(prepared + first, encoded + first, kQ8Group);
-  const auto* values = reinterpret_cast<const int8_t*>(encoded + first);
-  int32_t sum = 0;
-  for (size_t i = 0; i < kQ8Group; ++i) sum += values[i];
-  store(prepared + num_groups * (4 + kQ8Group) + 4 * group, sum);
+  const size_t groups = num_groups(cols);
+  const int8_t* values = copy_q8_group(encoded, groups, group, prepared);
+  store(prepared + groups * (4 + kQ8Group) + 4 * group, sum_of<kQ8Group>(values));
 }
 
 }  // namespace

@@ -90,18 +90,18 @@ void multiply_q8(const Tile& tile) {
   using F32 = typename Vectors<Isa::kLanes>::F32;
   using I32 = typename Vectors<Isa::kLanes>::I32;
   constexpr size_t kVectorBytes = 4 * Isa::kLanes;
-  const size_t num_groups = (tile.cols + kQ8Group - 1) / kQ8Group;
+  const size_t groups = num_groups(tile.cols);
   const std::byte* panel = tile.panel;
   F32 sums[kRows][2] = {};
-  for (size_t group = 0; group < num_groups; ++group) {
+  for (size_t group = 0; group < groups; ++group) {
     const std::byte* values[kRows];
     I32 dots[kRows][2];
 #pragma GCC unroll 8
     for (size_t r = 0; r < kRows; ++r) {
-      values[r] = tile.rows[r] + 4 * num_groups + group * kQ8Group;
+      values[r] = tile.rows[r] + 4 * groups + group * kQ8Group;
       int32_t start = 0;
       if constexpr (Isa::kQ8RowSums) {
-        const std::byte* row_sums = tile.rows[r] + num_groups * (4 + kQ8Group);
+        const std::byte* row_sums = tile.rows[r] + groups * (4 + kQ8Group);
         start = -128 * load<int32_t>(row_sums + 4 * group);
       }
       dots[r][0] = dots[r][1] = broadcast<I32>(start);
@@ -151,6 +151,22 @@ void multiply_q8_rows(const Tile& tile, std::index_sequence<kIndex...>) {
 template <class Isa>
 void multiply_q8_rows(const Tile& tile) {
   multiply_q8_rows<Isa>(tile, std::make_index_sequence<Isa::kQ8Rows>());
+}
+
+/// Copies a group of an encoded q8 row, with which a prepared one begins; returns its values.
+inline const int8_t* copy_q8_group(const std::byte* encoded, size_t groups, size_t group,
+                                   std::byte* prepared) {
+  const size_t first = 4 * groups + group * kQ8Group;
+  __builtin_memcpy(prepared + 4 * group, encoded + 4 * group, 4);
+  __builtin_memcpy(prepared + first, encoded + first, kQ8Group);
+  return reinterpret_cast<const int8_t*>(encoded + first);
+}
+
+template <size_t kCount>
+[[gnu::always_inline]] inline int32_t sum_of(const int8_t* values) {
+  int32_t sum = 0;
+  for (size_t i = 0; i < kCount; ++i) sum += values[i];
+  return sum;
 }
 
 /// Prepared bf16 rows for WideBf16Step.

@@ -21,8 +21,8 @@ struct Q4Codes {
 };
 
 /// Where prepare_q4_group() has left what is to be added to the sums of products of codes + 8.
-inline const std::byte* q4_offsets(const std::byte* prepared, size_t num_groups, size_t group) {
-  return prepared + num_groups * (4 + kQ8Group + 4) + 4 * group * kQ4Parts;
+inline const std::byte* q4_offsets(const std::byte* prepared, size_t groups, size_t group) {
+  return prepared + groups * (4 + kQ8Group + 4) + 4 * group * kQ4Parts;
 }
 
 /// The sums over a group are integers, so it does not matter that factors come in later than they
@@ -32,10 +32,10 @@ void multiply_q4(const Tile& tile) {
   using F32 = typename Vectors<Isa::kLanes>::F32;
   using I32 = typename Vectors<Isa::kLanes>::I32;
   constexpr size_t kVectorBytes = 4 * Isa::kLanes;
-  const size_t num_groups = (tile.cols + kQ8Group - 1) / kQ8Group;
+  const size_t groups = num_groups(tile.cols);
   const std::byte* panel = tile.panel;
   F32 sums[kRows][2] = {};
-  for (size_t group = 0; group < num_groups; ++group) {
+  for (size_t group = 0; group < groups; ++group) {
     prefetch<3 * kVectorBytes>(panel);
     I32 factors0 = load<I32>(panel);
     I32 factors1 = load<I32>(panel + kVectorBytes);
@@ -48,7 +48,7 @@ void multiply_q4(const Tile& tile) {
       I32 dots[kRows][2];
 #pragma GCC unroll 8
       for (size_t r = 0; r < kRows; ++r) {
-        const std::byte* offsets = q4_offsets(tile.rows[r], num_groups, group);
+        const std::byte* offsets = q4_offsets(tile.rows[r], groups, group);
         dots[r][0] = dots[r][1] = broadcast<I32>(load<int32_t>(offsets + 4 * part));
       }
 #pragma GCC unroll 2
@@ -58,7 +58,7 @@ void multiply_q4(const Tile& tile) {
 #pragma GCC unroll 8
         for (size_t r = 0; r < kRows; ++r) {
           const std::byte* values =
-              tile.rows[r] + 4 * num_groups + group * kQ8Group + part * kQ4Part + k;
+              tile.rows[r] + 4 * groups + group * kQ8Group + part * kQ4Part + k;
           const I32 first = broadcast<I32>(load<int32_t>(values));
           const I32 last = broadcast<I32>(load<int32_t>(values + 4));
           dots[r][0] = Isa::dot4_codes(dots[r][0], w0.first, first);
@@ -139,24 +139,19 @@ void multiply_q4_rows(const Tile& tile) {
 /// Encoded q8 rows followed by the sum of each group, an int32, and what is to be added for each
 /// part because codes are multiplied as code + 8.
 inline size_t q4_row_bytes(size_t cols) {
-  return (cols + kQ8Group - 1) / kQ8Group * (4 + kQ8Group + 4 + 4 * kQ4Parts);
+  return num_groups(cols) * (4 + kQ8Group + 4 + 4 * kQ4Parts);
 }
 
 inline void prepare_q4_group(const std::byte* encoded, size_t cols, size_t group,
                              std::byte* prepared) {
-  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
-  const size_t first = 4 * num_groups + group * kQ8Group;
-  __builtin_memcpy(prepared + 4 * group, encoded + 4 * group, 4);
-  __builtin_memcpy(prepared + first, encoded + first, kQ8Group);
-  const auto* values = reinterpret_cast<const int8_t*>(encoded + first);
-  int32_t group_sum = 0;
-  for (size_t part = 0; part < kQ4Parts; ++part, values += kQ4Part) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < kQ4Part; ++i) sum += values[i];
-    group_sum += sum;
-    store(prepared + num_groups * (4 + kQ8Group + 4) + 4 * (group * kQ4Parts + part), -8 * sum);
+  const size_t groups = num_groups(cols);
+  const int8_t* values = copy_q8_group(encoded, groups, group, prepared);
+  std::byte* const group_sum = prepared + groups * (4 + kQ8Group) + 4 * group;
+  store(group_sum, sum_of<kQ8Group>(values));
+  std::byte* const offsets = prepared + groups * (4 + kQ8Group + 4) + 4 * group * kQ4Parts;
+  for (size_t part = 0; part < kQ4Parts; ++part) {
+    store(offsets + 4 * part, -8 * sum_of<kQ4Part>(values + part * kQ4Part));
   }
-  store(prepared + num_groups * (4 + kQ8Group) + 4 * group, group_sum);
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "compute/types.h"
+
 namespace pregate::compute::cpu {
 namespace {
 
@@ -15,6 +17,11 @@ struct Vectors {
   typedef uint32_t U32 __attribute__((vector_size(4 * kLanes)));
   typedef uint16_t U16 __attribute__((vector_size(4 * kLanes)));  ///< Two in a lane.
 };
+
+/// Groups of kQ8Group inputs of a row.
+[[gnu::always_inline]] inline size_t num_groups(size_t cols) {
+  return (cols + kQ8Group - 1) / kQ8Group;
+}
 
 template <typename T>
 [[gnu::always_inline]] inline T load(const void* from) {
