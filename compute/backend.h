@@ -107,8 +107,8 @@ class Backend {
 
   /// Writes x.rows * encoded_row_bytes(format, x.cols) bytes. The same bits on every back end.
   virtual void encode(Matrix<const float> x, WeightFormat format, std::byte* out) = 0;
-  /// y [n, out] = x [n, in] W^T (+ bias [out], if not empty). x.format and
-  /// weights.format() have the same arithmetic.
+  /// y [n, out] = x [n, in] W^T (+ bias [out], if not empty). x.format and weights.format()
+  /// have the same arithmetic.
   virtual void linear(const EncodedRows& x, const PackedMatrix& weights,
                       std::span<const float> bias, Matrix<float> y) = 0;
   /// Sets `out` [*, h] to zero, then applies the tasks, whose experts are of one format. x [n, h].

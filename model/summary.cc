@@ -22,9 +22,9 @@ size_t loaded_bytes(const TensorId& id, const std::vector<size_t>& shape, Weight
                     size_t checkpoint_bytes) {
   if (id.role == TensorRole::kEmbedding) return checkpoint_bytes;
   if (id.role == TensorRole::kPregateEmbedding) return checkpoint_bytes;
-  const bool is_gate = part_of(id.role) == Part::kRouter || id.role == TensorRole::kSharedGate;
-  if (shape.size() == 1 || is_gate) return parameters_of(shape) * sizeof(float);
   const Part part = part_of(id.role);
+  const bool is_gate = part == Part::kRouter || id.role == TensorRole::kSharedGate;
+  if (shape.size() == 1 || is_gate) return parameters_of(shape) * sizeof(float);
   const bool is_mlp = part == Part::kExperts || part == Part::kShared || part == Part::kDense;
   return shape[0] * compute::weight_row_bytes(is_mlp ? format : matrix_format(format), shape[1]);
 }

@@ -83,7 +83,7 @@ size_t summed_row_bytes(size_t cols) { return num_groups(cols) * (4 + kQ8Group +
 void sum_group(const std::byte* encoded, size_t cols, size_t group, std::byte* prepared) {
   const size_t groups = num_groups(cols);
   const int8_t* values = copy_q8_group(encoded, groups, group, prepared);
-  store(prepared + groups * (4 + kQ8Group) + 4 * group, sum_of<kQ8Group>(values));
+  store(prepared + group_sum_at(groups, group), sum_of<kQ8Group>(values));
 }
 
 }  // namespace

@@ -83,8 +83,26 @@ void multiply_float(const Tile& tile) {
   store_sums<Isa>(tile, sums);
 }
 
-/// Integer sums over a group are exact, and the float operations per group are the same everywhere,
-/// in the order of the groups: q8 gives the same bits on every instruction set.
+/// Where a prepared q8 row has the sum of a group's values.
+inline size_t group_sum_at(size_t groups, size_t group) {
+  return groups * (4 + kQ8Group) + 4 * group;
+}
+
+/// Adds the integer sums of a group, scaled. These operations, in the order of the groups, are the
+/// same everywhere.
+template <class Isa, typename F32, typename I32, size_t kRows>
+[[gnu::always_inline]] inline void add_group(const Tile& tile, size_t group,
+                                             const I32 (&dots)[kRows][2], const F32 (&scales)[2],
+                                             F32 (&sums)[kRows][2]) {
+#pragma GCC unroll 8
+  for (size_t r = 0; r < kRows; ++r) {
+    const F32 scale = broadcast<F32>(load<float>(tile.rows[r] + 4 * group));
+    sums[r][0] += __builtin_convertvector(dots[r][0], F32) * (scales[0] * scale);
+    sums[r][1] += __builtin_convertvector(dots[r][1], F32) * (scales[1] * scale);
+  }
+}
+
+/// Integer sums over a group are exact, so q8 gives the same bits on every instruction set.
 template <class Isa, size_t kRows>
 void multiply_q8(const Tile& tile) {
   using F32 = typename Vectors<Isa::kLanes>::F32;
@@ -101,8 +119,7 @@ void multiply_q8(const Tile& tile) {
       values[r] = tile.rows[r] + 4 * groups + group * kQ8Group;
       int32_t start = 0;
       if constexpr (Isa::kQ8RowSums) {
-        const std::byte* row_sums = tile.rows[r] + groups * (4 + kQ8Group);
-        start = -128 * load<int32_t>(row_sums + 4 * group);
+        start = -128 * load<int32_t>(tile.rows[r] + group_sum_at(groups, group));
       }
       dots[r][0] = dots[r][1] = broadcast<I32>(start);
     }
@@ -120,12 +137,7 @@ void multiply_q8(const Tile& tile) {
     const F32 scale0 = load<F32>(panel);
     const F32 scale1 = load<F32>(panel + kVectorBytes);
     panel += 2 * kVectorBytes;
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
-      const F32 scale = broadcast<F32>(load<float>(tile.rows[r] + 4 * group));
-      sums[r][0] += __builtin_convertvector(dots[r][0], F32) * (scale0 * scale);
-      sums[r][1] += __builtin_convertvector(dots[r][1], F32) * (scale1 * scale);
-    }
+    add_group<Isa>(tile, group, dots, {scale0, scale1}, sums);
   }
   store_sums<Isa>(tile, sums);
 }

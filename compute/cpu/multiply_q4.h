@@ -21,8 +21,8 @@ struct Q4Codes {
 };
 
 /// Where prepare_q4_group() has left what is to be added to the sums of products of codes + 8.
-inline const std::byte* q4_offsets(const std::byte* prepared, size_t groups, size_t group) {
-  return prepared + groups * (4 + kQ8Group + 4) + 4 * group * kQ4Parts;
+inline size_t q4_offsets_at(size_t groups, size_t group) {
+  return group_sum_at(groups, groups) + 4 * group * kQ4Parts;
 }
 
 /// The sums over a group are integers, so it does not matter that factors come in later than they
@@ -48,7 +48,7 @@ void multiply_q4(const Tile& tile) {
       I32 dots[kRows][2];
 #pragma GCC unroll 8
       for (size_t r = 0; r < kRows; ++r) {
-        const std::byte* offsets = q4_offsets(tile.rows[r], groups, group);
+        const std::byte* offsets = tile.rows[r] + q4_offsets_at(groups, group);
         dots[r][0] = dots[r][1] = broadcast<I32>(load<int32_t>(offsets + 4 * part));
       }
 #pragma GCC unroll 2
@@ -76,12 +76,7 @@ void multiply_q4(const Tile& tile) {
         totals[r][1] += dots[r][1] * factor1;
       }
     }
-#pragma GCC unroll 8
-    for (size_t r = 0; r < kRows; ++r) {
-      const F32 scale = broadcast<F32>(load<float>(tile.rows[r] + 4 * group));
-      sums[r][0] += __builtin_convertvector(totals[r][0], F32) * (scale0 * scale);
-      sums[r][1] += __builtin_convertvector(totals[r][1], F32) * (scale1 * scale);
-    }
+    add_group<Isa>(tile, group, totals, {scale0, scale1}, sums);
   }
   store_sums<Isa>(tile, sums);
 }
@@ -146,9 +141,8 @@ inline void prepare_q4_group(const std::byte* encoded, size_t cols, size_t group
                              std::byte* prepared) {
   const size_t groups = num_groups(cols);
   const int8_t* values = copy_q8_group(encoded, groups, group, prepared);
-  std::byte* const group_sum = prepared + groups * (4 + kQ8Group) + 4 * group;
-  store(group_sum, sum_of<kQ8Group>(values));
-  std::byte* const offsets = prepared + groups * (4 + kQ8Group + 4) + 4 * group * kQ4Parts;
+  store(prepared + group_sum_at(groups, group), sum_of<kQ8Group>(values));
+  std::byte* const offsets = prepared + q4_offsets_at(groups, group);
   for (size_t part = 0; part < kQ4Parts; ++part) {
     store(offsets + 4 * part, -8 * sum_of<kQ4Part>(values + part * kQ4Part));
   }
