@@ -45,6 +45,24 @@ function(pregate_library folder)
   target_link_libraries(pregate_${folder} PUBLIC pregate_options ${ARG_DEPS})
 endfunction()
 
+# pregate_build_id(<name> SOURCE build_id.cc HEADERS a.h b.h): the library pregate_<name>_build_id of
+# a source that defines what a program and a module of it (base/module.h) must agree on, as
+# PREGATE_BUILD_ID: the compiler, and the headers whose types cross.
+function(pregate_build_id name)
+  cmake_parse_arguments(ARG "" "SOURCE" "HEADERS" ${ARGN})
+  set(hashes "")
+  foreach(header ${ARG_HEADERS})
+    file(SHA256 ${PROJECT_SOURCE_DIR}/${header} hash)
+    string(APPEND hashes ${hash})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${header})
+  endforeach()
+  string(SHA256 hash "${hashes}")
+  string(SUBSTRING ${hash} 0 12 hash)
+  pregate_library(${name}_build_id SOURCES ${ARG_SOURCE} DEPS fmt::fmt tl::expected)
+  set(id "${PROJECT_VERSION} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION} ${hash}")
+  target_compile_definitions(pregate_${name}_build_id PRIVATE PREGATE_BUILD_ID="${id}")
+endfunction()
+
 # What the tests labelled `threads` are made of; see tests/run.sh.
 add_custom_target(threaded_tests)
 

@@ -2,6 +2,6 @@
 
 namespace pregate::compute::cuda {
 
-const char* const kBuildId = PREGATE_CUDA_BUILD_ID;
+const char* const kBuildId = PREGATE_BUILD_ID;
 
 }  // namespace pregate::compute::cuda

@@ -1,56 +1,14 @@
 #include "compute/cuda/loader.h"
 
-#include <algorithm>
-#include <cstdlib>
-
-#include <dlfcn.h>
-
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr const char* kVariable = "PREGATE_CUDA_MODULE";
-constexpr const char* kFileName = "pregate_cuda.so";
-
-std::string list_of(const std::vector<std::filesystem::path>& paths) {
-  std::string list;
-  for (const auto& path : paths) list += (list.empty() ? "" : ", ") + path.string();
-  return list;
-}
-
-bool exists(const std::filesystem::path& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
-}
-
-/// What dlopen() or dlsym() just complained of.
-std::string complaint() {
-  const char* const text = ::dlerror();
-  return text == nullptr ? "no reason given" : text;
-}
-
-Status check_build(const std::filesystem::path& path, const Module& module) {
-  if (module.abi == kModuleAbi && std::string_view(module.build_id) == kBuildId) return {};
-  const std::string other =
-      module.abi == kModuleAbi ? module.build_id : fmt::format("interface {}", module.abi);
-  return fail(ErrorCode::kUnimplemented,
-              "{} is of another build of pregate ({}; expected {}): install both from the same one",
-              path.string(), other, kBuildId);
-}
-
-Result<const Module*> load_module(const std::filesystem::path& path) {
-  void* const library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    return fail(ErrorCode::kUnimplemented, "the CUDA module cannot be loaded: {}", complaint());
-  }
-  const auto entry = reinterpret_cast<ModuleEntry>(::dlsym(library, kModuleEntry));
-  if (entry == nullptr) {
-    return fail(ErrorCode::kUnimplemented, "{} is no CUDA module of pregate: {}", path.string(),
-                complaint());
-  }
-  const Module* const module = entry();
-  PREGATE_TRY(check_build(path, *module));
-  return module;
-}
+const ModuleKind kKind{.name = "CUDA",
+                       .file_name = "pregate_cuda.so",
+                       .variable = "PREGATE_CUDA_MODULE",
+                       .entry = kModuleEntry,
+                       .needs = "the CUDA toolkit",
+                       .head = {kModuleAbi, kBuildId}};
 
 std::string count_of(size_t devices) {
   if (devices == 0) return "no CUDA device";
@@ -58,14 +16,6 @@ std::string count_of(size_t devices) {
 }
 
 }  // namespace
-
-std::vector<std::filesystem::path> module_paths() {
-  const char* const given = std::getenv(kVariable);
-  if (given != nullptr && *given != '\0') return {given};
-  std::error_code error;
-  const auto folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  return {folder / kFileName, folder.parent_path() / "lib" / "pregate" / kFileName};
-}
 
 Result<std::vector<DeviceInfo>> Devices::list() {
   const std::scoped_lock lock(mutex_);
@@ -86,13 +36,8 @@ Result<std::shared_ptr<Device>> Devices::open(size_t index) {
 
 Status Devices::load() {
   if (module_ != nullptr) return {};
-  const auto found = std::ranges::find_if(paths_, exists);
-  if (found == paths_.end()) {
-    return fail(ErrorCode::kUnimplemented,
-                "no CUDA module: looked for {}; build pregate where the CUDA toolkit is",
-                list_of(paths_));
-  }
-  PREGATE_ASSIGN(module_, load_module(*found));
+  PREGATE_ASSIGN(const ModuleHead* const head, load_module(kKind, paths_));
+  module_ = reinterpret_cast<const Module*>(head);
   return {};
 }
 
@@ -116,7 +61,7 @@ Status Devices::open_new(size_t index) {
 
 Devices& devices() {
   // Never destroyed: who still has a device at the end of the process may use it.
-  static Devices* const all = new Devices(module_paths());
+  static Devices* const all = new Devices(module_paths(kKind));
   return *all;
 }
 

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/module.h"
 #include "base/result.h"
 #include "compute/cuda/module.h"
 
@@ -16,10 +17,6 @@ namespace pregate::compute::cuda {
 /// Devices of this compute capability or newer are used.
 inline constexpr int kMinMajor = 8;
 inline bool is_usable(const DeviceInfo& device) { return device.major >= kMinMajor; }
-
-/// Where the module may be: what the environment variable PREGATE_CUDA_MODULE names; without it
-/// beside the program that runs, then in ../lib/pregate from there.
-std::vector<std::filesystem::path> module_paths();
 
 /// The devices of a module, which is the first of `paths` that exists. What failed is tried again
 /// when it is asked for again. Errors: kUnimplemented if there is no such module, it is another

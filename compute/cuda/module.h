@@ -1,18 +1,18 @@
 // The contract between the program and `pregate_cuda.so`, the module with all that needs CUDA. The
 // program loads it when a CUDA device is asked for (loader.h), so that it runs where there is none.
-// The C++ types below cross between the two: both must come from one build, which is checked first.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "base/module.h"
 #include "base/result.h"
 #include "compute/cuda/device.h"
 
 namespace pregate::compute::cuda {
 
-/// Another one when the first two members of Module change.
+/// See ModuleHead.
 inline constexpr uint32_t kModuleAbi = 1;
 inline constexpr const char* kModuleEntry = "pregate_cuda_module";
 
@@ -20,9 +20,7 @@ inline constexpr const char* kModuleEntry = "pregate_cuda_module";
 extern const char* const kBuildId;
 
 struct Module {
-  // Read before anything else, and the rest only if both are the program's.
-  uint32_t abi = kModuleAbi;
-  const char* build_id = kBuildId;
+  ModuleHead head{kModuleAbi, kBuildId};
 
   /// All devices of this machine, whether they can be used or not; free_bytes is 0. Takes nothing
   /// of them. Error kUnimplemented: there is no driver, or a driver that is too old.

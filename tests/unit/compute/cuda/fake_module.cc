@@ -32,8 +32,7 @@ Result<std::unique_ptr<Device>> open_fake(size_t) { return std::make_unique<Fake
 extern "C" __attribute__((visibility("default"))) const pregate::compute::cuda::Module*
 pregate_cuda_module() {
   using namespace pregate::compute::cuda;
-  static const Module module{.abi = FAKE_MODULE_ABI,
-                             .build_id = FAKE_MODULE_BUILD_ID,
+  static const Module module{.head = {FAKE_MODULE_ABI, FAKE_MODULE_BUILD_ID},
                              .list_devices = list_fakes,
                              .open_device = open_fake};
   return &module;

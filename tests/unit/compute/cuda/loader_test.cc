@@ -1,7 +1,5 @@
 #include "compute/cuda/loader.h"
 
-#include <cstdlib>
-
 #include <gmock/gmock.h>
 
 #include "base/thread_pool.h"
@@ -12,7 +10,6 @@ namespace pregate::compute::cuda {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -66,18 +63,6 @@ TEST(CudaLoader, SaysWhatADeviceLacks) {
             "cuda:1: Fake 7 has compute capability 7.5, needed is 8.0 or newer");
   EXPECT_EQ(error_of(FAKE_MODULE, 3).code, ErrorCode::kNotFound);
   EXPECT_EQ(error_of(FAKE_MODULE, 3).message, "cuda:3: this machine has 2 CUDA devices");
-}
-
-TEST(CudaLoader, LooksBesideTheProgramUnlessToldOtherwise) {
-  ::unsetenv("PREGATE_CUDA_MODULE");
-  const auto paths = module_paths();
-  ASSERT_EQ(paths.size(), 2U);
-  const auto program = std::filesystem::read_symlink("/proc/self/exe");
-  EXPECT_EQ(paths[0], program.parent_path() / "pregate_cuda.so");
-  EXPECT_THAT(paths[1].string(), EndsWith("/lib/pregate/pregate_cuda.so"));
-  ::setenv("PREGATE_CUDA_MODULE", "/somewhere/else.so", 1);
-  EXPECT_EQ(module_paths(), std::vector<std::filesystem::path>{"/somewhere/else.so"});
-  ::unsetenv("PREGATE_CUDA_MODULE");
 }
 
 TEST(CudaNames, NameADevice) {
