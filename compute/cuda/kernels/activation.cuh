@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <cuda_runtime.h>
+
 namespace pregate::compute::cuda {
 namespace {
 

@@ -106,7 +106,7 @@ __device__ __forceinline__ void store(const GemmArgs& args, const Work& work, ui
 
 template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
 __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ GemmArgs args) {
-  extern __shared__ __align__(1024) uint8_t memory[];
+  uint8_t* const memory = dynamic_shared_memory();
   using S = Stage<kFormat, kCols>;
   let_next_kernel_start();
   const GemmTile tile = args.tiles[blockIdx.y];

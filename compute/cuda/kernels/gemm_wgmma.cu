@@ -164,7 +164,7 @@ template <int kConsumers, int kMaxCols>
 __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) void gemm_wgmma(
     const __grid_constant__ GemmArgs args, const __grid_constant__ Ring ring) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
-  extern __shared__ __align__(1024) uint8_t memory[];
+  uint8_t* const memory = dynamic_shared_memory();
   let_next_kernel_start();
   const GemmTile tile = args.tiles[blockIdx.y];
   const uint32_t first_panel = blockIdx.x * kConsumers;

@@ -50,7 +50,7 @@ __global__ __launch_bounds__(kReadThreads) void read(const uint4* memory, size_t
 /// Two warpgroups that multiply what lies in shared memory, again and again.
 __global__ __launch_bounds__(kPeakThreads) void multiply(const uint4* numbers, float* out) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
-  extern __shared__ __align__(1024) uint8_t memory[];
+  uint8_t* const memory = dynamic_shared_memory();
   for (uint32_t at = threadIdx.x; at < kPeakBytes / 16; at += kPeakThreads) {
     reinterpret_cast<uint4*>(memory)[at] = numbers[at];
   }

@@ -1,5 +1,6 @@
 // The PTX instructions the kernels are made of, one small function each. Shared-memory addresses
-// are 32-bit, as PTX has them. Names and meaning: PTX ISA, chapter 9.
+// are 32-bit, as PTX has them. Names and meaning: PTX ISA, chapter 9. Tests have the same functions
+// for the processor (tests/support/emulated_cuda/include).
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,12 @@
 
 namespace pregate::compute::cuda {
 namespace {
+
+/// As much as the launch says (Launch::shared_bytes).
+__device__ __forceinline__ uint8_t* dynamic_shared_memory() {
+  extern __shared__ __align__(1024) uint8_t memory[];
+  return memory;
+}
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
