@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "compute/cuda/backend.h"
+#include "tests/support/emulated_cuda/device.h"
 #include "tests/support/fake_device.h"
 
 namespace pregate::compute {
@@ -25,6 +26,10 @@ std::string to_string(WeightFormat format) {
 namespace {
 
 Result<std::unique_ptr<Backend>> make_subject(const std::string& name, ThreadPool& threads) {
+  if (name == kEmulatedCuda) {
+    PREGATE_ASSIGN(auto device, cuda::open_emulated_device());
+    return cuda::CudaBackend::create(std::move(device), name, threads);
+  }
   if (name != kFakeCuda && name != kSlicedCuda) return make_backend(name, threads);
   const size_t row_bytes = name == kSlicedCuda ? 4096 : 0;
   return cuda::CudaBackend::create(std::make_shared<cuda::FakeDevice>(), name, threads, row_bytes);
@@ -39,6 +44,7 @@ Subject::Subject(const std::string& name, size_t num_threads)
 std::vector<std::string> backend_names() {
   std::vector<std::string> names = available_backends();
   names.insert(names.end(), {kFakeCuda, kSlicedCuda});
+  if (cuda::open_emulated_device()) names.push_back(kEmulatedCuda);
   return names;
 }
 

@@ -85,7 +85,10 @@ inline constexpr const char* kFakeCuda = "cuda:fake";
 /// The same with next to no memory for rows, so that nearly every call is computed in slices.
 inline constexpr const char* kSlicedCuda = "cuda:sliced";
 
-/// Those of this machine and these two.
+/// The same with the project's own kernels (tests/support/emulated_cuda/device.h).
+inline constexpr const char* kEmulatedCuda = "cuda:emulated";
+
+/// Those of this machine and these three, of which the last one is not in every build.
 std::vector<std::string> backend_names();
 
 inline auto all_backends() { return ::testing::ValuesIn(backend_names()); }

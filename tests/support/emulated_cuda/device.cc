@@ -1,0 +1,9 @@
+#include "tests/support/emulated_cuda/device.h"
+
+#include "compute/cuda/runtime_device.h"
+
+namespace pregate::compute::cuda {
+
+Result<std::unique_ptr<Device>> open_emulated_device() { return open_runtime_device(0); }
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,48 @@
+// In place of compute/cuda/kernels/ptx.cuh where kernels are compiled for the processor: the same
+// functions, of which the documentation is there.
+#pragma once
+
+#include <cstdint>
+
+#include <cuda_runtime.h>
+
+#include "tests/support/emulated_cuda/matrix_units.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+inline uint8_t* dynamic_shared_memory() {
+  return reinterpret_cast<uint8_t*>(emulated::shared_memory());
+}
+
+inline uint32_t shared_address(const void* pointer) { return emulated::shared_address(pointer); }
+
+// Kernels do not overlap on a device of 8.0.
+
+inline void let_next_kernel_start() {}
+inline void wait_for_kernels_before() {}
+
+inline void copy_async_16(uint32_t to, const void* from) { emulated::copy_later(to, from); }
+inline void commit_copies() { emulated::close_group(); }
+template <int kPending>
+inline void wait_for_copies() {
+  emulated::wait_for_groups(kPending);
+}
+
+inline void load_matrices_4(uint32_t (&out)[4], uint32_t address) {
+  emulated::load_matrices_4(out, address);
+}
+inline void load_matrices_2(uint32_t (&out)[2], uint32_t address) {
+  emulated::load_matrices_2(out, address);
+}
+inline uint32_t turn_over(uint32_t pair) { return emulated::turn_over(pair); }
+
+inline void multiply_bf16(float* sum, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  emulated::multiply_bf16(sum, a, b0, b1);
+}
+inline void multiply_int8(int32_t* sum, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  emulated::multiply_int8(sum, a, b0, b1);
+}
+
+}  // namespace
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,9 @@
+#include "tests/support/emulated_cuda/device.h"
+
+namespace pregate::compute::cuda {
+
+Result<std::unique_ptr<Device>> open_emulated_device() {
+  return fail(ErrorCode::kUnimplemented, "there is no emulated device in this build");
+}
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,241 @@
+// The CUDA runtime of cuda_runtime.h: one device, whose memory is the host's.
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <cuda_runtime.h>
+
+#include "base/check.h"
+#include "tests/support/emulated_cuda/block.h"
+#include "tests/support/emulated_cuda/matrix_units.h"
+
+namespace {
+
+using Work = std::function<cudaError_t()>;
+
+/// Never touched, it costs nothing.
+constexpr size_t kMemoryBytes = size_t{32} << 30;
+constexpr size_t kAlignment = 256;
+constexpr size_t kPoisonedBytes = size_t{4} << 20;  // an arena's chunk is mostly never used
+// What a kernel may have: on 8.0, and without asking for more.
+constexpr size_t kSharedBytes = size_t{163} << 10, kSharedBytesUnasked = size_t{48} << 10;
+constexpr uint32_t kMaxThreads = 1024, kMaxBlocks = 65535;  // of a block; along y and z
+
+struct Memory {
+  std::mutex mutex;
+  std::map<void*, size_t> allocated;
+  size_t used_bytes = 0;
+};
+
+Memory& memory() {
+  static Memory all;
+  return all;
+}
+
+/// What kernels asked for, and what the last one that failed died of.
+struct Kernels {
+  std::mutex mutex;
+  std::map<const void*, size_t> shared_bytes;
+  std::string failure = "no kernel failed";
+};
+
+Kernels& kernels() {
+  static Kernels all;
+  return all;
+}
+
+bool fits(const cudaLaunchConfig_t& config, const void* kernel) {
+  const std::scoped_lock lock(kernels().mutex);
+  const size_t asked = kernels().shared_bytes[kernel];
+  const dim3& grid = config.gridDim;
+  const uint32_t threads = config.blockDim.x;
+  return config.dynamicSmemBytes <= std::max(asked, kSharedBytesUnasked) && grid.x > 0 &&
+         grid.y > 0 && grid.z > 0 && grid.y <= kMaxBlocks && grid.z <= kMaxBlocks && threads > 0 &&
+         threads <= kMaxThreads && config.blockDim.y == 1 && config.blockDim.z == 1;
+}
+
+}  // namespace
+
+struct EmulatedGraph {
+  std::vector<Work> work;
+};
+
+struct EmulatedStream {
+  std::vector<Work> pending;
+  cudaGraph_t recorded = nullptr;
+
+  cudaError_t add(Work work) {
+    (recorded != nullptr ? recorded->work : pending).push_back(std::move(work));
+    return cudaSuccess;
+  }
+};
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {.name = "emulated",
+                 .totalGlobalMem = kMemoryBytes,
+                 .major = 8,
+                 .minor = 0,
+                 .multiProcessorCount = 1};
+  return cudaSuccess;
+}
+
+cudaError_t cudaInitDevice(int, uint32_t, uint32_t) { return cudaSuccess; }
+
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+const char* cudaGetErrorString(cudaError_t error) {
+  if (error != cudaErrorLaunchFailure) return "refused by the emulated runtime";
+  static thread_local std::string text;
+  const std::scoped_lock lock(kernels().mutex);
+  text = kernels().failure;
+  return text.c_str();
+}
+
+cudaError_t cudaMalloc(void** allocated, size_t bytes) {
+  const std::scoped_lock lock(memory().mutex);
+  if (bytes > kMemoryBytes - memory().used_bytes) return cudaErrorMemoryAllocation;
+  if (posix_memalign(allocated, kAlignment, bytes) != 0) return cudaErrorMemoryAllocation;
+  // NaN: what was never written must not show through.
+  std::memset(*allocated, 0xff, std::min(bytes, kPoisonedBytes));
+  memory().allocated[*allocated] = bytes;
+  memory().used_bytes += bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* allocated) {
+  if (allocated == nullptr) return cudaSuccess;
+  const std::scoped_lock lock(memory().mutex);
+  const auto found = memory().allocated.find(allocated);
+  if (found == memory().allocated.end()) return cudaErrorInvalidValue;
+  memory().used_bytes -= found->second;
+  memory().allocated.erase(found);
+  std::free(allocated);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** allocated, size_t bytes) {
+  return posix_memalign(allocated, kAlignment, bytes) == 0 ? cudaSuccess
+                                                           : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFreeHost(void* allocated) {
+  std::free(allocated);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  const std::scoped_lock lock(memory().mutex);
+  *free_bytes = kMemoryBytes - memory().used_bytes;
+  *total_bytes = kMemoryBytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, uint32_t) {
+  *stream = new EmulatedStream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const cudaError_t error = cudaStreamSynchronize(stream);
+  delete stream;
+  return error;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream->recorded != nullptr) return cudaErrorInvalidValue;
+  cudaError_t error = cudaSuccess;
+  for (const Work& work : std::exchange(stream->pending, {})) {
+    if (error == cudaSuccess) error = work();
+  }
+  return error;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t stream) {
+  return stream->add([=] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (stream->recorded != nullptr) return cudaErrorInvalidValue;
+  stream->recorded = new EmulatedGraph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = std::exchange(stream->recorded, nullptr);
+  return *graph != nullptr ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, uint64_t) {
+  *executable = new EmulatedGraph(*graph);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const Work& work : executable->work) stream->add(work);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  return cudaGraphDestroy(executable);
+}
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+  if (value < 0 || size_t(value) > kSharedBytes) return cudaErrorInvalidValue;
+  const std::scoped_lock lock(kernels().mutex);
+  kernels().shared_bytes[kernel] = size_t(value);
+  return cudaSuccess;
+}
+
+cudaError_t emulated_launch(const cudaLaunchConfig_t& config, const void* kernel,
+                            std::function<void()> body) {
+  if (!fits(config, kernel)) return cudaErrorInvalidValue;
+  const dim3& grid = config.gridDim;
+  pregate::emulated::Grid blocks{.num_blocks = {grid.x, grid.y, grid.z},
+                                 .num_threads = config.blockDim.x,
+                                 .shared_bytes = config.dynamicSmemBytes,
+                                 .body = std::move(body)};
+  return config.stream->add([blocks = std::move(blocks)] {
+    const std::string failure = pregate::emulated::run(blocks);
+    if (failure.empty()) return cudaSuccess;
+    const std::scoped_lock lock(kernels().mutex);
+    kernels().failure = failure;
+    return cudaErrorLaunchFailure;
+  });
+}
+
+int32_t __reduce_max_sync(uint32_t mask, int32_t value) {
+  if (mask != 0xffffffffu) pregate::emulated::fail("a reduction of some lanes only");
+  return pregate::emulated::largest(value);
+}
