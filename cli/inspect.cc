@@ -103,7 +103,7 @@ Command add_inspect(CLI::App& app) {
   flags.count("-n,--workers", options->num_workers, {.max = 100'000},
               "Show the memory of so many workers; 0: of one process that does everything");
   flags.choice<WeightFormat>("--weights", options->weights, kWeightNames,
-                             "How weights would be kept in memory; a GPU keeps q4 as q8");
+                             "How weights would be kept in memory");
   command.run = [options] { return inspect(*options); };
   return command;
 }

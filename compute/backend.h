@@ -144,8 +144,8 @@ class Backend {
 /// refuses.
 Result<std::unique_ptr<Backend>> make_backend(const std::string& name, ThreadPool& threads);
 
-/// What the memory of weights in `format` amounts to on the back end of that name: only processors
-/// keep kQ4 in its 4 bits.
+/// What the memory of weights in `format` amounts to on the back end of that name: all but the
+/// reference keep kQ4 in its 4 bits.
 WeightFormat kept_format(const std::string& name, WeightFormat format);
 
 /// The names make_backend() accepts on this machine, without the aliases "cpu" and "cuda".

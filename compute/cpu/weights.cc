@@ -55,22 +55,14 @@ void place_q4_group(const Q4Group& from, size_t panel_outputs, size_t output, st
   }
 }
 
-/// Calls body(first input, group) for each group of an output's weights.
-template <typename Body>
-void for_q4_groups(const KernelSet& kernels, std::span<const float> weights, Body body) {
-  for (size_t first = 0; first < weights.size(); first += kQ8Group) {
-    Q4Group group;
-    kernels.round_q4(weights.data() + first, std::min(kQ8Group, weights.size() - first), group);
-    body(first, group);
-  }
-}
-
 void place_q4_row(const KernelSet& kernels, std::span<const float> row, size_t output,
                   std::byte* panel) {
-  for_q4_groups(kernels, row, [&](size_t first, const Q4Group& group) {
+  for (size_t first = 0; first < row.size(); first += kQ8Group) {
+    Q4Group group;
+    kernels.round_q4(row.data() + first, std::min(kQ8Group, row.size() - first), group);
     place_q4_group(group, kernels.panel_outputs, output,
                    panel + weight_row_bytes(WeightFormat::kQ4, first) * kernels.panel_outputs);
-  });
+  }
 }
 
 void place_row(const KernelSet& kernels, WeightFormat format, std::span<const std::byte> encoded,
@@ -131,18 +123,6 @@ void encode_row(const KernelSet& kernels, std::span<const float> x, WeightFormat
     const size_t count = std::min(kQ8Group, x.size() - first);
     encode_group(x.data() + first, count, x.size(), first / kQ8Group, out);
   }
-}
-
-void encode_weights(const KernelSet& kernels, std::span<const float> weights, WeightFormat format,
-                    std::byte* out) {
-  if (format != WeightFormat::kQ4) return encode_row(kernels, weights, format, out);
-  std::byte* const values = out + num_groups(weights.size()) * sizeof(float);
-  for_q4_groups(kernels, weights, [&](size_t first, const Q4Group& group) {
-    std::memcpy(out + first / kQ8Group * sizeof(float), &group.scale, sizeof(float));
-    for (size_t i = 0; i < kQ8Group; ++i) {
-      values[first + i] = static_cast<std::byte>(group.codes[i] * group.factors[i / kQ4Part]);
-    }
-  });
 }
 
 Panels::Panels(const KernelSet& kernels, WeightFormat format, size_t num_panels, size_t cols)

@@ -57,10 +57,6 @@ constexpr size_t num_panels(const KernelSet& kernels, size_t outputs) {
 /// Rounds a row to `format`; out has encoded_row_bytes(format, x.size()) bytes.
 void encode_row(const KernelSet& kernels, std::span<const float> x, WeightFormat format,
                 std::byte* out);
-/// The same for the weights of an output, as a back end multiplies them that knows nothing of kQ4
-/// but its arithmetic.
-void encode_weights(const KernelSet& kernels, std::span<const float> weights, WeightFormat format,
-                    std::byte* out);
 
 /// Bytes of a panel of weights with `cols` inputs.
 size_t panel_bytes(const KernelSet& kernels, WeightFormat format, size_t cols);

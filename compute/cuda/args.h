@@ -1,6 +1,6 @@
 // The plain structs between the back end and the kernels. Kernels are compiled by a compiler that
-// does not read all of our headers, so this one has none but types.h. Formats are those that have
-// an arithmetic of their own (arithmetic_of()).
+// does not read all of our headers, so this one has none but types.h. Formats of rows are those
+// that have an arithmetic of their own (arithmetic_of()).
 #pragma once
 
 #include <cstddef>
@@ -41,7 +41,7 @@ enum class GemmOutput : uint8_t {
 };
 
 struct GemmArgs {
-  WeightFormat format = WeightFormat::kF32;
+  WeightFormat format = WeightFormat::kF32;  ///< Of the weights; rows are in its arithmetic.
   GemmOutput output = GemmOutput::kNumbers;
   const std::byte* rows = nullptr;  ///< Device address, as layout.h has it.
   uint32_t rows_stride = 0;

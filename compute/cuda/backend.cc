@@ -42,10 +42,11 @@ void set_to_zero(Matrix<float> out) {
   for (size_t r = 0; r < out.rows; ++r) std::ranges::fill(out.row(r), 0.0f);
 }
 
-void check(const ExpertTask& task, const EncodedRows& x, const Matrix<float>& out) {
+void check(const ExpertTask& task, WeightFormat format, const EncodedRows& x,
+           const Matrix<float>& out) {
   const auto* expert = dynamic_cast<const CudaExpert*>(task.expert);
-  PREGATE_CHECK(expert != nullptr && expert->hidden == x.cols);
-  PREGATE_CHECK(arithmetic_of(expert->format()) == arithmetic_of(x.format));
+  PREGATE_CHECK(expert != nullptr && expert->hidden == x.cols && expert->format() == format);
+  PREGATE_CHECK(arithmetic_of(format) == arithmetic_of(x.format));
   PREGATE_CHECK(out.cols == x.cols && task.rows.size() == task.out_rows.size() &&
                 task.rows.size() == task.gates.size());
   for (const uint32_t row : task.rows) PREGATE_CHECK(row < x.rows);
@@ -162,7 +163,6 @@ Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& pro
   args.out_stride = uint32_t(round_up(args.num_rows, kAtomRows));
   PREGATE_ASSIGN(args.out, rows_.take(rows_bytes(x.format, x.cols, args.out_stride)));
   stream_->gather(args);
-  product.format = args.format;
   product.rows = args.out;
   product.rows_stride = args.out_stride;
   product.rows_blocks = args.out_blocks;
@@ -196,7 +196,8 @@ Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
   const size_t tile_table = parcel.add(std::span<const GemmTile>(tiles));
   const size_t bias_table = parcel.add(bias);
   PREGATE_TRY(parcel.send(*stream_, sent_, tables_));
-  GemmArgs product{.tiles = parcel.at<GemmTile>(tile_table),
+  GemmArgs product{.format = weights.weight_format,
+                   .tiles = parcel.at<GemmTile>(tile_table),
                    .num_tiles = uint32_t(tiles.size()),
                    .max_panels = uint32_t(weights.num_panels()),
                    .max_rows = tiles.front().num_rows,
@@ -212,7 +213,7 @@ Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
 
 void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                           Matrix<float> out) {
-  for (const ExpertTask& task : tasks) check(task, x, out);
+  for (const ExpertTask& task : tasks) check(task, tasks.front().expert->format(), x, out);
   for (const RowRange& range : cut_rows(tasks, out.rows, row_bytes_ / product_bytes(tasks))) {
     const Matrix<float> part = out.slice_rows(range.first, range.count);
     const Status status = range.count == out.rows
@@ -233,8 +234,8 @@ Status CudaBackend::try_experts(const EncodedRows& x, std::span<const ExpertTask
 Status CudaBackend::try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {
   PREGATE_ASSIGN(SentPlan sent, send(bytes_of(x), plan, *stream_, sent_, tables_));
   const size_t stride = plan.max_down_panels * kPanelRows;
+  sent.gate_up.format = sent.down.format = plan.format;
   PREGATE_TRY(lay_out(x, sent.gather, sent.gate_up));
-  sent.down.format = sent.gate_up.format;
   sent.down.out_stride = sent.down.out_cols = uint32_t(stride);
   PREGATE_TRY(activate(plan, sent.gate_up, sent.down));
   PREGATE_ASSIGN(sent.down.out, products_.take(plan.source.size() * stride * sizeof(float)));
@@ -265,7 +266,7 @@ Status CudaBackend::activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs
   PREGATE_ASSIGN(gate_up.out, numbers_.take(num_places * inputs * sizeof(float)));
   gate_up.out_stride = uint32_t(inputs);
   stream_->gemm(gate_up);
-  stream_->encode({.format = product.format,
+  stream_->encode({.format = arithmetic_of(product.format),
                    .numbers = reinterpret_cast<const float*>(gate_up.out),
                    .numbers_stride = uint32_t(inputs),
                    .tiles = gate_up.tiles,

@@ -7,6 +7,8 @@
 //   weights   panels of kPanelRows outputs, one after the other. A panel:
 //               [k blocks][ kPanelRows x 128 bytes, then (q8) kPanelRows f32 scales ]
 //             gate and up share panels: 64 outputs of gate, then the same 64 of up
+//             q4: [k blocks][ kPanelRows x 64 bytes of codes, then as many factors, all eight of an
+//             output in 4 bytes, then bf16 scales ]; see q4_code_at()
 //   rows      [k blocks][stride rows x 128 bytes], then (q8) [k blocks][stride rows] f32 scales
 //
 // Missing outputs and inputs are zero. Knows nothing of CUDA.
@@ -14,6 +16,7 @@
 
 #include <cstddef>
 
+#include "compute/q4.h"
 #include "compute/types.h"
 
 namespace pregate::compute::cuda {
@@ -31,8 +34,7 @@ inline constexpr size_t kMaxTileRows = 192;
 constexpr size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 constexpr size_t round_up(size_t a, size_t b) { return divide_up(a, b) * b; }
 
-/// Whether numbers are int8 with scales. Weights in kQ4 are kept as the numbers of kQ8 that they
-/// are.
+/// Whether what is multiplied is int8 with scales.
 constexpr bool has_scales(WeightFormat format) {
   return arithmetic_of(format) == WeightFormat::kQ8;
 }
@@ -53,7 +55,20 @@ constexpr size_t swizzled(size_t row, size_t byte) {
   return row * kBlockBytes + ((byte / 16) ^ (row % kAtomRows)) * 16 + byte % 16;
 }
 
+/// Codes of a row in kQ4 lie by the lanes that multiply them (gemm_mma.cu): for each of four lanes,
+/// 16 bytes with what it needs of all 128 inputs, which are 4 of each 16. A byte holds codes of
+/// inputs 16 apart, as code - kQ4SmallestCode.
+constexpr size_t q4_code_at(size_t row, size_t input) {
+  return row * (kBlockBytes / 2) + input % 16 / 4 * 16 + input / 32 * 4 + input % 4;
+}
+constexpr size_t q4_code_shift(size_t input) { return input / 16 % 2 * 4; }
+
+/// Where factors and scales of a k block in kQ4 begin.
+inline constexpr size_t kQ4FactorsAt = kPanelRows * kBlockBytes / 2;
+inline constexpr size_t kQ4ScalesAt = kQ4FactorsAt + kPanelRows * kQ4Parts / 2;
+
 constexpr size_t panel_block_bytes(WeightFormat format) {
+  if (format == WeightFormat::kQ4) return kPanelRows * weight_row_bytes(format, kBlockBytes);
   return kPanelRows * (kBlockBytes + (has_scales(format) ? sizeof(float) : 0));
 }
 

@@ -24,6 +24,7 @@ void add_tiles(ExpertsPlan& plan, const CudaExpert& expert, uint32_t first, uint
   GemmTile down{.weights = expert.down(),
                 .num_panels = uint32_t(expert.num_down_panels()),
                 .num_blocks = uint32_t(num_blocks(expert.weight_format, expert.intermediate))};
+  plan.format = expert.weight_format;
   plan.max_gate_up_panels = std::max(plan.max_gate_up_panels, gate_up.num_panels);
   plan.max_down_panels = std::max(plan.max_down_panels, down.num_panels);
   for_tiles(first, num_rows, [&](uint32_t tile_first, uint32_t tile_rows) {

@@ -13,8 +13,9 @@ namespace pregate::compute::cuda {
 /// The rows of all tasks, one task after the other, each beginning at a multiple of kAtomRows
 /// ("places"), and the tables the kernels read.
 struct ExpertsPlan {
-  std::vector<uint32_t> source;       ///< Row of x at each place; kNoRow: nothing is there.
-  std::vector<GemmTile> gate_up;      ///< x to activations.
+  WeightFormat format = WeightFormat::kF32;  ///< Of all experts.
+  std::vector<uint32_t> source;              ///< Row of x at each place; kNoRow: nothing is there.
+  std::vector<GemmTile> gate_up;             ///< x to activations.
   std::vector<GemmTile> down;         ///< Activations to products; the same rows tile by tile.
   std::vector<uint32_t> first_place;  ///< Of each row of out in `place`, and the end.
   std::vector<uint32_t> place;  ///< Of the products of each row of out, in order of the tasks.

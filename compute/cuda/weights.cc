@@ -1,6 +1,7 @@
 #include "compute/cuda/weights.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -13,6 +14,19 @@ namespace {
 Status first_error(std::vector<Status>& results) {
   for (Status& result : results) PREGATE_TRY(result);
   return {};
+}
+
+/// Into a k block that is zero.
+void place_q4_group(const Q4Group& group, size_t panel_row, std::byte* block) {
+  for (size_t i = 0; i < kQ8Group; ++i) {
+    const int code = group.codes[i] - kQ4SmallestCode;
+    block[q4_code_at(panel_row, i)] |= static_cast<std::byte>(code << q4_code_shift(i));
+  }
+  uint32_t factors = 0;
+  for (size_t p = 0; p < kQ4Parts; ++p) factors |= uint32_t{group.factors[p]} << (4 * p);
+  std::memcpy(block + kQ4FactorsAt + panel_row * sizeof(factors), &factors, sizeof(factors));
+  const auto scale = static_cast<uint16_t>(std::bit_cast<uint32_t>(group.scale) >> 16);
+  std::memcpy(block + kQ4ScalesAt + panel_row * sizeof(scale), &scale, sizeof(scale));
 }
 
 Status named(Status status, std::string_view matrix) {
@@ -39,6 +53,14 @@ void Packer::place_row(const std::byte* encoded, size_t cols, size_t panel_row,
   }
 }
 
+void Packer::place_q4_row(std::span<const float> row, size_t panel_row, std::byte* panel) const {
+  for (size_t first = 0; first < row.size(); first += kQ8Group) {
+    Q4Group group;
+    kernels_.round_q4(row.data() + first, std::min(kQ8Group, row.size() - first), group);
+    place_q4_group(group, panel_row, panel + first / kQ8Group * panel_block_bytes(format_));
+  }
+}
+
 Status Packer::pack_rows(const SourceMatrix& source, size_t first, size_t num_rows,
                          size_t panel_row, std::byte* panel) const {
   std::vector<float> row(source.cols);
@@ -46,7 +68,11 @@ Status Packer::pack_rows(const SourceMatrix& source, size_t first, size_t num_ro
   const size_t end = std::min(first + num_rows, source.rows);
   for (size_t r = first; r < end; ++r) {
     PREGATE_TRY(read_row(source, r, row));
-    cpu::encode_weights(kernels_, row, format_, encoded.data());
+    if (format_ == WeightFormat::kQ4) {
+      place_q4_row(row, panel_row + r - first, panel);
+      continue;
+    }
+    cpu::encode_row(kernels_, row, format_, encoded.data());
     place_row(encoded.data(), source.cols, panel_row + r - first, panel);
   }
   return {};

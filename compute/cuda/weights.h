@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "compute/backend.h"
 #include "compute/cpu/kernels.h"
@@ -41,7 +42,7 @@ struct CudaExpert final : PackedExpert {
   Arena::Block memory;
 };
 
-/// Puts weights in order; `kernels` encode them as rows are encoded.
+/// Puts weights in order; `kernels` encode them as rows are encoded, or round them to kQ4.
 class Packer {
  public:
   /// All must outlive it.
@@ -59,6 +60,7 @@ class Packer {
   Status pack_rows(const SourceMatrix& source, size_t first, size_t num_rows, size_t panel_row,
                    std::byte* panel) const;
   void place_row(const std::byte* encoded, size_t cols, size_t panel_row, std::byte* panel) const;
+  void place_q4_row(std::span<const float> row, size_t panel_row, std::byte* panel) const;
 
   const cpu::KernelSet& kernels_;
   WeightFormat format_;

@@ -46,13 +46,24 @@ struct Line {
 Line weights_line(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
   const size_t stride = panel_block_bytes(args.format);
   const std::byte* first = tile.weights + panel * tile.num_blocks * stride;
-  return {first, stride, first + kPanelRows * kBlockBytes + row * sizeof(float), stride, row};
+  const size_t scale_at = args.format == WeightFormat::kQ4
+                              ? kQ4ScalesAt + row * sizeof(uint16_t)
+                              : kPanelRows * kBlockBytes + row * sizeof(float);
+  return {first, stride, first + scale_at, stride, row};
 }
 
 Line rows_line(const GemmArgs& args, size_t row) {
   const size_t scales = size_t(args.rows_blocks) * args.rows_stride * kBlockBytes;
   return {args.rows, args.rows_stride * kBlockBytes, args.rows + scales + row * sizeof(float),
           args.rows_stride * sizeof(float), row};
+}
+
+int q4_weight(const Line& weights, size_t block, size_t input) {
+  const std::byte* from = weights.blocks + block * weights.block_stride;
+  const int codes = read<uint8_t>(from + q4_code_at(weights.row, input)) >> q4_code_shift(input);
+  const auto factors = read<uint32_t>(from + kQ4FactorsAt + weights.row * sizeof(uint32_t));
+  const auto factor = static_cast<int>(factors >> (4 * (input / kQ4Part)) & 15);
+  return ((codes & 15) + kQ4SmallestCode) * factor;
 }
 
 float dot_block(const Line& a, const Line& b, WeightFormat format, size_t block, float sum) {
@@ -71,9 +82,14 @@ float dot_block(const Line& a, const Line& b, WeightFormat format, size_t block,
                bf16_to_f32(read<uint16_t>(b.at(block, byte)));
       });
       return sum;
-    case WeightFormat::kQ4:
-      PREGATE_CHECK(false);  // kernels have not heard of it
-      break;
+    case WeightFormat::kQ4: {
+      int32_t products = 0;
+      add([&](size_t byte) {
+        products += q4_weight(a, block, byte) * read<int8_t>(b.at(block, byte));
+      });
+      const float scale = bf16_to_f32(read<uint16_t>(a.scales + block * a.scale_stride));
+      return sum + static_cast<float>(products) * (scale * b.scale(block));
+    }
     case WeightFormat::kQ8: {
       int32_t products = 0;
       add([&](size_t byte) {

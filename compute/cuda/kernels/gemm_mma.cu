@@ -1,6 +1,9 @@
-// bf16 and q8 products on every device from sm_80 on: four warps multiply one panel with a tile of
-// rows, through a ring of stages that all threads fill. Integer sums of a group are exact and the
-// f32 operations per group are those of the CPU kernels, in the same order: q8 gives the same bits.
+// bf16, q8 and q4 products on every device from sm_80 on: four warps multiply one panel with a tile
+// of rows, through a ring of stages that all threads fill. Integer sums of a group are exact and
+// the f32 operations per group are those of the CPU kernels, in the same order: q8 gives the same
+// bits, and so does q4, whose codes become int8 on their way from shared memory into registers.
+#include <type_traits>
+
 #include "compute/cuda/kernels/epilogue.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
@@ -13,11 +16,12 @@ constexpr uint32_t kStages = 4;
 
 template <WeightFormat kFormat, int kCols>
 struct Stage {
-  static constexpr bool kScaled = kFormat == WeightFormat::kQ8;
+  static constexpr bool kScaled = has_scales(kFormat);
   static constexpr uint32_t kPanelBytes = panel_block_bytes(kFormat);
   static constexpr uint32_t kRowBytes = kCols * kBlockBytes;
   static constexpr uint32_t kScaleBytes = kScaled ? kCols * sizeof(float) : 0;
   static constexpr uint32_t kBytes = round_up(kPanelBytes + kRowBytes + kScaleBytes, 128);
+  static_assert(kPanelBytes % 16 == 0, "what is copied at once");
 };
 
 /// `bytes` of them, which lie together.
@@ -47,17 +51,89 @@ __device__ __forceinline__ uint32_t chunk_address(uint32_t base, uint32_t row, u
   return base + row * kBlockBytes + ((chunk ^ (row % kAtomRows)) * 16);
 }
 
-template <int kCols, typename Sum, typename Multiply>
-__device__ __forceinline__ void multiply_block(uint32_t panel, uint32_t rows, uint32_t warp,
+/// Fragments of a warp's outputs: 16 of the panel's lower half and 16 of its upper one.
+class StoredWeights {
+ public:
+  __device__ __forceinline__ StoredWeights(const uint8_t* panel, uint32_t warp)
+      : panel_(shared_address(panel)),
+        row_(16 * warp + threadIdx.x % 16),
+        chunk_(threadIdx.x % 32 / 16) {}
+
+  /// Of step `step`: 32 bytes.
+  __device__ __forceinline__ void load(uint32_t step, uint32_t (&low)[4],
+                                       uint32_t (&high)[4]) const {
+    load_matrices_4(low, chunk_address(panel_, row_, 2 * step + chunk_));
+    load_matrices_4(high, chunk_address(panel_, 64 + row_, 2 * step + chunk_));
+  }
+
+ private:
+  const uint32_t panel_, row_, chunk_;
+};
+
+/// Four codes, as code - kQ4SmallestCode, times a factor: int8. A product takes no more than its
+/// byte, so that one multiplication makes four; what is then subtracted must not borrow from the
+/// next byte, which its highest bit prevents.
+__device__ __forceinline__ uint32_t times_factor(uint32_t codes, uint32_t factor) {
+  constexpr uint32_t kHighest = 0x80808080u, kEach = 0x01010101u;
+  const uint32_t products = codes * factor, offsets = uint32_t(-kQ4SmallestCode) * factor * kEach;
+  return ((products | kHighest) - offsets) ^ (~products & kHighest);
+}
+
+/// The same of codes: a lane reads all that it needs of a k block at once, and makes its part of
+/// each fragment itself.
+class CodedWeights {
+ public:
+  __device__ __forceinline__ CodedWeights(const uint8_t* panel, uint32_t warp) {
+    const uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t output = 16 * warp + lane / 4 + i % 2 * 8 + i / 2 * 64;
+      const uint4 codes =
+          *reinterpret_cast<const uint4*>(panel + q4_code_at(output, 4 * (lane % 4)));
+      codes_[i][0] = codes.x, codes_[i][1] = codes.y;
+      codes_[i][2] = codes.z, codes_[i][3] = codes.w;
+      factors_[i] = reinterpret_cast<const uint32_t*>(panel + kQ4FactorsAt)[output];
+    }
+  }
+
+  __device__ __forceinline__ void load(uint32_t step, uint32_t (&low)[4],
+                                       uint32_t (&high)[4]) const {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {  // 16 inputs of both outputs, and the next 16
+      low[i] = four(i % 2, step, i / 2);
+      high[i] = four(2 + i % 2, step, i / 2);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ uint32_t four(uint32_t output, uint32_t step, uint32_t half) const {
+    return times_factor(codes_[output][step] >> (4 * half) & 0x0f0f0f0fu,
+                        factors_[output] >> (4 * (2 * step + half)) & 0xfu);
+  }
+
+  uint32_t codes_[4][4];
+  uint32_t factors_[4];
+};
+
+template <WeightFormat kFormat>
+__device__ __forceinline__ float panel_scale(const uint8_t* panel, uint32_t output) {
+  if constexpr (kFormat == WeightFormat::kQ4) {
+    const auto* scales = reinterpret_cast<const uint16_t*>(panel + kQ4ScalesAt);
+    return __uint_as_float(uint32_t(scales[output]) << 16);
+  } else {
+    return reinterpret_cast<const float*>(panel + kPanelRows * kBlockBytes)[output];
+  }
+}
+
+template <int kCols, typename Weights, typename Sum, typename Multiply>
+__device__ __forceinline__ void multiply_block(const Weights& weights, uint32_t rows,
                                                Sum (&low)[kCols / 2], Sum (&high)[kCols / 2],
                                                Multiply multiply) {
   const uint32_t lane = threadIdx.x % 32;
-  const uint32_t a_row = 16 * warp + lane % 16, a_chunk = lane / 16;
 #pragma unroll
-  for (uint32_t step = 0; step < 4; ++step) {  // of 32 bytes
+  for (uint32_t step = 0; step < 4; ++step) {
     uint32_t a_low[4], a_high[4];
-    load_matrices_4(a_low, chunk_address(panel, a_row, 2 * step + a_chunk));
-    load_matrices_4(a_high, chunk_address(panel, 64 + a_row, 2 * step + a_chunk));
+    weights.load(step, a_low, a_high);
 #pragma unroll
     for (uint32_t j = 0; j < kCols / 8; ++j) {
       uint32_t b[2];
@@ -72,21 +148,22 @@ template <WeightFormat kFormat, int kCols>
 __device__ __forceinline__ void add_block(const uint8_t* stage, uint32_t warp,
                                           float (&low)[kCols / 2], float (&high)[kCols / 2]) {
   using S = Stage<kFormat, kCols>;
-  const uint32_t panel = shared_address(stage), rows = panel + S::kPanelBytes;
+  using Weights = std::conditional_t<kFormat == WeightFormat::kQ4, CodedWeights, StoredWeights>;
+  const Weights weights(stage, warp);
+  const uint32_t rows = shared_address(stage) + S::kPanelBytes;
   if constexpr (!S::kScaled) {
-    multiply_block<kCols>(panel, rows, warp, low, high, multiply_bf16);
+    multiply_block<kCols>(weights, rows, low, high, multiply_bf16);
   } else {
     int32_t low_dots[kCols / 2] = {}, high_dots[kCols / 2] = {};
-    multiply_block<kCols>(panel, rows, warp, low_dots, high_dots, multiply_int8);
-    const auto* panel_scales = reinterpret_cast<const float*>(stage + kPanelRows * kBlockBytes);
+    multiply_block<kCols>(weights, rows, low_dots, high_dots, multiply_int8);
     const auto* row_scales = reinterpret_cast<const float*>(stage + S::kPanelBytes + S::kRowBytes);
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
     for (uint32_t i = 0; i < kCols / 2; ++i) {
       const uint32_t output = 16 * warp + lane / 4 + (i & 2 ? 8 : 0);
       const float scale = row_scales[i / 4 * 8 + 2 * (lane % 4) + (i & 1)];
-      low[i] += float(low_dots[i]) * (panel_scales[output] * scale);
-      high[i] += float(high_dots[i]) * (panel_scales[64 + output] * scale);
+      low[i] += float(low_dots[i]) * (panel_scale<kFormat>(stage, output) * scale);
+      high[i] += float(high_dots[i]) * (panel_scale<kFormat>(stage, 64 + output) * scale);
     }
   }
 }
@@ -159,6 +236,9 @@ cudaError_t launch_for_output(const GemmArgs& args, bool overlap, cudaStream_t s
 cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream) {
   if (args.format == WeightFormat::kBf16) {
     return launch_for_output<WeightFormat::kBf16>(args, overlap, stream);
+  }
+  if (args.format == WeightFormat::kQ4) {
+    return launch_for_output<WeightFormat::kQ4>(args, overlap, stream);
   }
   return launch_for_output<WeightFormat::kQ8>(args, overlap, stream);
 }

@@ -229,8 +229,9 @@ TEST(Experts, KernelSetsAgreeInIntegersToTheBit) {
   const std::vector<float> gates(x.rows, 0.25f);
   for (const WeightFormat format : {WeightFormat::kQ8, WeightFormat::kQ4}) {
     std::vector<Numbers> results;
-    for (const std::string& name : available_backends()) {
-      if (name == "reference") continue;
+    for (const std::string& name : backend_names()) {
+      // The fake device's exponential is the library's.
+      if (name == "reference" || name == kFakeCuda || name == kSlicedCuda) continue;
       Subject subject(name);
       const auto expert = subject->pack_expert(numbers.source(), format).value();
       const ExpertTask task{expert.get(), rows, rows, gates};

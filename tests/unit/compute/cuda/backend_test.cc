@@ -68,6 +68,18 @@ TEST_F(CudaBackendTest, BackEndsOfADeviceShareItsMemory) {
   EXPECT_EQ(run(*other, *packed), expected);
 }
 
+TEST_F(CudaBackendTest, WeightsInFourBitsTakeLittleMore) {
+  const auto cuda = backend(std::make_shared<FakeDevice>());
+  constexpr size_t kWide = 512;
+  const std::vector<float> numbers(kWide * kWide, 0.5f);
+  const SourceMatrix matrix{reinterpret_cast<const std::byte*>(numbers.data()), DType::kF32, kWide,
+                            kWide};
+  const auto packed = cuda->pack_expert({matrix, matrix, matrix}, WeightFormat::kQ4).value();
+  const size_t needed = 3 * kWide * weight_row_bytes(WeightFormat::kQ4, kWide);
+  EXPECT_EQ(needed, 3 * kWide * kWide * 35 / 64);  // 4.375 bits each
+  EXPECT_EQ(packed->bytes(), round_up(needed, Arena::kAlignment));
+}
+
 TEST_F(CudaBackendTest, ALostDeviceIsAnErrorWhileLoading) {
   const auto device = std::make_shared<FakeDevice>();
   const auto cuda = backend(device);
