@@ -1,7 +1,8 @@
 # CUDA is optional: without it the module with the kernels for GPUs (compute/cuda/module.h) is not
-# built, and the program says so when a GPU is asked for. Sets PREGATE_CUDA_FOUND.
+# built, and the program says so when a GPU is asked for. Sets PREGATE_CUDA_FOUND,
+# PREGATE_NCCL_FOUND and PREGATE_NCCL_HEADERS.
 
-option(PREGATE_CUDA "Build the CUDA module when CUDA 12 or newer is found" ON)
+option(PREGATE_CUDA "Build the modules for CUDA and NCCL when CUDA 12 or newer is found" ON)
 set(PREGATE_CUDA_FOUND FALSE)
 
 # Program and module exchange C++ types, so the same compiler makes both; and what a sanitizer adds
@@ -44,5 +45,26 @@ if(PREGATE_CUDA AND NOT PREGATE_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU
       "runtime is needed, so no CUDA module")
   else()
     message(STATUS "CUDA: not found, so no CUDA module")
+  endif()
+endif()
+
+# NCCL is optional too: without it there is no module for it (transport/nccl/module.h). Its headers
+# are enough to test the module's code, with a stand-in for the libraries.
+find_path(PREGATE_NCCL_INCLUDE nccl.h PATHS ${CUDAToolkit_INCLUDE_DIRS} /usr/local/cuda/include)
+find_path(PREGATE_CUDART_INCLUDE cuda_runtime_api.h
+  PATHS ${CUDAToolkit_INCLUDE_DIRS} /usr/local/cuda/include)
+find_library(PREGATE_NCCL_LIBRARY nccl
+  PATHS ${CUDAToolkit_LIBRARY_DIR} /usr/local/cuda/lib64 /usr/local/cuda/lib)
+mark_as_advanced(PREGATE_NCCL_INCLUDE PREGATE_CUDART_INCLUDE PREGATE_NCCL_LIBRARY)
+set(PREGATE_NCCL_HEADERS FALSE)
+set(PREGATE_NCCL_FOUND FALSE)
+if(PREGATE_CUDA AND PREGATE_NCCL_INCLUDE AND PREGATE_CUDART_INCLUDE)
+  set(PREGATE_NCCL_HEADERS TRUE)
+endif()
+if(PREGATE_CUDA_FOUND)
+  if(PREGATE_NCCL_HEADERS AND PREGATE_NCCL_LIBRARY)
+    set(PREGATE_NCCL_FOUND TRUE)
+  else()
+    message(STATUS "NCCL: not found, so no NCCL module")
   endif()
 endif()

@@ -25,9 +25,9 @@ set(cxx_options
 # The CUDA module links this too, and nvcc knows other flags.
 target_compile_options(pregate_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_options}>")
 target_include_directories(pregate_options INTERFACE ${PROJECT_SOURCE_DIR})
-# The presets with sanitizers compile several sources as one (CMAKE_UNITY_BUILD), which halves their
-# time. Where two sources of a target then share a name, rename one, or give the target
-# UNITY_BUILD OFF. The release preset compiles each source alone: that shows a missing include.
+# All presets but debug compile several sources as one (CMAKE_UNITY_BUILD): that halves their time.
+# Where two sources of a target then share a name, rename one, or give the target UNITY_BUILD OFF.
+# The debug preset compiles each source alone: that shows a missing include.
 if(PREGATE_SANITIZE)
   # g++ 12 loses track of what is initialized in the code the sanitizers add, and warns that the
   # thread sanitizer does not see Asio's fences.
@@ -45,8 +45,8 @@ function(pregate_library folder)
   target_link_libraries(pregate_${folder} PUBLIC pregate_options ${ARG_DEPS})
 endfunction()
 
-# pregate_build_id(<name> SOURCE build_id.cc HEADERS a.h b.h): the library pregate_<name>_build_id of
-# a source that defines what a program and a module of it (base/module.h) must agree on, as
+# pregate_build_id(<name> SOURCE build_id.cc HEADERS a.h b.h): the library pregate_<name>_build_id
+# of a source that defines what a program and a module of it (base/module.h) must agree on, as
 # PREGATE_BUILD_ID: the compiler, and the headers whose types cross.
 function(pregate_build_id name)
   cmake_parse_arguments(ARG "" "SOURCE" "HEADERS" ${ARGN})

@@ -15,7 +15,8 @@ struct HelloWire {
   uint32_t magic;
   uint32_t version;
   uint64_t incarnation;
-  uint32_t info_bytes;
+  uint16_t info_bytes;
+  uint16_t features;
   std::array<std::byte, kMaxHelloInfoBytes> info;
 };
 static_assert(sizeof(HelloWire) == kHelloBytes);
@@ -24,7 +25,9 @@ static_assert(sizeof(HelloWire) == kHelloBytes);
 
 std::array<std::byte, kHelloBytes> encode_hello(const Hello& hello) {
   PREGATE_CHECK(hello.info.size() <= kMaxHelloInfoBytes);
-  HelloWire wire{kHelloMagic, hello.version, hello.incarnation, uint32_t(hello.info.size()), {}};
+  HelloWire wire{kHelloMagic,       hello.version,
+                 hello.incarnation, uint16_t(hello.info.size()),
+                 hello.features,    {}};
   std::copy(hello.info.begin(), hello.info.end(), wire.info.begin());
   return std::bit_cast<std::array<std::byte, kHelloBytes>>(wire);
 }
@@ -38,7 +41,7 @@ Result<Hello> decode_hello(std::span<const std::byte> bytes) {
   if (wire.magic != kHelloMagic || wire.info_bytes > kMaxHelloInfoBytes) {
     return fail(ErrorCode::kDataLoss, "the first message is no hello");
   }
-  Hello hello{wire.version, wire.incarnation, {}};
+  Hello hello{wire.version, wire.incarnation, {}, wire.features};
   hello.info.assign(wire.info.begin(), wire.info.begin() + wire.info_bytes);
   return hello;
 }

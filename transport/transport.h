@@ -43,7 +43,10 @@ struct Hello {
   uint32_t version = 0;         ///< Of what is spoken above; peers of another one are refused.
   uint64_t incarnation = 0;     ///< Drawn at random by each process: tells it from its past self.
   std::vector<std::byte> info;  ///< For the layer above; up to kMaxHelloInfoBytes.
+  uint16_t features = 0;        ///< Of the transport; the layer above leaves it alone.
 };
+/// A feature: large payloads may go by NCCL (transport/nccl/nccl.h).
+inline constexpr uint16_t kNcclFeature = 1;
 
 /// Any of them may be empty.
 struct Events {

@@ -5,6 +5,7 @@
 #include "tests/fuzz/require.h"
 #include "transport/hello.h"
 #include "transport/mpi/frame.h"
+#include "transport/nccl/note.h"
 
 namespace {
 
@@ -53,6 +54,9 @@ void try_first_bytes(ByteView bytes) {
   const auto frame_bytes = transport::Payload::copy_of(bytes);
   const auto frame = transport::decode_frame(frame_bytes);
   if (frame) try_messages(frame->header, frame->payload.bytes());
+  if (const auto note = transport::decode_note(frame_bytes)) {
+    require(same(transport::encode_note(*note, note->rest.bytes()).bytes(), bytes));
+  }
 }
 
 }  // namespace

@@ -6,14 +6,14 @@
 #include <memory>
 #include <mutex>
 
-#include "transport/ucx/ucx.h"
+#include "transport/transport.h"
 
 namespace pregate::transport {
 
 /// Node i dials the nodes of lower number. The first byte of every hello's info is a node's number.
 class Mesh final : public Transport {
  public:
-  explicit Mesh(std::unique_ptr<UcxTransport> transport) : ucx_(std::move(transport)) {}
+  explicit Mesh(std::unique_ptr<Transport> transport) : ucx_(std::move(transport)) {}
 
   std::string name() const override { return ucx_->name(); }
   PeerId self() const override { return ucx_->self(); }
@@ -35,7 +35,7 @@ class Mesh final : public Transport {
   PeerId node_of(PeerId peer) const;
   PeerId peer_of(PeerId node) const;
 
-  const std::unique_ptr<UcxTransport> ucx_;
+  const std::unique_ptr<Transport> ucx_;
   Events events_;
   mutable std::mutex mutex_;
   std::map<PeerId, PeerId> peers_;  // by node; guarded by mutex_

@@ -1,6 +1,7 @@
 // A process of a UCX test:
 //   ucx_node scenario NAME ID DIR   node ID of a scenario; DIR tells the nodes' addresses
 //   ucx_node driven NAME ID DIR     the same, by a node that drives its transport
+//   ucx_node nccl NAME ID DIR       as driven, with lanes for large payloads
 //   ucx_node listen ADDRESS         listens and echoes until it is killed
 //   ucx_node dial ADDRESS           dials, again and again, and echoes until it is killed
 #include <csignal>
@@ -14,6 +15,9 @@
 #include "base/random.h"
 #include "tests/conformance/transport/mesh.h"
 #include "tests/conformance/transport/scenarios.h"
+#include "tests/conformance/transport/socket_lanes.h"
+#include "transport/nccl/nccl.h"
+#include "transport/ucx/ucx.h"
 
 namespace pregate::transport {
 namespace {
@@ -34,7 +38,7 @@ void write_address(const std::filesystem::path& file, const std::string& address
 }
 
 Status run_scenario(const Scenario& scenario, uint32_t id, const std::filesystem::path& folder,
-                    bool drives) {
+                    const std::string& mode) {
   UcxOptions options{.self = PeerId(id), .listen = "127.0.0.1:0"};
   options.max_in_flight_bytes = scenario.max_in_flight_bytes;
   for (uint32_t lower = 0; lower < id; ++lower) {
@@ -42,14 +46,21 @@ Status run_scenario(const Scenario& scenario, uint32_t id, const std::filesystem
   }
   PREGATE_ASSIGN(auto ucx, make_ucx_transport(options));
   write_address(folder / std::to_string(id), ucx->listen_address());
+  std::unique_ptr<Transport> transport = std::move(ucx);
+  if (mode == "nccl") {
+    transport = make_nccl_transport(std::move(transport), std::make_shared<SocketLanes>(),
+                                    eager_options(scenario.max_in_flight_bytes));
+  }
   Node node(
-      std::make_unique<Mesh>(std::move(ucx)), [] { ::kill(::getpid(), SIGKILL); }, drives);
+      std::make_unique<Mesh>(std::move(transport)), [] { ::kill(::getpid(), SIGKILL); },
+      /*drives=*/mode != "scenario");
   return scenario.run(node);
 }
 
-Status run_scenario(const std::string& name, uint32_t id, const std::string& folder, bool drives) {
+Status run_scenario(const std::string& name, uint32_t id, const std::string& folder,
+                    const std::string& mode) {
   for (const Scenario& scenario : scenarios()) {
-    if (scenario.name == name) return run_scenario(scenario, id, folder, drives);
+    if (scenario.name == name) return run_scenario(scenario, id, folder, mode);
   }
   return fail(ErrorCode::kNotFound, "no scenario {}", name);
 }
@@ -69,15 +80,15 @@ Status echo_for_ever(const UcxOptions& options) {
 
 Status run(const std::vector<std::string>& arguments) {
   const std::string mode = arguments.empty() ? "" : arguments[0];
-  if ((mode == "scenario" || mode == "driven") && arguments.size() == 4) {
+  if ((mode == "scenario" || mode == "driven" || mode == "nccl") && arguments.size() == 4) {
     return run_scenario(arguments[1], static_cast<uint32_t>(std::stoul(arguments[2])), arguments[3],
-                        /*drives=*/mode == "driven");
+                        mode);
   }
   if (mode == "listen" && arguments.size() == 2) return echo_for_ever({.listen = arguments[1]});
   if (mode == "dial" && arguments.size() == 2) {
     return echo_for_ever({.self = PeerId(1), .addresses = {{PeerId(0), arguments[1]}}});
   }
-  return fail(ErrorCode::kInvalidArgument, "usage: ucx_node scenario|driven|listen|dial ...");
+  return fail(ErrorCode::kInvalidArgument, "usage: ucx_node scenario|driven|nccl|listen|dial ...");
 }
 
 }  // namespace

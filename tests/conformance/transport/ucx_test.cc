@@ -46,6 +46,8 @@ TEST_P(UcxConformance, Holds) { expect_holds(GetParam(), "scenario"); }
 
 TEST_P(UcxConformance, HoldsForNodesThatDrive) { expect_holds(GetParam(), "driven"); }
 
+TEST_P(UcxConformance, HoldsWithNccl) { expect_holds(GetParam(), "nccl"); }
+
 INSTANTIATE_TEST_SUITE_P(Ucx, UcxConformance, ::testing::ValuesIn(scenarios()),
                          [](const auto& parameter) { return parameter.param.name; });
 

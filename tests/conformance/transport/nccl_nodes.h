@@ -1,0 +1,19 @@
+// Runs a scenario over the in-process transport with NCCL around it.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "tests/conformance/transport/scenarios.h"
+#include "transport/nccl/nccl.h"
+
+namespace pregate::transport {
+
+/// The lanes of a node; null: it has no NCCL.
+using LanesOfNode = std::function<std::shared_ptr<LaneMaker>(uint32_t id)>;
+
+/// Fails the test that calls it unless the scenario holds. Node 0 has NCCL: what its transport
+/// tells in the end.
+NcclStats hold_over_nccl(const Scenario& scenario, const LanesOfNode& lanes_of);
+
+}  // namespace pregate::transport

@@ -1,0 +1,197 @@
+// NCCL around the in-process transport, and a peer that says what it should not: a bare endpoint
+// that claims to have NCCL and writes notes itself.
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+
+#include <gmock/gmock.h>
+
+#include "transport/inproc/hub.h"
+#include "transport/nccl/nccl.h"
+#include "transport/nccl/note.h"
+
+namespace pregate::transport {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+constexpr PeerId kSelf{0}, kPeer{1};
+constexpr std::byte kHeader[] = {std::byte{1}};
+
+/// Lanes that never come up, and count how many were wanted.
+class NoLanes final : public LaneMaker {
+ public:
+  Result<LaneKey> make_key() override { return LaneKey{}; }
+  std::unique_ptr<Lane> make_lane() override {
+    ++num_made;
+    return std::make_unique<NoLane>();
+  }
+  std::atomic<int> num_made{0};
+
+ private:
+  class NoLane final : public Lane {
+    static Status no() { return fail(ErrorCode::kUnavailable, "no lane"); }
+    Status join(const LaneKey&, LaneEnd, TimePoint) override { return no(); }
+    Status send(std::span<const std::byte>, TimePoint) override { return no(); }
+    Status receive(std::span<std::byte>, TimePoint) override { return no(); }
+    void cancel() override {}
+  };
+};
+
+/// What happened to one end.
+class Log {
+ public:
+  Events events() {
+    Events events;
+    events.peer_up = [this](PeerId, const Hello&) { add("up"); };
+    events.peer_down = [this](PeerId, const Error& why) { add("down: " + why.message); };
+    events.receive = [this](PeerId, std::span<const std::byte> header, Payload payload) {
+      if (!header.empty()) return add(fmt::format("message {}", int(header[0])));
+      const auto note = decode_note(payload);
+      add(note ? fmt::format("note {} {}", int(note->kind), note->lane) : "no note");
+    };
+    return events;
+  }
+  std::string next() {
+    std::unique_lock lock(mutex_);
+    const bool came =
+        changed_.wait_for(lock, std::chrono::seconds(20), [this] { return !lines_.empty(); });
+    if (!came) return "nothing";
+    const std::string line = lines_.front();
+    lines_.pop_front();
+    return line;
+  }
+
+ private:
+  void add(const std::string& line) {
+    {
+      std::lock_guard lock(mutex_);
+      lines_.push_back(line);
+    }
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::string> lines_;  // guarded by mutex_
+};
+
+class NcclPeer : public ::testing::Test {
+ public:
+  /// `knows`: this process dialled the peer.
+  void meet(bool knows) {
+    transport_ = make_nccl_transport(hub_.attach(kSelf), lanes_, {.min_payload_bytes = 10});
+    peer_ = hub_.attach(kPeer);
+    transport_->start({1, 10, {}}, log_.events());
+    peer_->start({1, 11, {}, kNcclFeature}, peer_log_.events());
+    if (knows) {
+      transport_->connect(kPeer);
+    } else {
+      peer_->connect(kSelf);
+    }
+    ASSERT_EQ(log_.next(), "up");
+    ASSERT_EQ(peer_log_.next(), "up");
+  }
+
+  void tell(const Note& note, std::span<const std::byte> rest = {}) {
+    ASSERT_TRUE(peer_->send(kSelf, {}, encode_note(note, rest), {}));
+  }
+  void tell_bytes(size_t size) {
+    ASSERT_TRUE(peer_->send(kSelf, {}, Payload::copy_of(std::vector<std::byte>(size)), {}));
+  }
+  void tell_message(int number) {
+    const std::byte header[] = {std::byte(number)};
+    ASSERT_TRUE(peer_->send(kSelf, header, {}, {}));
+  }
+
+ protected:
+  // The logs outlive who writes them.
+  Log log_, peer_log_;
+  const std::shared_ptr<NoLanes> lanes_ = std::make_shared<NoLanes>();
+  InprocHub hub_;
+  std::unique_ptr<NcclTransport> transport_;
+  std::unique_ptr<Transport> peer_;
+  const LaneKey key_{};
+};
+
+TEST_F(NcclPeer, AStrangersLaneIsDeclinedWithoutNccl) {
+  meet(/*knows=*/false);
+  tell({.kind = NoteKind::kOffer, .lane = 5}, key_);
+  EXPECT_EQ(peer_log_.next(), "note 6 5");
+  EXPECT_EQ(lanes_->num_made, 0);
+}
+
+TEST_F(NcclPeer, TheLaneOfWhomWeDialledIsTried) {
+  meet(/*knows=*/true);
+  tell({.kind = NoteKind::kOffer, .lane = 5}, key_);
+  EXPECT_EQ(peer_log_.next(), "note 6 5");  // it could not be joined
+  EXPECT_EQ(lanes_->num_made, 1);
+}
+
+TEST_F(NcclPeer, WhoWasSentALargePayloadMayOfferALane) {
+  meet(/*knows=*/false);
+  ASSERT_TRUE(transport_->send(kPeer, kHeader, Payload::copy_of(std::vector<std::byte>(10)), {}));
+  EXPECT_EQ(peer_log_.next(), "message 1");  // by the carrier
+  EXPECT_EQ(peer_log_.next(), "note 2 1");
+  tell({.kind = NoteKind::kOffer, .lane = 5}, key_);
+  EXPECT_EQ(peer_log_.next(), "note 6 5");
+  EXPECT_EQ(lanes_->num_made, 2);
+  EXPECT_EQ(transport_->stats().broken_lanes, 1U);
+}
+
+TEST_F(NcclPeer, MessagesWaitForWhatWasAnnouncedBefore) {
+  meet(/*knows=*/true);
+  const std::vector<std::byte> payload(100);
+  tell({.kind = NoteKind::kAnnounce, .lane = 1, .number = 1, .payload_bytes = 100}, kHeader);
+  tell_message(2);
+  tell({.kind = NoteKind::kInstead, .number = 1}, payload);
+  EXPECT_EQ(log_.next(), "message 1");
+  EXPECT_EQ(log_.next(), "message 2");
+  EXPECT_EQ(peer_log_.next(), "note 5 0");
+  tell({.kind = NoteKind::kInstead, .number = 1}, payload);  // once more: it is there
+  tell_message(3);
+  EXPECT_EQ(log_.next(), "message 3");
+}
+
+struct Nonsense {
+  const char* name;
+  const char* answer;
+  void (*say)(NcclPeer&);
+};
+
+class NcclNonsense : public NcclPeer, public ::testing::WithParamInterface<Nonsense> {};
+
+TEST_P(NcclNonsense, IsListenedToNoMore) {
+  meet(/*knows=*/true);
+  GetParam().say(*this);
+  EXPECT_THAT(log_.next(), AllOf(StartsWith("down: "), HasSubstr(GetParam().answer)));
+  EXPECT_FALSE(transport_->send(kPeer, kHeader, {}, {}));
+}
+
+Note announcement(uint64_t number, uint64_t payload_bytes) {
+  return {.kind = NoteKind::kAnnounce, .lane = 1, .number = number, .payload_bytes = payload_bytes};
+}
+
+const Nonsense kNonsense[] = {
+    {"no_note", "NCCL note of 3 bytes", [](NcclPeer& peer) { peer.tell_bytes(3); }},
+    {"received_what_was_not_sent", "has received message 1 of 0",
+     [](NcclPeer& peer) { peer.tell({.kind = NoteKind::kReceived, .number = 1}); }},
+    {"a_gap", "announces message 2 after 0",
+     [](NcclPeer& peer) { peer.tell(announcement(2, 1), kHeader); }},
+    {"another_size", "announced message 1 with 100 bytes, and sends 1",
+     [](NcclPeer& peer) {
+       peer.tell(announcement(1, 100), kHeader);
+       peer.tell({.kind = NoteKind::kInstead, .number = 1}, kHeader);
+     }},
+    {"too_much", "sends on while an announced payload is awaited",
+     [](NcclPeer& peer) {
+       for (uint64_t i = 1; i <= 3; ++i) peer.tell(announcement(i, kMaxPayloadBytes), kHeader);
+     }},
+};
+
+INSTANTIATE_TEST_SUITE_P(Nccl, NcclNonsense, ::testing::ValuesIn(kNonsense),
+                         [](const auto& parameter) { return parameter.param.name; });
+
+}  // namespace
+}  // namespace pregate::transport

@@ -1,0 +1,50 @@
+// Large payloads by NCCL, from GPU to GPU; everything else, and whatever NCCL does not get across,
+// by the transport that it is put around (UCX or MPI). So NCCL can fail without a message being
+// lost, and processes with and without it work in one cluster: the hello says who has it.
+//
+// A lane (lane.h) goes one way, has a communicator of its own, and is made when the first large
+// payload is sent to a peer, which by the carrier goes meanwhile. A peer that comes, goes or comes
+// back so never touches the lanes of others; no call waits for all of them.
+#pragma once
+
+#include <memory>
+
+#include "transport/nccl/lane.h"
+#include "transport/transport.h"
+
+namespace pregate::transport {
+
+struct NcclOptions {
+  /// Smaller payloads go by the carrier: launching NCCL's kernels takes longer.
+  size_t min_payload_bytes = size_t{256} << 10;
+  /// Of one peer, by lane and carrier together.
+  size_t max_in_flight_bytes = kDefaultInFlightBytes;
+  Duration join_timeout = std::chrono::seconds(30);
+  Duration transfer_timeout = std::chrono::seconds(10);
+  /// After a lane broke, until another one is tried; twice as long each time.
+  Duration first_pause = std::chrono::seconds(10);
+  Duration max_pause = std::chrono::minutes(5);
+};
+
+/// Since the start, but for `lanes`.
+struct NcclStats {
+  size_t lanes = 0;  ///< Of both ways, joined and not broken.
+  uint64_t sent_bytes = 0;
+  uint64_t received_bytes = 0;
+  uint64_t broken_lanes = 0;  ///< Or never joined; counted at the end that sends.
+};
+
+class NcclTransport : public Transport {
+ public:
+  /// Thread-safe.
+  virtual NcclStats stats() const = 0;
+};
+
+/// `carrier` is not started yet. An offered lane is accepted only from who was launched with this
+/// process, was dialled by it (connect()), or was sent a large payload: what a stranger says does
+/// not reach NCCL.
+std::unique_ptr<NcclTransport> make_nccl_transport(std::unique_ptr<Transport> carrier,
+                                                   std::shared_ptr<LaneMaker> lanes,
+                                                   const NcclOptions& options);
+
+}  // namespace pregate::transport

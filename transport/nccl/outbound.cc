@@ -1,0 +1,243 @@
+#include "transport/nccl/outbound.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace pregate::transport {
+
+Outbound::~Outbound() {
+  if (thread_.joinable()) thread_.join();
+}
+
+Status Outbound::send(std::span<const std::byte> header, Payload payload, Completion done,
+                      Wake wake) {
+  if (header.size() > kMaxHeaderBytes || payload.size() > kMaxPayloadBytes) {
+    return fail(ErrorCode::kInvalidArgument,
+                "message with {} header and {} payload bytes, expected at most {} and {}",
+                header.size(), payload.size(), kMaxHeaderBytes, kMaxPayloadBytes);
+  }
+  // Every message counts as a full header at least, so that their number is bounded as well.
+  const size_t bytes = kMaxHeaderBytes + payload.size();
+  std::lock_guard lock(mutex_);
+  if (closed_) return fail(ErrorCode::kUnavailable, "peer {} is not connected", peer_);
+  if (*in_flight_bytes_ + bytes > shared_.options.max_in_flight_bytes) {
+    return fail(ErrorCode::kResourceExhausted, "{} bytes to peer {} are in flight, the bound is {}",
+                in_flight_bytes_->load(), peer_, shared_.options.max_in_flight_bytes);
+  }
+  done = counted(bytes, std::move(done));
+  *in_flight_bytes_ += bytes;
+  // In this order and under the lock: announcements are numbered as they are sent.
+  const Status sent = takes_lane_locked(payload.size())
+                          ? announce_locked(header, std::move(payload), std::move(done), wake)
+                          : carry_locked(header, std::move(payload), std::move(done), wake);
+  if (!sent) *in_flight_bytes_ -= bytes;
+  return sent;
+}
+
+/// Also asks for a lane if there could be one.
+bool Outbound::takes_lane_locked(size_t payload_bytes) {
+  if (payload_bytes == 0 || payload_bytes < shared_.options.min_payload_bytes) return false;
+  const bool may_try =
+      state_ == State::kNone || (state_ == State::kBroken && system_clock().now() >= retry_at_);
+  if (may_try) {
+    state_ = State::kWanted;
+    ended_ = false;
+    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+    changed_.notify_all();
+  }
+  return state_ == State::kUp;
+}
+
+Completion Outbound::counted(size_t bytes, Completion done) const {
+  return [&shared = shared_, in_flight = in_flight_bytes_, bytes,
+          done = std::move(done)](const Status& status) {
+    *in_flight -= bytes;
+    if (!done) return;
+    std::lock_guard lock(shared.callback_mutex);
+    done(status);
+  };
+}
+
+Status Outbound::hand_over(std::span<const std::byte> header, Payload payload, Completion done,
+                           Wake wake) {
+  Transport& carrier = shared_.carrier;
+  if (wake == Wake::kNow) return carrier.send(peer_, header, std::move(payload), std::move(done));
+  return carrier.queue(peer_, header, std::move(payload), std::move(done));
+}
+
+Status Outbound::carry_locked(std::span<const std::byte> header, Payload payload, Completion done,
+                              Wake wake) {
+  // An empty header says that it is a note.
+  if (header.empty()) payload = encode_note({.kind = NoteKind::kPlain}, payload.bytes());
+  return hand_over(header, std::move(payload), std::move(done), wake);
+}
+
+Status Outbound::announce_locked(std::span<const std::byte> header, Payload payload,
+                                 Completion done, Wake wake) {
+  const Note note{.kind = NoteKind::kAnnounce,
+                  .lane = lane_number_,
+                  .number = last_number_ + 1,
+                  .payload_bytes = payload.size()};
+  PREGATE_TRY(hand_over({}, encode_note(note, header), {}, wake));
+  ++last_number_;
+  messages_.push_back(
+      {.number = last_number_, .payload = std::move(payload), .done = std::move(done)});
+  changed_.notify_all();
+  return {};
+}
+
+bool Outbound::has_wanted_lane() const {
+  std::lock_guard lock(mutex_);
+  return state_ != State::kNone;
+}
+
+Status Outbound::received(uint64_t number) {
+  std::deque<Message> here;
+  {
+    std::lock_guard lock(mutex_);
+    if (number > last_number_) {
+      return fail(ErrorCode::kDataLoss, "peer {} has received message {} of {}", peer_, number,
+                  last_number_);
+    }
+    while (!messages_.empty() && messages_.front().number <= number) {
+      here.push_back(std::move(messages_.front()));
+      messages_.pop_front();
+    }
+  }
+  for (const Message& message : here) message.done({});
+  return {};
+}
+
+void Outbound::broken(uint32_t lane) {
+  std::lock_guard lock(mutex_);
+  if (lane == lane_number_) break_locked({ErrorCode::kUnavailable, "the other end gave it up"});
+}
+
+void Outbound::break_locked(const Error& why) {
+  if (closed_ || (state_ != State::kUp && state_ != State::kJoining)) return;
+  if (state_ == State::kUp) --shared_.num_lanes;
+  ++shared_.broken_lanes;
+  state_ = State::kBroken;
+  const NcclOptions& options = shared_.options;
+  pause_ = pause_ == Duration{} ? options.first_pause : std::min(2 * pause_, options.max_pause);
+  retry_at_ = system_clock().now() + pause_;
+  spdlog::warn("no NCCL to peer {} for {:.0f} s, large payloads go by {}: {}", peer_,
+               to_seconds(pause_), shared_.carrier.name(), why.message);
+  for (Message& message : messages_) {
+    // What was sent again after an earlier lane is on its way.
+    if (!std::exchange(message.resend, true)) message.moved = false;
+  }
+  if (lane_) lane_->cancel();
+  changed_.notify_all();
+}
+
+void Outbound::close(const Error& why) {
+  std::lock_guard lock(mutex_);
+  if (closed_) return;
+  closed_ = why;
+  if (state_ == State::kUp) --shared_.num_lanes;
+  if (lane_) lane_->cancel();
+  changed_.notify_all();
+}
+
+bool Outbound::is_idle() const {
+  std::lock_guard lock(mutex_);
+  return messages_.empty();
+}
+
+bool Outbound::has_ended() const {
+  std::lock_guard lock(mutex_);
+  return ended_;
+}
+
+/// The first that is to be sent again, or to be moved by the lane.
+Outbound::Message* Outbound::next_locked(bool resend) {
+  const auto next = std::ranges::find_if(messages_, [&](const Message& message) {
+    return message.resend == resend && !message.moved;
+  });
+  return next == messages_.end() ? nullptr : &*next;
+}
+
+Outbound::Message* Outbound::find_locked(uint64_t number) {
+  const auto found = std::ranges::find(messages_, number, &Message::number);
+  return found == messages_.end() ? nullptr : &*found;
+}
+
+void Outbound::run() {
+  std::unique_lock lock(mutex_);
+  while (!closed_) {
+    if (state_ == State::kWanted) {
+      open_lane(lock);
+    } else if (const Message* again = next_locked(/*resend=*/true)) {
+      resend(lock, again->number);
+    } else if (const Message* next = next_locked(/*resend=*/false)) {
+      move(lock, next->number);
+    } else {
+      changed_.wait(lock);
+    }
+  }
+  end(lock);
+}
+
+void Outbound::open_lane(std::unique_lock<std::mutex>& lock) {
+  state_ = State::kJoining;
+  const uint32_t number = ++lane_number_;
+  const std::shared_ptr<Lane> lane = shared_.lanes.make_lane();
+  lane_ = lane;
+  lock.unlock();
+  const Status joined = join(*lane, number);
+  lock.lock();
+  if (closed_ || state_ != State::kJoining) return;
+  if (!joined) return break_locked(joined.error());
+  state_ = State::kUp;
+  ++shared_.num_lanes;
+  spdlog::info("large payloads to peer {} go by NCCL", peer_);
+}
+
+Status Outbound::join(Lane& lane, uint32_t number) {
+  PREGATE_ASSIGN(const LaneKey key, shared_.lanes.make_key());
+  const Note offer{.kind = NoteKind::kOffer, .lane = number};
+  PREGATE_TRY(shared_.carrier.send(peer_, {}, encode_note(offer, key), {}));
+  return lane.join(key, LaneEnd::kSender, system_clock().now() + shared_.options.join_timeout);
+}
+
+void Outbound::move(std::unique_lock<std::mutex>& lock, uint64_t number) {
+  const Payload payload = find_locked(number)->payload;
+  const std::shared_ptr<Lane> lane = lane_;
+  lock.unlock();
+  const Status sent =
+      lane->send(payload.bytes(), system_clock().now() + shared_.options.transfer_timeout);
+  lock.lock();
+  if (!sent) return break_locked(sent.error());
+  shared_.sent_bytes += payload.size();
+  pause_ = {};
+  Message* const message = find_locked(number);
+  if (message != nullptr && !message->resend) message->moved = true;
+}
+
+/// It stays until the peer has it, whichever way it comes.
+void Outbound::resend(std::unique_lock<std::mutex>& lock, uint64_t number) {
+  const Payload payload = find_locked(number)->payload;
+  lock.unlock();
+  const Note note{.kind = NoteKind::kInstead, .number = number};
+  const Status sent = shared_.carrier.send(peer_, {}, encode_note(note, payload.bytes()), {});
+  lock.lock();
+  if (!sent) {
+    changed_.wait_for(lock, kNoteRetry);
+  } else if (Message* const message = find_locked(number)) {
+    message->moved = true;
+  }
+}
+
+void Outbound::end(std::unique_lock<std::mutex>& lock) {
+  const auto messages = std::exchange(messages_, {});
+  const Status why = fail(*closed_);
+  lock.unlock();
+  for (const Message& message : messages) message.done(why);
+  lock.lock();
+  lane_.reset();
+  ended_ = true;
+}
+
+}  // namespace pregate::transport
