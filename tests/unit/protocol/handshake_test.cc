@@ -41,11 +41,11 @@ std::string hex(const Proof& proof) {
 // Made with Python's hmac from the description in WIRE.md.
 TEST(Handshake, ProofsAreAsDocumented) {
   EXPECT_EQ(hex(prove_worker(kSecret, filled(1), sample_join())),
-            "a208da86845988e2a9eb59fecb5ca61512350ebaedb1175710a342d5b934054a");
+            "4fe0bd5d8ad724af258d7f8fe761af412ea8a9c3a4acdf0e904c0bad5c40b5f4");
   EXPECT_EQ(hex(prove_coordinator(kSecret, filled(1), sample_join(), WorkerId(10))),
-            "c497f2085520ce638f43b9d1a944ba67b2b3922b84fb9ea58bb6f89997904380");
+            "89f37962931fb1d50b06d93e51f4afc2bd41a9a915302718f240be757ef6ef28");
   EXPECT_EQ(hex(prove_worker(Secret(), filled(1), sample_join())),
-            "112e3469f98f4f7d830cd953118e68ba3dec8f5b73e4b912630c47f048ea19c1");
+            "033d794828461e744b443430f373779f253301dcaa48cc4329264c4c147daae8");
 }
 
 TEST(Handshake, BothSidesAgree) {
