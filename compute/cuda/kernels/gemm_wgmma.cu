@@ -4,6 +4,7 @@
 //
 // Large tiles are limited by what the second-level cache delivers: 37 bytes a cycle for a whole
 // multiprocessor at full speed. Hence tiles as large as the registers hold.
+#include "compute/cuda/kernels/descriptor.cuh"
 #include "compute/cuda/kernels/epilogue.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "compute/cuda/kernels.h"
+#include "compute/cuda/kernels/descriptor.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
 #include "compute/cuda/kernels/wgmma.cuh"

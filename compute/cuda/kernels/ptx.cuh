@@ -160,13 +160,6 @@ __device__ __forceinline__ void wait_for_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-/// Of a matrix in shared memory at a multiple of 1024, rows of 128 bytes, swizzled.
-__device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address) {
-  constexpr uint64_t kSwizzle128 = 1ull << 62, kAtomStride = (8 * 128 / 16ull) << 32;
-  constexpr uint64_t kLeadingUnused = 1ull << 16;
-  return kSwizzle128 | kAtomStride | kLeadingUnused | ((address & 0x3ffff) >> 4);
-}
-
 #endif
 
 }  // namespace

@@ -26,8 +26,8 @@ std::string to_string(WeightFormat format) {
 namespace {
 
 Result<std::unique_ptr<Backend>> make_subject(const std::string& name, ThreadPool& threads) {
-  if (name == kEmulatedCuda) {
-    PREGATE_ASSIGN(auto device, cuda::open_emulated_device());
+  if (name == kEmulatedCuda || name == kEmulatedHopper) {
+    PREGATE_ASSIGN(auto device, cuda::open_emulated_device(name == kEmulatedHopper ? 9 : 8));
     return cuda::CudaBackend::create(std::move(device), name, threads);
   }
   if (name != kFakeCuda && name != kSlicedCuda) return make_backend(name, threads);
@@ -44,7 +44,7 @@ Subject::Subject(const std::string& name, size_t num_threads)
 std::vector<std::string> backend_names() {
   std::vector<std::string> names = available_backends();
   names.insert(names.end(), {kFakeCuda, kSlicedCuda});
-  if (cuda::open_emulated_device()) names.push_back(kEmulatedCuda);
+  if (cuda::open_emulated_device(8)) names.insert(names.end(), {kEmulatedCuda, kEmulatedHopper});
   return names;
 }
 

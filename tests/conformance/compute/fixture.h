@@ -87,8 +87,10 @@ inline constexpr const char* kSlicedCuda = "cuda:sliced";
 
 /// The same with the project's own kernels (tests/support/emulated_cuda/device.h).
 inline constexpr const char* kEmulatedCuda = "cuda:emulated";
+/// And with those for compute capability 9.0.
+inline constexpr const char* kEmulatedHopper = "cuda:emulated_9";
 
-/// Those of this machine and these three, of which the last one is not in every build.
+/// Those of this machine and these four, of which the last two are not in every build.
 std::vector<std::string> backend_names();
 
 inline auto all_backends() { return ::testing::ValuesIn(backend_names()); }

@@ -10,7 +10,9 @@
 
 #include "base/check.h"
 #include "base/random.h"
+#include "tests/support/emulated_cuda/barriers.h"
 #include "tests/support/emulated_cuda/fiber.h"
+#include "tests/support/emulated_cuda/warpgroup.h"
 
 // The linker's names for where all `__shared__` variables lie; null if there are none.
 extern "C" {
@@ -25,7 +27,6 @@ Index thread_index, block_index, block_count, thread_count;
 namespace {
 
 constexpr uint32_t kAllLanes = 0xffffffffu;
-constexpr int kUnwritten = 0xff;
 constexpr size_t kCopyBytes = 16;
 /// Addresses of shared memory begin here, as 0 is more often a mistake than an address.
 constexpr uint32_t kFirstAddress = 1024;
@@ -75,6 +76,8 @@ class Block {
   std::string run(const Grid& grid);
   void meet(const WarpOperation& operation, void* operands);
   void wait();
+  void stop(const char* place);
+  void go_on(uint32_t thread) { warps_[thread / kLanes].ready |= 1u << thread % kLanes; }
   /// Returns when the thread is to run in another block.
   void end_thread();
   void note_failure(const std::string& reason);
@@ -91,9 +94,10 @@ class Block {
   void run_block(const Index& index);
   /// Somebody who can go on does; returns when the one who called it is chosen again.
   void run_another();
-  /// False if no thread can go on.
+  /// Of those who can go on, one of the same warp first. False if nobody can.
+  bool choose_next();
   bool choose_warp();
-  void change_to_next();
+  void note_end();
   std::string describe_waiting() const;
 
   const Grid* grid_ = nullptr;
@@ -169,6 +173,8 @@ void Block::run_block(const Index& index) {
     std::memset(__start_emulated_shared, kUnwritten,
                 size_t(__stop_emulated_shared - __start_emulated_shared));
   }
+  forget_barriers();
+  forget_products();
   for (Warp& warp : warps_) warp = {.ready = kAllLanes};
   for (uint32_t i = 0; i < grid_->num_threads; ++i) {
     threads_[i]->waits_in = nullptr;
@@ -176,9 +182,20 @@ void Block::run_block(const Index& index) {
   }
   num_waiting_ = num_ended_ = 0;
   backwards_ = random_.next_below(2) == 1;
-  choose_warp();
-  change_to_next();
+  current_warp_ = uint32_t(random_.next_below(warps_.size()));
+  choose_next();
   Fiber::switch_to(outside_, current().fiber);
+}
+
+bool Block::choose_next() {
+  if (warps_[current_warp_].ready == 0 && !choose_warp()) return false;
+  Warp& warp = warps_[current_warp_];
+  const auto lane =
+      uint32_t(backwards_ ? 31 - std::countl_zero(warp.ready) : std::countr_zero(warp.ready));
+  warp.ready &= ~(1u << lane);
+  current_ = current_warp_ * kLanes + lane;
+  thread_index.x = current_;
+  return true;
 }
 
 bool Block::choose_warp() {
@@ -191,26 +208,27 @@ bool Block::choose_warp() {
   return false;
 }
 
-void Block::change_to_next() {
-  Warp& warp = warps_[current_warp_];
-  const auto lane =
-      uint32_t(backwards_ ? 31 - std::countl_zero(warp.ready) : std::countr_zero(warp.ready));
-  warp.ready &= ~(1u << lane);
-  current_ = current_warp_ * kLanes + lane;
-  thread_index.x = current_;
-}
-
 void Block::run_another() {
   Thread& self = current();
-  if (warps_[current_warp_].ready != 0 || choose_warp()) {
-    change_to_next();
-    return Fiber::switch_to(self.fiber, current().fiber);
+  while (!choose_next()) {
+    if (num_ended_ < grid_->num_threads && finish_a_copy(random_)) continue;
+    note_end();
+    return Fiber::switch_to(self.fiber, outside_);
   }
+  if (&current() != &self) Fiber::switch_to(self.fiber, current().fiber);
+}
+
+void Block::note_end() {
+  std::string reason;
   if (num_ended_ < grid_->num_threads) {
-    failure_ = fmt::format("block ({}, {}, {}): threads wait for one another: {}", block_index.x,
-                           block_index.y, block_index.z, describe_waiting());
+    reason = "threads wait for one another: " + describe_waiting();
+  } else if (finish_a_copy(random_)) {
+    reason = "it ended before its copies did";
+  } else {
+    return;
   }
-  Fiber::switch_to(self.fiber, outside_);
+  failure_ =
+      fmt::format("block ({}, {}, {}): {}", block_index.x, block_index.y, block_index.z, reason);
 }
 
 /// "threads 0 to 31 in __syncthreads, threads 32 to 63 in their end".
@@ -241,8 +259,7 @@ void Block::meet(const WarpOperation& operation, void* operands) {
     warp.ready = kAllLanes & ~(1u << lane);
     return;
   }
-  current().waits_in = operation.name;
-  run_another();
+  stop(operation.name);
 }
 
 void Block::wait() {
@@ -254,14 +271,17 @@ void Block::wait() {
     backwards_ = random_.next_below(2) == 1;
     return;
   }
-  current().waits_in = kBarrier;
+  stop(kBarrier);
+}
+
+void Block::stop(const char* place) {
+  current().waits_in = place;
   run_another();
 }
 
 void Block::end_thread() {
-  current().waits_in = kEnd;
   ++num_ended_;
-  run_another();
+  stop(kEnd);
 }
 
 void Block::note_failure(const std::string& reason) {
@@ -282,6 +302,10 @@ void meet(const WarpOperation& operation, void* operands) { the_block.meet(opera
 
 void wait_for_block() { the_block.wait(); }
 
+void stop(const char* place) { the_block.stop(place); }
+
+void go_on(uint32_t thread) { the_block.go_on(thread); }
+
 void note_failure(const std::string& reason) { the_block.note_failure(reason); }
 
 void abandon_kernel() { the_block.abandon(); }
@@ -295,18 +319,18 @@ uint32_t shared_address(const void* pointer) {
   return kFirstAddress + uint32_t(offset);
 }
 
-std::byte* shared_pointer(uint32_t address, size_t bytes) {
+std::byte* shared_pointer(uint32_t address, size_t bytes, size_t alignment) {
   const uint32_t offset = address - kFirstAddress;
   if (address < kFirstAddress || offset + bytes > the_block.shared_bytes()) {
     fail("{} bytes at {} of {} bytes of shared memory", bytes, int64_t(offset),
          the_block.shared_bytes());
   }
-  if (offset % bytes != 0) fail("{} bytes of shared memory at {}", bytes, offset);
+  if (offset % alignment != 0) fail("{} bytes of shared memory at {}", bytes, offset);
   return the_block.shared_memory() + offset;
 }
 
 void copy_later(uint32_t to, const void* from) {
-  std::byte* const place = shared_pointer(to, kCopyBytes);
+  std::byte* const place = shared_pointer(to, kCopyBytes, kCopyBytes);
   if (reinterpret_cast<uintptr_t>(from) % kCopyBytes != 0) fail("a copy from an odd address");
   std::memset(place, kUnwritten, kCopyBytes);
   the_block.current().copies.copies.push_back({place, from});

@@ -19,6 +19,8 @@
 namespace pregate::emulated {
 
 inline constexpr uint32_t kLanes = 32;
+/// What every byte is that was not written.
+inline constexpr int kUnwritten = 0xff;
 
 /// Numbers of a block or a thread, or how many there are.
 struct Index {
@@ -52,6 +54,10 @@ void meet(const WarpOperation& operation, void* operands);
 /// Returns when all threads of the block have come to it.
 void wait_for_block();
 
+/// Returns when somebody has called go_on() of this thread's number. `place` is for messages.
+void stop(const char* place);
+void go_on(uint32_t thread);
+
 void note_failure(const std::string& reason);
 /// Nothing on the thread's stack is destroyed.
 [[noreturn]] void abandon_kernel();
@@ -66,9 +72,9 @@ template <typename... Args>
 /// The block's dynamic shared memory.
 std::byte* shared_memory();
 /// Of shared memory: its address as instructions have it, and back. Fails outside of it, or if the
-/// address is no multiple of `bytes`.
+/// address is no multiple of `alignment`.
 uint32_t shared_address(const void* pointer);
-std::byte* shared_pointer(uint32_t address, size_t bytes);
+std::byte* shared_pointer(uint32_t address, size_t bytes, size_t alignment);
 
 /// Copies of 16 bytes, in groups, which are made when the thread waits for them.
 void copy_later(uint32_t to, const void* from);

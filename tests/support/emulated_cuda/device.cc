@@ -4,6 +4,8 @@
 
 namespace pregate::compute::cuda {
 
-Result<std::unique_ptr<Device>> open_emulated_device() { return open_runtime_device(0); }
+Result<std::unique_ptr<Device>> open_emulated_device(int major) {
+  return open_runtime_device(major == 9 ? 1 : 0);
+}
 
 }  // namespace pregate::compute::cuda

@@ -30,7 +30,7 @@ struct Load {
       for (uint32_t row = 0; row < kMatrixRows; ++row) {
         const uint32_t address = operand<Load>(operands, kMatrixRows * m + row).address;
         uint32_t pairs[4];
-        std::memcpy(pairs, shared_pointer(address, sizeof(pairs)), sizeof(pairs));
+        std::memcpy(pairs, shared_pointer(address, sizeof(pairs), sizeof(pairs)), sizeof(pairs));
         for (uint32_t i = 0; i < 4; ++i) operand<Load>(operands, 4 * row + i).out[m] = pairs[i];
       }
     }

@@ -2,7 +2,7 @@
 
 namespace pregate::compute::cuda {
 
-Result<std::unique_ptr<Device>> open_emulated_device() {
+Result<std::unique_ptr<Device>> open_emulated_device(int) {
   return fail(ErrorCode::kUnimplemented, "there is no emulated device in this build");
 }
 

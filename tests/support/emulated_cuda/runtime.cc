@@ -1,6 +1,7 @@
-// The CUDA runtime of cuda_runtime.h: one device, whose memory is the host's.
+// The CUDA runtime of cuda_runtime.h: devices of several kinds, whose memory is the host's.
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
@@ -20,10 +21,18 @@ using Work = std::function<cudaError_t()>;
 constexpr size_t kMemoryBytes = size_t{32} << 30;
 constexpr size_t kAlignment = 256;
 constexpr size_t kPoisonedBytes = size_t{4} << 20;  // an arena's chunk is mostly never used
-// What a kernel may have: on 8.0, and without asking for more.
-constexpr size_t kSharedBytes = size_t{163} << 10, kSharedBytesUnasked = size_t{48} << 10;
+constexpr size_t kSharedBytesUnasked = size_t{48} << 10;
 constexpr uint32_t kMaxThreads = 1024, kMaxBlocks = 65535;  // of a block; along y and z
 
+struct Kind {
+  int major = 0;
+  size_t shared_bytes = 0;  // that a kernel may have if it asks
+};
+constexpr Kind kDevices[] = {{8, size_t{163} << 10}, {9, size_t{227} << 10}};
+
+thread_local int current_device = 0;
+
+/// Of all devices together.
 struct Memory {
   std::mutex mutex;
   std::map<void*, size_t> allocated;
@@ -74,14 +83,14 @@ struct EmulatedStream {
 };
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = int(std::size(kDevices));
   return cudaSuccess;
 }
 
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {.name = "emulated",
                  .totalGlobalMem = kMemoryBytes,
-                 .major = 8,
+                 .major = kDevices[device].major,
                  .minor = 0,
                  .multiProcessorCount = 1};
   return cudaSuccess;
@@ -89,10 +98,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 
 cudaError_t cudaInitDevice(int, uint32_t, uint32_t) { return cudaSuccess; }
 
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= int(std::size(kDevices))) return cudaErrorInvalidDevice;
+  current_device = device;
+  return cudaSuccess;
+}
 
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device;
   return cudaSuccess;
 }
 
@@ -212,7 +225,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || size_t(value) > kSharedBytes) return cudaErrorInvalidValue;
+  if (value < 0 || size_t(value) > kDevices[current_device].shared_bytes) {
+    return cudaErrorInvalidValue;
+  }
   const std::scoped_lock lock(kernels().mutex);
   kernels().shared_bytes[kernel] = size_t(value);
   return cudaSuccess;

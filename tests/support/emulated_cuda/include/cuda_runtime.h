@@ -1,7 +1,6 @@
 // In place of CUDA's header of this name, where the project's kernels are compiled for the
 // processor: as much of the language and of the runtime as they and their launches need. Threads,
-// warps and shared memory: block.h; the runtime: runtime.cc. The device is one of compute
-// capability 8.0.
+// warps and shared memory: block.h; the runtime: runtime.cc.
 #pragma once
 
 #include <bit>

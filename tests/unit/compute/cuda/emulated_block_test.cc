@@ -92,9 +92,9 @@ TEST(EmulatedBlock, SharedMemoryIsNobodysUntilItIsWritten) {
 }
 
 TEST(EmulatedBlock, SharedMemoryEnds) {
-  EXPECT_THAT(run_kernel([] { shared_pointer(shared_address(&number(252)) + 16, 16); }),
+  EXPECT_THAT(run_kernel([] { shared_pointer(shared_address(&number(252)) + 16, 16, 16); }),
               HasSubstr("16 bytes at 1024 of 1024 bytes of shared memory"));
-  EXPECT_THAT(run_kernel([] { shared_pointer(shared_address(&number(1)), 16); }),
+  EXPECT_THAT(run_kernel([] { shared_pointer(shared_address(&number(1)), 16, 16); }),
               HasSubstr("16 bytes of shared memory at 4"));
   float outside = 0.0f;
   EXPECT_THAT(run_kernel([&] { shared_address(&outside); }), HasSubstr("not in shared memory"));

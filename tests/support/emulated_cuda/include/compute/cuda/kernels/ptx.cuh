@@ -6,7 +6,9 @@
 
 #include <cuda_runtime.h>
 
+#include "tests/support/emulated_cuda/barriers.h"
 #include "tests/support/emulated_cuda/matrix_units.h"
+#include "tests/support/emulated_cuda/warpgroup.h"
 
 namespace pregate::compute::cuda {
 namespace {
@@ -17,7 +19,7 @@ inline uint8_t* dynamic_shared_memory() {
 
 inline uint32_t shared_address(const void* pointer) { return emulated::shared_address(pointer); }
 
-// Kernels do not overlap on a device of 8.0.
+// Kernels run one after the other.
 
 inline void let_next_kernel_start() {}
 inline void wait_for_kernels_before() {}
@@ -42,6 +44,33 @@ inline void multiply_bf16(float* sum, const uint32_t (&a)[4], uint32_t b0, uint3
 }
 inline void multiply_int8(int32_t* sum, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulated::multiply_int8(sum, a, b0, b1);
+}
+
+inline void init_barrier(uint32_t barrier, uint32_t num_arrivals) {
+  emulated::init_barrier(barrier, num_arrivals);
+}
+inline void publish_barriers() {}
+inline void arrive(uint32_t barrier) { emulated::arrive(barrier); }
+inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
+  emulated::arrive_expecting(barrier, bytes);
+}
+inline void wait_for_phase(uint32_t barrier, uint32_t parity) {
+  emulated::wait_for_phase(barrier, parity);
+}
+inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+  emulated::copy_bulk(to, from, bytes, barrier);
+}
+
+template <int kRegisters>
+inline void give_up_registers() {}
+template <int kRegisters>
+inline void take_registers() {}
+
+inline void begin_products() { emulated::begin_products(); }
+inline void commit_products() { emulated::commit_products(); }
+template <int kPending>
+inline void wait_for_products() {
+  emulated::wait_for_products(kPending);
 }
 
 }  // namespace
