@@ -102,6 +102,12 @@ void add_cluster_flags(Flags& flags, ClusterOptions& options) {
   flags.duration("--dead-after", options.dead_after, "Silence after which a worker is given up");
   flags.toggle("--per-expert-metrics", options.per_expert_metrics,
                "Metrics for each expert of each layer, not only for each worker");
+  flags.text(
+      "--nccl", options.nccl.device,
+      "A CUDA device of this process's own, such as cuda:0: large payloads go by NCCL to and "
+      "from processes that have one too; all else, and what NCCL does not bring, as without");
+  flags.bytes("--nccl-min-payload", options.nccl.min_payload_bytes,
+              "With --nccl: smaller payloads do not go by it");
 }
 
 void add_listen_flags(Flags& flags, ListenOptions& options) {

@@ -48,12 +48,19 @@ struct AdminOptions {
   std::filesystem::path key_file;  ///< Empty: whoever has an API key.
 };
 
-/// How the processes of a cluster watch one another.
+/// Whether large payloads go by NCCL.
+struct NcclFlags {
+  std::string device;  ///< "cuda:0"; empty: they do not.
+  uint64_t min_payload_bytes = uint64_t{256} << 10;
+};
+
+/// How the processes of a cluster watch one another, and what they speak through.
 struct ClusterOptions {
   std::chrono::milliseconds heartbeat_interval{250};
   std::chrono::milliseconds suspect_after{1000};
   std::chrono::milliseconds dead_after{std::chrono::seconds(10)};
   bool per_expert_metrics = false;
+  NcclFlags nccl;
 };
 
 /// How workers that are started on their own find the coordinator.

@@ -4,6 +4,7 @@
 #include "cli/cluster_experts.h"
 #include "cli/local_experts.h"
 #include "cli/mpi_process.h"
+#include "cli/network.h"
 #include "cli/run_worker.h"
 #include "cli/serve_with_workers.h"
 #include "cli/service.h"
@@ -26,10 +27,11 @@ WorkerOptions worker_of(const ServeOptions& options) {
 }
 
 Status coordinate(const CoordinatorOptions& options, const ExpectedWorkers& workers,
-                  transport::Transport& transport, Signals& signals) {
+                  transport::Transport& carrier, Signals& signals) {
   monitoring::Registry registry;
-  PREGATE_ASSIGN(const auto experts,
-                 ClusterExperts::create(experts_options(options), workers, transport, registry));
+  PREGATE_ASSIGN(const auto network, make_network(options.cluster.nccl, carrier, registry));
+  PREGATE_ASSIGN(const auto experts, ClusterExperts::create(experts_options(options), workers,
+                                                            network->transport(), registry));
   const ExpertsHooks hooks = experts->hooks();
   Service service(service_options(options, "on workers"), registry);
   experts->start(service.progress());
@@ -70,6 +72,7 @@ bool is_coordinator(const transport::Transport& transport) {
 
 Status run_serve(const ServeOptions& options) {
   if (!transport::launched_by_mpi()) {
+    PREGATE_TRY(refuse_nccl(options.cluster.nccl));
     Signals signals;
     if (options.num_workers > 0) return serve_with_workers(options, signals);
     PREGATE_TRY(init_log(options.general.log_level, "serve"));

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "cli/expert_memory.h"
 #include "cli/mpi_process.h"
+#include "cli/network.h"
 #include "cli/progress.h"
 #include "cli/run_worker.h"
 #include "transport/mpi/mpi.h"
@@ -34,6 +35,7 @@ Status run_with_experts(const std::string& command, const ExpertsOptions& option
                                                    const PhaseProgress& progress)>& compute) {
   const PhaseProgress progress = show_progress();
   if (!transport::launched_by_mpi()) {
+    PREGATE_TRY(refuse_nccl(options.cluster.nccl));
     PREGATE_TRY(init_log(options.general.log_level, command));
     worker::CacheProbe probe;
     const LocalExpertsOptions local{
@@ -53,8 +55,9 @@ Status run_with_experts(const std::string& command, const ExpertsOptions& option
     ClusterExpertsOptions cluster = options;
     cluster.balance.frozen = true;  // what is measured is to stay the same meanwhile
     cluster.homeless_grace = options.dispatch.expert_wait;  // there is nothing to do meanwhile
+    PREGATE_ASSIGN(const auto network, make_network(options.cluster.nccl, transport, registry));
     PREGATE_ASSIGN(const auto experts, ClusterExperts::create(cluster, launched_workers(transport),
-                                                              transport, registry));
+                                                              network->transport(), registry));
     experts->start(progress);
     return compute(experts->hooks(), progress);
   };

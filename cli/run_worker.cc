@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "cli/expert_memory.h"
 #include "cli/mpi_process.h"
+#include "cli/network.h"
 #include "cli/quantity.h"
 #include "cli/version.h"
 #include "coordinator/api/api_server.h"
@@ -232,8 +233,11 @@ class Machine {
 };
 
 Status work(const WorkerOptions& options, worker::SessionOptions session,
-            transport::Transport& transport, Signals& signals) {
+            transport::Transport& carrier, Signals& signals) {
   monitoring::Registry registry;
+  // Before the device's memory is measured and shared out.
+  PREGATE_ASSIGN(const auto network, make_network(options.cluster.nccl, carrier, registry));
+  transport::Transport& transport = network->transport();
   PREGATE_ASSIGN(const auto machine, Machine::create(options.model));
   if (options.memory.memory_bytes > 0) {
     PREGATE_TRY(machine->keep_on_disk(options.memory, registry));

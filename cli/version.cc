@@ -2,6 +2,7 @@
 
 #include "compute/backend.h"
 #include "compute/cuda/select.h"
+#include "transport/nccl/loader.h"
 
 namespace pregate::cli {
 
@@ -10,8 +11,9 @@ const char* const kVersion = PREGATE_VERSION;
 Command add_version(CLI::App& app) {
   Command command = make_command(app, "version", "Show the version and the back ends", "");
   command.run = []() -> Status {
-    fmt::print("pregate {}\nback ends: {}\nCUDA: {}\n", kVersion,
-               fmt::join(compute::available_backends(), ", "), compute::cuda::describe_devices());
+    fmt::print("pregate {}\nback ends: {}\nCUDA: {}\nNCCL: {}\n", kVersion,
+               fmt::join(compute::available_backends(), ", "), compute::cuda::describe_devices(),
+               transport::describe_nccl());
     return {};
   };
   return command;

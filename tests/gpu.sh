@@ -13,7 +13,8 @@ Builds the release preset with its CUDA module and, on the GPU, runs the PHASEs 
 
   ops        every operation against the reference, with the conformance suite
   golden     models against the logits and tokens of transformers
-  cluster    processes with experts on the GPU and beside it: the same tokens, a killed worker
+  cluster    processes with experts on the GPU and beside it: the same tokens, a killed worker,
+             payloads by NCCL
   bench      a layer of experts beside the limits of the device, PyTorch and Triton
   memcheck   the operations again under compute-sanitizer
 
@@ -27,24 +28,27 @@ HELP
 }
 
 readonly programs=(
-  pregate pregate_cuda.so tests/conformance/compute/compute_conformance_test
+  pregate pregate_cuda.so pregate_nccl.so tests/conformance/compute/compute_conformance_test
   tests/golden/golden_test tests/golden/pregate_test bench/compute/moe_bench)
 
 build() {
   cmake --preset release && cmake --build --preset release --parallel "$(nproc)" --target \
-    pregate pregate_cuda compute_conformance_test golden_test pregate_test moe_bench
+    pregate compute_conformance_test golden_test pregate_test moe_bench
 }
 
-# The libraries that come with every Linux stay behind: they must fit its loader and its driver.
+# The libraries that come with every Linux stay behind: they must fit its loader and its driver. So
+# does NCCL, for its size: machines with GPUs have it.
 pack() {
   rm -rf "$packed" && mkdir -p "$packed/lib" || return 1
   local program library
   for program in "${programs[@]}"; do
+    # Built only where NCCL is.
+    [[ $program != pregate_nccl.so || -e "$root/build/release/$program" ]] || continue
     install -s "$root/build/release/$program" "$packed" || return 1
     ldd "$root/build/release/$program" | awk '$2 == "=>" { print $3 }'
   done | sort -u | while read -r library; do
     case "$(basename "$library")" in
-      libc.so* | libm.so* | libstdc++.so* | libgcc_s.so*) ;;
+      libc.so* | libm.so* | libstdc++.so* | libgcc_s.so* | libnccl.so*) ;;
       *) install -s "$library" "$packed/lib/" || return 1 ;;
     esac
   done || return 1
@@ -100,6 +104,14 @@ bench() {
   python3 "$root/bench/compute/cuda/moe_peers.py"
 }
 
+# PyTorch brings NCCL along, where the loader does not find it.
+add_nccl() {
+  local folder
+  folder="$(python3 -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0] + "/lib")' 2>/dev/null)" ||
+    return 0
+  export LD_LIBRARY_PATH="$LD_LIBRARY_PATH:$folder"
+}
+
 mode=build
 phases=()
 for argument in "$@"; do
@@ -124,6 +136,8 @@ fi
 if [[ $mode == packed ]]; then
   export LD_LIBRARY_PATH="$packed/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   export PREGATE_CUDA_MODULE="$packed/pregate_cuda.so"
+  export PREGATE_NCCL_MODULE="$packed/pregate_nccl.so"
+  add_nccl
 else
   export PREGATE_CUDA_MODULE="$root/build/release/pregate_cuda.so"
 fi

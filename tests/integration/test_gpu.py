@@ -1,20 +1,26 @@
 """Experts on a GPU, alone and beside processors: the same tokens, and none lost when it dies."""
 
+import os
 import subprocess
 import threading
 
 import pytest
 from cluster import BINARY, Cluster, make_model
 from elastic import EXACT, FORMAT, ElasticCluster
+from test_nccl import NCCL, expect_lanes
 from test_same_tokens import greedy_tokens
 
 GPU = ["--device", "cuda:0"]
 GPU_WORKER = 2
 
 
+def version(line):
+    told = subprocess.run([BINARY, "version"], capture_output=True, text=True, timeout=60)
+    return told.stdout.split(f"{line}: ")[1].splitlines()[0]
+
+
 def has_gpu():
-    version = subprocess.run([BINARY, "version"], capture_output=True, text=True, timeout=60)
-    return "cuda:0" in version.stdout.split("back ends:")[1].splitlines()[0]
+    return "cuda:0" in version("back ends")
 
 
 pytestmark = pytest.mark.skipif(not has_gpu(), reason="no GPU that can be used (pregate version)")
@@ -26,6 +32,19 @@ class MixedCluster(ElasticCluster):
     def start_worker(self, number):
         self.worker_options = [*FORMAT, *(GPU if number == GPU_WORKER else [])]
         super().start_worker(number)
+
+
+class OneGpuForTwo(ElasticCluster):
+    """Coordinator and worker 2 move payloads by NCCL, though they have one GPU: NCCL bears that
+    between two hosts, so it is told that these are two."""
+
+    def start_worker(self, number):
+        self.worker_options = [*FORMAT, *([*GPU, *NCCL] if number == GPU_WORKER else [])]
+        super().start_worker(number)
+
+    def spawn(self, host, arguments, log):
+        os.environ |= {"NCCL_HOSTID": log, "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1"}
+        return super().spawn(host, arguments, log)
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +76,18 @@ def test_beside_a_processor_and_when_it_is_killed(model, expected, tmp_path):
         assert answers == [expected]
         cluster.wait_up(GPU_WORKER, up=False)
         assert greedy_tokens(cluster) == expected
+
+
+def test_payloads_go_by_nccl(model, expected, tmp_path):
+    if not version("NCCL")[0].isdigit():
+        pytest.skip(version("NCCL"))
+    with OneGpuForTwo(model, tmp_path, workers=2, options=[*EXACT, *NCCL]) as cluster:
+        for _ in range(3):
+            assert greedy_tokens(cluster) == expected
+        assert expect_lanes(cluster) == 2, cluster.log("coordinator")
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(greedy_tokens(cluster)))
+        asking.start()
+        cluster.kill_worker(GPU_WORKER)
+        asking.join(timeout=120)
+        assert answers == [expected]

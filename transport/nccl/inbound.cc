@@ -158,17 +158,17 @@ void Inbound::run() {
       changed_.wait(lock);
     }
   }
-  if (lane_) --shared_.num_lanes;
+  if (lane_) shared_.probe.lanes_changed(-1);
   lane_.reset();
   ended_ = true;
 }
 
 void Inbound::open_lane(std::unique_lock<std::mutex>& lock) {
   const Offer offer = *std::exchange(offer_, std::nullopt);
-  if (lane_) --shared_.num_lanes;
+  if (lane_) shared_.probe.lanes_changed(-1);
   const std::shared_ptr<Lane> lane = shared_.lanes.make_lane();
   lane_ = lane;
-  ++shared_.num_lanes;
+  shared_.probe.lanes_changed(1);
   lane_number_ = offer.lane;
   lock.unlock();
   const Status joined = lane->join(offer.key, LaneEnd::kReceiver,
@@ -187,7 +187,7 @@ void Inbound::take(std::unique_lock<std::mutex>& lock, const Message& message) {
       lane->receive({data.get(), bytes}, system_clock().now() + shared_.options.transfer_timeout);
   lock.lock();
   if (!received) return break_locked(received.error());
-  shared_.received_bytes += bytes;
+  shared_.probe.received(bytes);
   Message* const complete = find_locked(number);
   if (complete == nullptr || complete->payload) return;  // it came by the carrier
   complete->payload = Payload(data, bytes);
@@ -200,7 +200,7 @@ void Inbound::take(std::unique_lock<std::mutex>& lock, const Message& message) {
 void Inbound::break_locked(const Error& why) {
   if (closed_ || !lane_) return;
   spdlog::debug("the lane of NCCL from peer {} broke: {}", peer_, why.message);
-  --shared_.num_lanes;
+  shared_.probe.lanes_changed(-1);
   lane_.reset();
   untold_broken_ = lane_number_;
 }

@@ -10,18 +10,18 @@
 namespace pregate::transport {
 namespace {
 
-class NcclOverCarrier final : public NcclTransport {
+class NcclTransport final : public Transport {
  public:
-  NcclOverCarrier(std::unique_ptr<Transport> carrier, std::shared_ptr<LaneMaker> lanes,
-                  const NcclOptions& options)
-      : carrier_(std::move(carrier)), lanes_(std::move(lanes)), options_(options) {
-    for (const PeerId peer : carrier_->launched_peers()) trusted_.insert(peer);
+  NcclTransport(Transport& carrier, std::shared_ptr<LaneMaker> lanes, NcclProbe& probe,
+                const NcclOptions& options)
+      : carrier_(carrier), lanes_(std::move(lanes)), probe_(probe), options_(options) {
+    for (const PeerId peer : carrier_.launched_peers()) trusted_.insert(peer);
   }
-  ~NcclOverCarrier() override { stop({.linger = {}, .peers_lost = false}); }
+  ~NcclTransport() override { stop({.linger = {}, .peers_lost = false}); }
 
-  std::string name() const override { return carrier_->name() + "+nccl"; }
-  PeerId self() const override { return carrier_->self(); }
-  std::vector<PeerId> launched_peers() const override { return carrier_->launched_peers(); }
+  std::string name() const override { return carrier_.name() + "+nccl"; }
+  PeerId self() const override { return carrier_.self(); }
+  std::vector<PeerId> launched_peers() const override { return carrier_.launched_peers(); }
 
   void start(Hello hello, Events events) override;
   void connect(PeerId peer) override;
@@ -36,11 +36,10 @@ class NcclOverCarrier final : public NcclTransport {
   void disconnect(PeerId peer) override;
   void stop(const StopOptions& options) override;
   bool drive(TimePoint until, const std::function<bool()>& done) override {
-    return carrier_->drive(until, done);
+    return carrier_.drive(until, done);
   }
-  void interrupt_drive() override { carrier_->interrupt_drive(); }
-  bool needs_hard_exit() const override { return carrier_->needs_hard_exit(); }
-  NcclStats stats() const override { return shared_ ? shared_->stats() : NcclStats{}; }
+  void interrupt_drive() override { carrier_.interrupt_drive(); }
+  bool needs_hard_exit() const override { return carrier_.needs_hard_exit(); }
 
  private:
   Status send(PeerId to, std::span<const std::byte> header, Payload payload, Completion done,
@@ -55,8 +54,9 @@ class NcclOverCarrier final : public NcclTransport {
   void retire(PeerId peer, const Error& why);
   void wait_until_idle(TimePoint until) const;
 
-  const std::unique_ptr<Transport> carrier_;
+  Transport& carrier_;
   const std::shared_ptr<LaneMaker> lanes_;
+  NcclProbe& probe_;
   const NcclOptions options_;
   std::unique_ptr<NcclShared> shared_;  // constant once started
   bool stopped_ = false;                // the thread that calls stop()
@@ -70,9 +70,12 @@ class NcclOverCarrier final : public NcclTransport {
 
 Error gone(PeerId peer) { return {ErrorCode::kUnavailable, fmt::format("peer {} is gone", peer)}; }
 
-void NcclOverCarrier::start(Hello hello, Events events) {
-  shared_.reset(new NcclShared{
-      .carrier = *carrier_, .lanes = *lanes_, .options = options_, .events = std::move(events)});
+void NcclTransport::start(Hello hello, Events events) {
+  shared_.reset(new NcclShared{.carrier = carrier_,
+                               .lanes = *lanes_,
+                               .probe = probe_,
+                               .options = options_,
+                               .events = std::move(events)});
   hello.features |= kNcclFeature;
   Events own;
   own.peer_up = [this](PeerId peer, const Hello& theirs) { on_peer_up(peer, theirs); };
@@ -80,30 +83,30 @@ void NcclOverCarrier::start(Hello hello, Events events) {
   own.receive = [this](PeerId from, std::span<const std::byte> header, Payload payload) {
     on_receive(from, header, std::move(payload));
   };
-  carrier_->start(std::move(hello), std::move(own));
+  carrier_.start(std::move(hello), std::move(own));
 }
 
-void NcclOverCarrier::connect(PeerId peer) {
+void NcclTransport::connect(PeerId peer) {
   {
     std::lock_guard lock(mutex_);
     trusted_.insert(peer);
   }
-  carrier_->connect(peer);
+  carrier_.connect(peer);
 }
 
-Status NcclOverCarrier::send(PeerId to, std::span<const std::byte> header, Payload payload,
-                             Completion done, Outbound::Wake wake) {
+Status NcclTransport::send(PeerId to, std::span<const std::byte> header, Payload payload,
+                           Completion done, Outbound::Wake wake) {
   if (const auto link = find(to)) {
     return link->send(header, std::move(payload), std::move(done), wake);
   }
   done = one_at_a_time(std::move(done));
   if (wake == Outbound::Wake::kLater) {
-    return carrier_->queue(to, header, std::move(payload), std::move(done));
+    return carrier_.queue(to, header, std::move(payload), std::move(done));
   }
-  return carrier_->send(to, header, std::move(payload), std::move(done));
+  return carrier_.send(to, header, std::move(payload), std::move(done));
 }
 
-Completion NcclOverCarrier::one_at_a_time(Completion done) {
+Completion NcclTransport::one_at_a_time(Completion done) {
   if (!done) return done;
   return [this, done = std::move(done)](const Status& status) {
     std::lock_guard callbacks(shared_->callback_mutex);
@@ -111,13 +114,13 @@ Completion NcclOverCarrier::one_at_a_time(Completion done) {
   };
 }
 
-std::shared_ptr<NcclLink> NcclOverCarrier::find(PeerId peer) const {
+std::shared_ptr<NcclLink> NcclTransport::find(PeerId peer) const {
   std::lock_guard lock(mutex_);
   const auto link = links_.find(peer);
   return link == links_.end() ? nullptr : link->second;
 }
 
-void NcclOverCarrier::on_peer_up(PeerId peer, const Hello& hello) {
+void NcclTransport::on_peer_up(PeerId peer, const Hello& hello) {
   if ((hello.features & kNcclFeature) != 0) {
     std::vector<std::shared_ptr<NcclLink>> ended;  // destroyed without the lock
     std::lock_guard lock(mutex_);
@@ -132,13 +135,13 @@ void NcclOverCarrier::on_peer_up(PeerId peer, const Hello& hello) {
   if (shared_->events.peer_up) shared_->events.peer_up(peer, hello);
 }
 
-void NcclOverCarrier::on_peer_down(PeerId peer, const Error& why) {
+void NcclTransport::on_peer_down(PeerId peer, const Error& why) {
   retire(peer, gone(peer));
   std::lock_guard callbacks(shared_->callback_mutex);
   if (shared_->events.peer_down) shared_->events.peer_down(peer, why);
 }
 
-void NcclOverCarrier::on_receive(PeerId from, std::span<const std::byte> header, Payload payload) {
+void NcclTransport::on_receive(PeerId from, std::span<const std::byte> header, Payload payload) {
   if (const auto link = find(from)) {
     const Status received = link->receive(header, std::move(payload));
     if (!received) give_up(from, received.error());
@@ -148,13 +151,13 @@ void NcclOverCarrier::on_receive(PeerId from, std::span<const std::byte> header,
   if (shared_->events.receive) shared_->events.receive(from, header, std::move(payload));
 }
 
-void NcclOverCarrier::give_up(PeerId peer, const Error& why) {
-  carrier_->disconnect(peer);
+void NcclTransport::give_up(PeerId peer, const Error& why) {
+  carrier_.disconnect(peer);
   on_peer_down(peer, why);
 }
 
 /// A link closed but for the threads that may have to end their work.
-void NcclOverCarrier::retire(PeerId peer, const Error& why) {
+void NcclTransport::retire(PeerId peer, const Error& why) {
   std::lock_guard lock(mutex_);
   const auto found = links_.find(peer);
   if (found == links_.end()) return;
@@ -163,26 +166,26 @@ void NcclOverCarrier::retire(PeerId peer, const Error& why) {
   links_.erase(found);
 }
 
-void NcclOverCarrier::disconnect(PeerId peer) {
+void NcclTransport::disconnect(PeerId peer) {
   retire(peer, gone(peer));
-  carrier_->disconnect(peer);
+  carrier_.disconnect(peer);
 }
 
-std::vector<std::shared_ptr<NcclLink>> NcclOverCarrier::all_links() const {
+std::vector<std::shared_ptr<NcclLink>> NcclTransport::all_links() const {
   std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<NcclLink>> links = retired_;
   for (const auto& [peer, link] : links_) links.push_back(link);
   return links;
 }
 
-void NcclOverCarrier::wait_until_idle(TimePoint until) const {
+void NcclTransport::wait_until_idle(TimePoint until) const {
   const auto is_idle = [](const auto& link) { return link->is_idle(); };
   while (!std::ranges::all_of(all_links(), is_idle) && system_clock().now() < until) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
-void NcclOverCarrier::stop(const StopOptions& options) {
+void NcclTransport::stop(const StopOptions& options) {
   if (std::exchange(stopped_, true)) return;
   const TimePoint give_up_at = system_clock().now() + options.linger;
   if (shared_) wait_until_idle(give_up_at);
@@ -196,7 +199,7 @@ void NcclOverCarrier::stop(const StopOptions& options) {
   }
   StopOptions left = options;
   left.linger = std::max<Duration>(give_up_at - system_clock().now(), Duration{});
-  carrier_->stop(left);
+  carrier_.stop(left);
   std::lock_guard lock(mutex_);
   links_.clear();
   retired_.clear();
@@ -204,10 +207,9 @@ void NcclOverCarrier::stop(const StopOptions& options) {
 
 }  // namespace
 
-std::unique_ptr<NcclTransport> make_nccl_transport(std::unique_ptr<Transport> carrier,
-                                                   std::shared_ptr<LaneMaker> lanes,
-                                                   const NcclOptions& options) {
-  return std::make_unique<NcclOverCarrier>(std::move(carrier), std::move(lanes), options);
+std::unique_ptr<Transport> make_nccl_transport(Transport& carrier, std::shared_ptr<LaneMaker> lanes,
+                                               NcclProbe& probe, const NcclOptions& options) {
+  return std::make_unique<NcclTransport>(carrier, std::move(lanes), probe, options);
 }
 
 }  // namespace pregate::transport

@@ -26,25 +26,22 @@ struct NcclOptions {
   Duration max_pause = std::chrono::minutes(5);
 };
 
-/// Since the start, but for `lanes`.
-struct NcclStats {
-  size_t lanes = 0;  ///< Of both ways, joined and not broken.
-  uint64_t sent_bytes = 0;
-  uint64_t received_bytes = 0;
-  uint64_t broken_lanes = 0;  ///< Or never joined; counted at the end that sends.
-};
-
-class NcclTransport : public Transport {
+/// What happens to lanes. Called by any thread, with locks held: no call may wait.
+class NcclProbe {
  public:
-  /// Thread-safe.
-  virtual NcclStats stats() const = 0;
+  virtual ~NcclProbe() = default;
+  /// Of both ways, joined and not broken.
+  virtual void lanes_changed(int /*by*/) {}
+  virtual void sent(size_t /*bytes*/) {}
+  virtual void received(size_t /*bytes*/) {}
+  /// Or it never came up; told at the end that sends.
+  virtual void lane_broke() {}
 };
 
-/// `carrier` is not started yet. An offered lane is accepted only from who was launched with this
-/// process, was dialled by it (connect()), or was sent a large payload: what a stranger says does
-/// not reach NCCL.
-std::unique_ptr<NcclTransport> make_nccl_transport(std::unique_ptr<Transport> carrier,
-                                                   std::shared_ptr<LaneMaker> lanes,
-                                                   const NcclOptions& options);
+/// `carrier` is not started yet; it and `probe` outlive what is made. An offered lane is accepted
+/// only from who was launched with this process, was dialled by it (connect()), or was sent a large
+/// payload: what a stranger says does not reach NCCL.
+std::unique_ptr<Transport> make_nccl_transport(Transport& carrier, std::shared_ptr<LaneMaker> lanes,
+                                               NcclProbe& probe, const NcclOptions& options);
 
 }  // namespace pregate::transport

@@ -116,8 +116,8 @@ void Outbound::broken(uint32_t lane) {
 
 void Outbound::break_locked(const Error& why) {
   if (closed_ || (state_ != State::kUp && state_ != State::kJoining)) return;
-  if (state_ == State::kUp) --shared_.num_lanes;
-  ++shared_.broken_lanes;
+  if (state_ == State::kUp) shared_.probe.lanes_changed(-1);
+  shared_.probe.lane_broke();
   state_ = State::kBroken;
   const NcclOptions& options = shared_.options;
   pause_ = pause_ == Duration{} ? options.first_pause : std::min(2 * pause_, options.max_pause);
@@ -136,7 +136,7 @@ void Outbound::close(const Error& why) {
   std::lock_guard lock(mutex_);
   if (closed_) return;
   closed_ = why;
-  if (state_ == State::kUp) --shared_.num_lanes;
+  if (state_ == State::kUp) shared_.probe.lanes_changed(-1);
   if (lane_) lane_->cancel();
   changed_.notify_all();
 }
@@ -191,7 +191,7 @@ void Outbound::open_lane(std::unique_lock<std::mutex>& lock) {
   if (closed_ || state_ != State::kJoining) return;
   if (!joined) return break_locked(joined.error());
   state_ = State::kUp;
-  ++shared_.num_lanes;
+  shared_.probe.lanes_changed(1);
   spdlog::info("large payloads to peer {} go by NCCL", peer_);
 }
 
@@ -210,7 +210,7 @@ void Outbound::move(std::unique_lock<std::mutex>& lock, uint64_t number) {
       lane->send(payload.bytes(), system_clock().now() + shared_.options.transfer_timeout);
   lock.lock();
   if (!sent) return break_locked(sent.error());
-  shared_.sent_bytes += payload.size();
+  shared_.probe.sent(payload.size());
   pause_ = {};
   Message* const message = find_locked(number);
   if (message != nullptr && !message->resend) message->moved = true;

@@ -2,6 +2,7 @@
 // the lane breaks.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>

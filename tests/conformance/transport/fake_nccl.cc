@@ -342,7 +342,9 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int num_ranks, ncclUniqueI
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   const std::lock_guard lock(comm->group->mutex);
   const bool is_joined = comm->group->num_joined >= comm->num_ranks;
-  *error = comm->failed ? ncclSystemError : is_joined ? ncclSuccess : ncclInProgress;
+  *error = is_joined ? ncclSuccess : ncclInProgress;
+  if (comm->group->aborted) *error = ncclRemoteError;
+  if (comm->failed) *error = ncclSystemError;
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) {

@@ -19,12 +19,16 @@ using namespace pregate::transport;
 Result<bool> run(const Scenario& scenario, const std::string& mode) {
   PREGATE_ASSIGN(auto mpi, make_mpi_transport({.max_in_flight_bytes = scenario.max_in_flight_bytes,
                                                .finalize_timeout = std::chrono::seconds(5)}));
+  CountingProbe probe;
+  std::unique_ptr<Transport> transport;
   if (mode == "nccl_") {
-    mpi = make_nccl_transport(std::move(mpi), std::make_shared<SocketLanes>(),
-                              eager_options(scenario.max_in_flight_bytes));
+    transport = make_nccl_transport(*mpi, std::make_shared<SocketLanes>(), probe,
+                                    eager_options(scenario.max_in_flight_bytes));
+  } else {
+    transport = std::move(mpi);
   }
   Node node(
-      std::move(mpi), [] { ::kill(::getpid(), SIGKILL); }, /*drives=*/!mode.empty());
+      std::move(transport), [] { ::kill(::getpid(), SIGKILL); }, /*drives=*/!mode.empty());
   const Status result = scenario.run(node);
   if (!result) std::fprintf(stderr, "node %u: %s\n", node.id(), result.error().message.c_str());
   const bool hard_exit = node.stop(!result);

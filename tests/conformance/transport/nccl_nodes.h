@@ -12,8 +12,8 @@ namespace pregate::transport {
 /// The lanes of a node; null: it has no NCCL.
 using LanesOfNode = std::function<std::shared_ptr<LaneMaker>(uint32_t id)>;
 
-/// Fails the test that calls it unless the scenario holds. Node 0 has NCCL: what its transport
-/// tells in the end.
-NcclStats hold_over_nccl(const Scenario& scenario, const LanesOfNode& lanes_of);
+/// Fails the test that calls it unless the scenario holds; of long ones, unless lanes were used,
+/// and broke if that was to happen.
+void expect_holds_over_nccl(const Scenario& scenario, const LanesOfNode& lanes_of, bool breaking);
 
 }  // namespace pregate::transport

@@ -12,6 +12,17 @@ namespace pregate::transport {
 /// Small and large payloads are mixed, and a broken lane is soon tried again.
 NcclOptions eager_options(size_t max_in_flight_bytes);
 
+/// Counts what it is told.
+struct CountingProbe final : NcclProbe {
+  void lanes_changed(int by) override { lanes += by; }
+  void sent(size_t bytes) override { sent_bytes += bytes; }
+  void received(size_t bytes) override { received_bytes += bytes; }
+  void lane_broke() override { ++broken_lanes; }
+
+  std::atomic<int64_t> lanes{0};
+  std::atomic<uint64_t> sent_bytes{0}, received_bytes{0}, broken_lanes{0};
+};
+
 struct SocketLanesOptions {
   /// How many in a thousand joins and transfers fail, in the middle.
   uint32_t failures = 0;

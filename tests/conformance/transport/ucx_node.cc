@@ -46,10 +46,13 @@ Status run_scenario(const Scenario& scenario, uint32_t id, const std::filesystem
   }
   PREGATE_ASSIGN(auto ucx, make_ucx_transport(options));
   write_address(folder / std::to_string(id), ucx->listen_address());
-  std::unique_ptr<Transport> transport = std::move(ucx);
+  CountingProbe probe;
+  std::unique_ptr<Transport> carrier = std::move(ucx), transport;
   if (mode == "nccl") {
-    transport = make_nccl_transport(std::move(transport), std::make_shared<SocketLanes>(),
+    transport = make_nccl_transport(*carrier, std::make_shared<SocketLanes>(), probe,
                                     eager_options(scenario.max_in_flight_bytes));
+  } else {
+    transport = std::move(carrier);
   }
   Node node(
       std::make_unique<Mesh>(std::move(transport)), [] { ::kill(::getpid(), SIGKILL); },

@@ -14,6 +14,7 @@
 #include "monitoring/metrics/expert_cache_probe.h"
 #include "monitoring/metrics/http_probe.h"
 #include "monitoring/metrics/lookahead_probe.h"
+#include "monitoring/metrics/nccl_probe.h"
 #include "monitoring/metrics/serving_probe.h"
 #include "monitoring/metrics/start_probe.h"
 #include "monitoring/metrics/worker_probe.h"
@@ -124,6 +125,12 @@ std::string cache_scrape() {
   return registry.scrape();
 }
 
+std::string nccl_scrape() {
+  Registry registry;
+  const NcclProbe probe(registry);
+  return registry.scrape();
+}
+
 /// Without what every process reports of itself.
 Catalogue without_process(Catalogue catalogue) {
   std::erase_if(catalogue, [](const auto& entry) { return entry.first.starts_with("process_"); });
@@ -142,9 +149,14 @@ TEST(Catalogue, ListsExactlyWhatAMemoryForExpertsAdds) {
   EXPECT_EQ(without_process(read_scrape(cache_scrape())), read_page("M"));
 }
 
+TEST(Catalogue, ListsExactlyWhatNcclAdds) {
+  EXPECT_EQ(without_process(read_scrape(nccl_scrape())), read_page("N"));
+}
+
 TEST(Catalogue, PromtoolCanReadTheScrape) {
   if (std::system("command -v promtool >/dev/null 2>&1") != 0) GTEST_SKIP() << "no promtool here";
-  for (const std::string& text : {coordinator_scrape(), worker_scrape(), cache_scrape()}) {
+  for (const std::string& text :
+       {coordinator_scrape(), worker_scrape(), cache_scrape(), nccl_scrape()}) {
     // promtool's exit status 3 means advice about naming (vLLM's names are not all to its taste).
     FILE* promtool = popen("promtool check metrics >/dev/null 2>&1", "w");
     ASSERT_NE(promtool, nullptr);

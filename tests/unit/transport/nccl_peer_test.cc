@@ -40,6 +40,11 @@ class NoLanes final : public LaneMaker {
   };
 };
 
+struct BrokenLanes final : NcclProbe {
+  void lane_broke() override { ++num_broken; }
+  std::atomic<int> num_broken{0};
+};
+
 /// What happened to one end.
 class Log {
  public:
@@ -81,7 +86,8 @@ class NcclPeer : public ::testing::Test {
  public:
   /// `knows`: this process dialled the peer.
   void meet(bool knows) {
-    transport_ = make_nccl_transport(hub_.attach(kSelf), lanes_, {.min_payload_bytes = 10});
+    carrier_ = hub_.attach(kSelf);
+    transport_ = make_nccl_transport(*carrier_, lanes_, probe_, {.min_payload_bytes = 10});
     peer_ = hub_.attach(kPeer);
     transport_->start({1, 10, {}}, log_.events());
     peer_->start({1, 11, {}, kNcclFeature}, peer_log_.events());
@@ -108,9 +114,10 @@ class NcclPeer : public ::testing::Test {
  protected:
   // The logs outlive who writes them.
   Log log_, peer_log_;
+  BrokenLanes probe_;
   const std::shared_ptr<NoLanes> lanes_ = std::make_shared<NoLanes>();
   InprocHub hub_;
-  std::unique_ptr<NcclTransport> transport_;
+  std::unique_ptr<Transport> carrier_, transport_;
   std::unique_ptr<Transport> peer_;
   const LaneKey key_{};
 };
@@ -137,7 +144,7 @@ TEST_F(NcclPeer, WhoWasSentALargePayloadMayOfferALane) {
   tell({.kind = NoteKind::kOffer, .lane = 5}, key_);
   EXPECT_EQ(peer_log_.next(), "note 6 5");
   EXPECT_EQ(lanes_->num_made, 2);
-  EXPECT_EQ(transport_->stats().broken_lanes, 1U);
+  EXPECT_EQ(probe_.num_broken, 1);
 }
 
 TEST_F(NcclPeer, MessagesWaitForWhatWasAnnouncedBefore) {

@@ -1,0 +1,105 @@
+"""Large payloads beside the transport that carries the rest: the same tokens, and all of it seen.
+
+Without a GPU lanes are sockets (the module that PREGATE_NCCL_MODULE names), as in the tests of the
+transport; everything else is what runs with one. test_gpu.py does the same with NCCL itself.
+"""
+
+import os
+import re
+import subprocess
+import threading
+
+import pytest
+from cluster import BINARY, Cluster, make_model, wait_until
+from elastic import EXACT, FORMAT, ElasticCluster
+from test_same_tokens import greedy_tokens
+
+# A row of the model that is served here takes some hundred bytes: decoding does not go by lanes.
+NCCL = ["--nccl", "cuda:0", "--nccl-min-payload", "4K"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("nccl") / "model")
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    with Cluster(model, options=EXACT) as cluster:
+        return greedy_tokens(cluster)
+
+
+@pytest.fixture
+def lanes_of_sockets(monkeypatch):
+    monkeypatch.setenv("PREGATE_NCCL_MODULE", os.environ["PREGATE_SOCKET_LANES"])
+
+
+def value(metrics, name):
+    found = re.search(rf"^{re.escape(name)} (\S+)$", metrics, re.MULTILINE)
+    assert found, f"{name} is not there"
+    return float(found[1])
+
+
+def metrics_of(cluster):
+    return cluster.get("/metrics")[1]
+
+
+def expect_lanes(cluster):
+    metrics = metrics_of(cluster)
+    for direction in ("sent", "received"):
+        assert value(metrics, f'pregate_nccl_bytes_total{{direction="{direction}"}}') > 0
+    assert value(metrics, "pregate_nccl_broken_lanes_total") == 0
+    return value(metrics, "pregate_nccl_lanes")
+
+
+def test_over_ucx_and_when_a_worker_is_killed(lanes_of_sockets, model, expected, tmp_path):
+    with ElasticCluster(
+        model, tmp_path, 2, options=[*EXACT, *NCCL], worker_options=[*FORMAT, *NCCL]
+    ) as cluster:
+        for _ in range(2):
+            assert greedy_tokens(cluster) == expected
+        assert expect_lanes(cluster) == 4  # there and back for each worker
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(greedy_tokens(cluster)))
+        asking.start()
+        cluster.kill_worker(2)
+        asking.join(timeout=120)
+        assert answers == [expected]
+        wait_until(lambda: value(metrics_of(cluster), "pregate_nccl_lanes") == 2)
+        cluster.start_worker(2)
+        cluster.wait_up(2)
+        for _ in range(3):
+            assert greedy_tokens(cluster) == expected
+        wait_until(lambda: value(metrics_of(cluster), "pregate_nccl_lanes") == 4)
+
+
+def test_beside_a_worker_without(lanes_of_sockets, model, expected, tmp_path):
+    class OneWithout(ElasticCluster):
+        def start_worker(self, number):
+            self.worker_options = [*FORMAT, *(NCCL if number == 1 else [])]
+            super().start_worker(number)
+
+    with OneWithout(model, tmp_path, 2, options=[*EXACT, *NCCL]) as cluster:
+        for _ in range(2):
+            assert greedy_tokens(cluster) == expected
+        assert expect_lanes(cluster) == 2
+
+
+def test_over_mpi(lanes_of_sockets, model, expected):
+    with Cluster(model, ranks=3, options=[*EXACT, *NCCL]) as cluster:
+        for _ in range(2):
+            assert greedy_tokens(cluster) == expected
+        assert expect_lanes(cluster) == 4
+        assert cluster.stop() == 0
+
+
+def refusal(model, *options):
+    command = [BINARY, "serve", "--model", model, "--port", "0", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    return ended.stderr.strip().splitlines()[-1]
+
+
+def test_is_refused_where_there_is_nobody_to_send_to(model):
+    for options in ([], ["--workers", "2"]):
+        assert "--nccl cuda:0: is for a coordinator and workers" in refusal(model, *NCCL, *options)
