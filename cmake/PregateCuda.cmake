@@ -50,11 +50,12 @@ endif()
 
 # NCCL is optional too: without it there is no module for it (transport/nccl/module.h). Its headers
 # are enough to test the module's code, with a stand-in for the libraries.
-find_path(PREGATE_NCCL_INCLUDE nccl.h PATHS ${CUDAToolkit_INCLUDE_DIRS} /usr/local/cuda/include)
+find_path(PREGATE_NCCL_INCLUDE nccl.h
+  PATHS /usr/local/nccl/include ${CUDAToolkit_INCLUDE_DIRS} /usr/local/cuda/include)
 find_path(PREGATE_CUDART_INCLUDE cuda_runtime_api.h
   PATHS ${CUDAToolkit_INCLUDE_DIRS} /usr/local/cuda/include)
 find_library(PREGATE_NCCL_LIBRARY nccl
-  PATHS ${CUDAToolkit_LIBRARY_DIR} /usr/local/cuda/lib64 /usr/local/cuda/lib)
+  PATHS /usr/local/nccl/lib ${CUDAToolkit_LIBRARY_DIR} /usr/local/cuda/lib64 /usr/local/cuda/lib)
 mark_as_advanced(PREGATE_NCCL_INCLUDE PREGATE_CUDART_INCLUDE PREGATE_NCCL_LIBRARY)
 set(PREGATE_NCCL_HEADERS FALSE)
 set(PREGATE_NCCL_FOUND FALSE)
@@ -65,6 +66,6 @@ if(PREGATE_CUDA_FOUND)
   if(PREGATE_NCCL_HEADERS AND PREGATE_NCCL_LIBRARY)
     set(PREGATE_NCCL_FOUND TRUE)
   else()
-    message(STATUS "NCCL: not found, so no NCCL module")
+    message(STATUS "NCCL: not found, so no NCCL module (deploy/install-nccl.sh)")
   endif()
 endif()

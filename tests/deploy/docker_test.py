@@ -94,16 +94,21 @@ def test_packages_are_those_of_the_list(instructions):
     assert not any("apt-get" in run for run in runs)
 
 
-def test_cuda_is_built_only_where_it_is_asked_for(instructions):
-    assert 'CUDA=""' in [value[0] for value in values_of(instructions, "arg")]
+@pytest.mark.parametrize("name", ["cuda", "nccl"])
+def test_modules_are_built_only_where_they_are_asked_for(instructions, name):
+    argument = name.upper()
+    assert f'{argument}=""' in [value[0] for value in values_of(instructions, "arg")]
     runs = [value[0] for value in values_of(instructions, "run")]
-    words = [run for run in runs if "install-cuda.sh" in run or "pregate_cuda.so" in run]
+    words = [run for run in runs if f"install-{name}.sh" in run or f"pregate_{name}.so" in run]
     assert len(words) == 2
     for run in words:
-        # Nothing of it is done unless CUDA is set, and what fails then fails the build.
-        condition = re.search(r'if \[ -n "\$\{CUDA\}" \]; then(.*); +fi$', run, re.DOTALL)
+        # Nothing of it is done unless it is asked for, and what fails then fails the build.
+        condition = re.search(rf'if \[ -n "\$\{{{argument}\}}" \]; then(.*); +fi$', run, re.DOTALL)
         assert condition, run
-        assert "cuda" not in run[: condition.start()].lower() and "||" not in condition.group(1)
+        assert name not in run[: condition.start()].lower() and "||" not in condition.group(1)
+
+
+def test_the_image_has_what_was_built_and_no_more(instructions):
     copies = [each for each in instructions if each.cmd.lower() == "copy" and each.flags]
     assert [(each.flags, each.value) for each in copies] == [
         (("--from=build",), ("/image/", "/usr/local/"))
@@ -111,17 +116,23 @@ def test_cuda_is_built_only_where_it_is_asked_for(instructions):
 
 
 def test_the_module_is_put_where_it_is_looked_for(instructions):
-    loader = (ROOT / "compute" / "cuda" / "loader.cc").read_text()
-    assert 'folder.parent_path() / "lib" / "pregate" / kFileName' in loader
+    loader = (ROOT / "base" / "module.cc").read_text()
+    assert 'folder.parent_path() / "lib" / "pregate" / kind.file_name' in loader
     text = " ".join(value[0] for value in values_of(instructions, "run"))
-    assert "/image/bin/pregate " in text and "/image/lib/pregate/pregate_cuda.so" in text
+    assert "/image/bin/pregate " in text
+    for file in ("pregate_cuda.so", "pregate_nccl.so", "libnccl.so.2"):
+        assert f"/image/lib/pregate/{file}" in text
 
 
-@pytest.mark.parametrize("version", ["", "13.0", "11-8", "13-0 x", "13-0; true"])
-def test_only_versions_of_cuda_are_installed(version):
-    command = [ROOT / "deploy" / "install-cuda.sh", version]
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("cuda", version) for version in ("", "13.0", "11-8", "13-0 x", "13-0; true")]
+    + [("nccl", version) for version in ("", "13-0", "11", "13 x", "13; true")],
+)
+def test_only_versions_of_cuda_are_installed(name, version):
+    command = [ROOT / "deploy" / f"install-{name}.sh", version]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 1 and "install-cuda: " in run.stderr and not run.stdout
+    assert run.returncode == 1 and f"install-{name}: " in run.stderr and not run.stdout
 
 
 def test_the_image_has_the_libraries_of_the_program():
