@@ -2,21 +2,27 @@
 // their weighted sums come out. Several routings in turn, replayed from a recording, so that
 // launching costs nothing. Beside each time: the least it could take, from the limits measured in
 // the same run.
-//   moe_bench [--tokens=1,8,64,512,4096] [--only=NAME] [--portable]
+//   moe_bench [--weights=bf16,q8,q4] [--tokens=1,8,64,512,4096] [--only=NAME] [--portable]
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <numeric>
+#include <span>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "base/random.h"
 #include "compute/cpu/select.h"
+#include "compute/cpu/weights.h"
 #include "compute/cuda/arena.h"
 #include "compute/cuda/loader.h"
 #include "compute/cuda/plan.h"
@@ -35,9 +41,16 @@ struct Shape {
 constexpr Shape kShapes[] = {{"olmoe-1b-7b", 2048, 1024, 64, 8},
                              {"qwen3-30b-a3b", 2048, 768, 128, 8},
                              {"deepseek-v3", 7168, 2048, 256, 8}};
-constexpr double kSecondsOfARun = 0.05;
-constexpr int kRuns = 7;
+constexpr std::pair<std::string_view, WeightFormat> kFormats[] = {
+    {"bf16", WeightFormat::kBf16}, {"q8", WeightFormat::kQ8}, {"q4", WeightFormat::kQ4}};
 constexpr size_t kMaxRoutings = 8;
+
+/// How long something is measured. Parts tell where time goes and need be less exact.
+struct Effort {
+  int num_runs;
+  double seconds_of_a_run;
+};
+constexpr Effort kForAll{7, 0.05}, kForParts{3, 0.02};
 
 template <typename T>
 T must(Result<T> result) {
@@ -52,24 +65,38 @@ void must(const Status& status) {
   std::exit(1);
 }
 
+std::string_view name_of(WeightFormat format) {
+  return std::ranges::find(kFormats, format, &std::pair<std::string_view, WeightFormat>::second)
+      ->first;
+}
+
+/// What computes, and what prepares for it.
+struct Machine {
+  std::shared_ptr<Device> device;
+  DeviceLimits limits;
+  const cpu::KernelSet& kernels;
+  ThreadPool& threads;
+};
+
 /// All experts of a layer. They have the same weights, at different addresses.
 class Layer {
  public:
-  Layer(const std::shared_ptr<Device>& device, const Shape& shape, ThreadPool& threads)
-      : arena_(device, "cuda:0", Arena::default_budget(device->info().free_bytes)) {
-    const auto& kernels = *must(cpu::select_kernels("cpu"));
+  Layer(const Machine& machine, const Shape& shape, WeightFormat format)
+      : shape_(shape),
+        format_(format),
+        arena_(machine.device, "cuda:0", Arena::default_budget(machine.device->info().free_bytes)) {
     std::vector<float> numbers(shape.hidden * shape.intermediate);
     Random random(7);
     for (float& value : numbers) value = static_cast<float>(random.next_normal() * 0.02);
     const auto* data = reinterpret_cast<const std::byte*>(numbers.data());
     const SourceMatrix up{data, DType::kF32, shape.intermediate, shape.hidden};
     const SourceMatrix down{data, DType::kF32, shape.hidden, shape.intermediate};
-    const auto stream = must(device->make_stream());
-    const Packer packer(kernels, WeightFormat::kBf16, threads);
+    const auto stream = must(machine.device->make_stream());
+    const Packer packer(machine.kernels, format, machine.threads);
     std::vector<std::byte> packed;
     for (size_t e = 0; e < shape.num_experts; ++e) {
       CudaExpert expert;
-      expert.weight_format = WeightFormat::kBf16;
+      expert.weight_format = format;
       expert.hidden = shape.hidden;
       expert.intermediate = shape.intermediate;
       if (packed.empty()) {
@@ -84,9 +111,14 @@ class Layer {
     must(stream->synchronize());
   }
 
+  const Shape& shape() const { return shape_; }
+  WeightFormat format() const { return format_; }
   const std::vector<CudaExpert>& experts() const { return experts_; }
+  size_t expert_bytes() const { return experts_[0].gate_up_bytes() + experts_[0].down_bytes(); }
 
  private:
+  const Shape shape_;
+  const WeightFormat format_;
   Arena arena_;
   std::vector<CudaExpert> experts_;
 };
@@ -94,9 +126,9 @@ class Layer {
 /// Rows of each expert when every token chooses among all alike.
 class Routing {
  public:
-  Routing(const Shape& shape, const std::vector<CudaExpert>& experts, size_t num_tokens,
-          uint64_t seed)
-      : rows_(shape.num_experts), gates_(shape.num_experts) {
+  Routing(const Layer& layer, size_t num_tokens, uint64_t seed)
+      : rows_(layer.shape().num_experts), gates_(layer.shape().num_experts) {
+    const Shape& shape = layer.shape();
     Random random(seed);
     std::vector<size_t> order(shape.num_experts);
     std::iota(order.begin(), order.end(), size_t{0});
@@ -108,10 +140,10 @@ class Routing {
       }
     }
     std::vector<ExpertTask> tasks;
-    for (size_t e = 0; e < experts.size(); ++e) {
+    for (size_t e = 0; e < rows_.size(); ++e) {
       if (rows_[e].empty()) continue;
       ++num_used_;
-      tasks.push_back({&experts[e], rows_[e], rows_[e], gates_[e]});
+      tasks.push_back({&layer.experts()[e], rows_[e], rows_[e], gates_[e]});
     }
     plan_ = plan_experts(tasks, num_tokens);
   }
@@ -126,41 +158,57 @@ class Routing {
   ExpertsPlan plan_;
 };
 
-/// Everything a call needs, on the device.
+/// Everything a call needs, on the device. The kernels and their order are the back end's
+/// (backend.cc).
 class Call {
  public:
-  Call(Device& device, const Shape& shape, const ExpertsPlan& plan, size_t num_tokens,
+  /// `rows`: one of each token, encoded.
+  Call(Device& device, const Shape& shape, const ExpertsPlan& plan, std::span<const std::byte> rows,
        bool portable)
-      : pinned_(device), tables_(device), memory_(device) {
-    send(device, shape, plan, num_tokens);
-    place(shape, plan, num_tokens);
+      : format_(plan.format),
+        pinned_(device),
+        tables_(device),
+        rows_(device),
+        numbers_(device),
+        activations_(device),
+        products_(device),
+        sums_(device) {
+    send(device, plan, rows);
+    gather(shape.hidden);
+    activate(plan.max_gate_up_panels * kHalfPanel);
+    combine(shape.hidden);
     for (GemmArgs* product : {&first_, &second_}) {
-      product->format = WeightFormat::kBf16;
+      product->format = format_;
       product->rows_stride = gather_.num_rows;
       product->portable = portable;
     }
   }
 
-  enum Part { kAll, kWithTables, kGather, kFirst, kSecond, kCombine };
+  enum Part { kAll, kWithTables, kGather, kFirst, kEncode, kSecond, kCombine };
+
+  /// In bf16 the first product leaves rows for the second one.
+  static bool has(Part part, WeightFormat format) {
+    return part != kEncode || format != WeightFormat::kBf16;
+  }
 
   void run(Stream& stream, Part part) {
     if (part == kWithTables) {
       std::byte* const tables = must(tables_.take(1)) + table_offset_;
       stream.upload_pinned(tables, must(pinned_.take(1)) + table_offset_, table_bytes_);
     }
-    const bool all = part <= kWithTables;
-    if (all || part == kGather) stream.gather(gather_);
-    if (all || part == kFirst) stream.gemm(first_);
-    if (all || part == kSecond) stream.gemm(second_);
-    if (all || part == kCombine) stream.combine(combine_);
+    const auto asked = [&](Part one) {
+      return (part <= kWithTables || part == one) && has(one, format_);
+    };
+    if (asked(kGather)) stream.gather(gather_);
+    if (asked(kFirst)) stream.gemm(first_);
+    if (asked(kEncode)) stream.encode(encode_);
+    if (asked(kSecond)) stream.gemm(second_);
+    if (asked(kCombine)) stream.combine(combine_);
   }
 
  private:
   /// Rows and tables.
-  void send(Device& device, const Shape& shape, const ExpertsPlan& plan, size_t num_tokens) {
-    std::vector<std::byte> rows(num_tokens * encoded_row_bytes(WeightFormat::kBf16, shape.hidden));
-    Random random(3);
-    for (std::byte& byte : rows) byte = std::byte(random.next_below(64));  // no NaN
+  void send(Device& device, const ExpertsPlan& plan, std::span<const std::byte> rows) {
     const auto stream = must(device.make_stream());
     const SentPlan sent = must(cuda::send(rows, plan, *stream, pinned_, tables_));
     must(stream->synchronize());
@@ -173,39 +221,56 @@ class Call {
     table_bytes_ = sent.size_bytes - table_offset_;
   }
 
-  /// What the kernels hand to one another.
-  void place(const Shape& shape, const ExpertsPlan& plan, size_t num_tokens) {
-    const size_t places = plan.source.size(), inputs = plan.max_gate_up_panels * kHalfPanel;
-    const auto bytes_of = [&](size_t cols) {
-      return round_up(rows_bytes(WeightFormat::kBf16, cols, places), 1024);
-    };
-    const size_t product_bytes = places * shape.hidden * sizeof(float);
-    std::byte* const rows =
-        must(memory_.take(bytes_of(shape.hidden) + bytes_of(inputs) + product_bytes +
-                          num_tokens * shape.hidden * sizeof(float)));
-    std::byte* const activations = rows + bytes_of(shape.hidden);
-    std::byte* const products = activations + bytes_of(inputs);
-    gather_.format = WeightFormat::kBf16;
-    gather_.cols = uint32_t(shape.hidden);
+  void gather(size_t hidden) {
+    const size_t places = gather_.num_rows;
+    gather_.format = arithmetic_of(format_);
+    gather_.cols = uint32_t(hidden);
     gather_.out_stride = uint32_t(places);
-    gather_.out_blocks = uint32_t(num_blocks(WeightFormat::kBf16, shape.hidden));
-    gather_.out = rows;
-    first_.rows = rows;
-    first_.out = activations;
-    first_.out_stride = uint32_t(places);
-    second_.rows = activations;
-    second_.out = products;
-    second_.out_stride = second_.out_cols = uint32_t(shape.hidden);
-    combine_.products = reinterpret_cast<const float*>(products);
-    combine_.products_stride = combine_.cols = uint32_t(shape.hidden);
-    combine_.out = reinterpret_cast<float*>(products + product_bytes);
+    gather_.out_blocks = uint32_t(num_blocks(format_, hidden));
+    gather_.out = must(rows_.take(rows_bytes(format_, hidden, places)));
+    first_.rows = gather_.out;
+    first_.rows_blocks = gather_.out_blocks;
   }
 
+  /// From the first product to the second, which has `inputs`.
+  void activate(size_t inputs) {
+    const size_t places = gather_.num_rows;
+    std::byte* const rows = must(activations_.take(rows_bytes(format_, inputs, places)));
+    second_.rows = rows;
+    second_.rows_blocks = uint32_t(num_blocks(format_, inputs));
+    first_.out = rows;
+    first_.out_stride = uint32_t(places);
+    if (!has(kEncode, format_)) return;
+    first_.out = must(numbers_.take(places * inputs * sizeof(float)));
+    first_.out_stride = uint32_t(inputs);
+    encode_ = {.format = arithmetic_of(format_),
+               .numbers = reinterpret_cast<const float*>(first_.out),
+               .numbers_stride = uint32_t(inputs),
+               .tiles = first_.tiles,
+               .num_tiles = first_.num_tiles,
+               .max_rows = first_.max_rows,
+               .out_blocks = second_.rows_blocks,
+               .out = rows,
+               .out_stride = uint32_t(places)};
+  }
+
+  /// From the second product to the sums.
+  void combine(size_t hidden) {
+    second_.out = must(products_.take(gather_.num_rows * hidden * sizeof(float)));
+    second_.out_stride = second_.out_cols = uint32_t(hidden);
+    combine_.products = reinterpret_cast<const float*>(second_.out);
+    combine_.products_stride = combine_.cols = uint32_t(hidden);
+    combine_.out =
+        reinterpret_cast<float*>(must(sums_.take(combine_.num_rows * hidden * sizeof(float))));
+  }
+
+  const WeightFormat format_;
   PinnedScratch pinned_;
-  DeviceScratch tables_, memory_;
+  DeviceScratch tables_, rows_, numbers_, activations_, products_, sums_;
   size_t table_offset_ = 0, table_bytes_ = 0;
   GatherArgs gather_;
   GemmArgs first_, second_;
+  EncodeArgs encode_;
   CombineArgs combine_;
 };
 
@@ -220,75 +285,170 @@ double seconds_of(Stream& stream, const Recording& all_calls, size_t num_calls, 
 }
 
 /// Of a call, the median of several runs of all routings in turn.
-double measure(Stream& stream, const Calls& calls, Call::Part part) {
+double measure(Stream& stream, const Calls& calls, Call::Part part, const Effort& effort) {
   const auto recording = must(stream.record([&] {
     for (const auto& call : calls) call->run(stream, part);
   }));
   seconds_of(stream, *recording, calls.size(), 1);
   const double about = seconds_of(stream, *recording, calls.size(), 3);
   const double of_all = about * static_cast<double>(calls.size());
-  const auto count = std::max<size_t>(1, static_cast<size_t>(kSecondsOfARun / of_all));
-  std::vector<double> runs(kRuns);
+  const auto count = std::max<size_t>(1, static_cast<size_t>(effort.seconds_of_a_run / of_all));
+  std::vector<double> runs(effort.num_runs);
   for (double& run : runs) run = seconds_of(stream, *recording, calls.size(), count);
   std::ranges::sort(runs);
-  return runs[kRuns / 2];
+  return runs[runs.size() / 2];
 }
 
 struct Options {
+  std::vector<WeightFormat> formats{WeightFormat::kBf16, WeightFormat::kQ8, WeightFormat::kQ4};
   std::vector<size_t> tokens{1, 8, 64, 512, 4096};
   std::string only;
   bool portable = false;
 };
 
-void report(const std::shared_ptr<Device>& device, const DeviceLimits& limits, const Shape& shape,
-            const Layer& layer, size_t num_tokens, const Options& options) {
-  Calls calls;
-  double used = 0.0;
-  const size_t num_routings = num_tokens > 1000 ? 2 : kMaxRoutings;
-  for (size_t i = 0; i < num_routings; ++i) {
-    const Routing routing(shape, layer.experts(), num_tokens, 100 + i);
-    calls.push_back(
-        std::make_unique<Call>(*device, shape, routing.plan(), num_tokens, options.portable));
-    used += static_cast<double>(routing.num_used()) / static_cast<double>(num_routings);
-  }
-  const auto stream = must(device->make_stream());
-  const double expert_numbers = 3.0 * static_cast<double>(shape.hidden * shape.intermediate);
+/// What a call cannot do without.
+struct Work {
+  double bytes = 0.0, ops = 0.0;
+};
+
+Work work_of(const Layer& layer, size_t num_tokens, double num_used) {
+  const Shape& shape = layer.shape();
   const auto n = static_cast<double>(num_tokens);
-  const double bytes =
-      2.0 * expert_numbers * used + n * static_cast<double>(shape.hidden) * (2 + 4);
-  const double flops = 2.0 * expert_numbers * n * static_cast<double>(shape.top_k);
-  const double floor = std::max(bytes / limits.read_bytes_per_s, flops / limits.bf16_flops);
-  const double all = measure(*stream, calls, Call::kAll);
-  const double with_tables = measure(*stream, calls, Call::kWithTables);
-  fmt::print("| {} | {} | {:.1f} | {:.1f} | {:.2f} | {:.0f} | {:.0f} % | {:.0f} % |", shape.name,
-             num_tokens, 1e6 * all, 1e6 * with_tables, bytes / all / 1e12, flops / all / 1e12,
-             100 * floor / all, 100 * floor / with_tables);
-  for (const Call::Part part : {Call::kGather, Call::kFirst, Call::kSecond, Call::kCombine}) {
-    fmt::print(" {:.1f} |", 1e6 * measure(*stream, calls, part));
+  const size_t row_bytes =
+      encoded_row_bytes(layer.format(), shape.hidden) + shape.hidden * sizeof(float);
+  const double of_row = 2.0 * 3 * static_cast<double>(shape.hidden * shape.intermediate);
+  return {num_used * static_cast<double>(layer.expert_bytes()) + n * static_cast<double>(row_bytes),
+          of_row * n * static_cast<double>(shape.top_k)};
+}
+
+/// Calls of several routings, with rows that differ from one another as those of a model do: the
+/// power that products take depends on their numbers, and the clock on the power.
+Calls make_calls(const Machine& machine, const Layer& layer, std::span<const Routing> routings,
+                 size_t num_tokens, bool portable) {
+  const size_t row_bytes = encoded_row_bytes(layer.format(), layer.shape().hidden);
+  std::vector<std::byte> rows(num_tokens * row_bytes);
+  std::vector<float> row(layer.shape().hidden);
+  Random random(3);
+  for (size_t r = 0; r < num_tokens; ++r) {
+    for (float& value : row) value = static_cast<float>(2.0 * random.next_double() - 1.0);
+    cpu::encode_row(machine.kernels, row, layer.format(), rows.data() + r * row_bytes);
+  }
+  Calls calls;
+  for (const Routing& routing : routings) {
+    calls.push_back(
+        std::make_unique<Call>(*machine.device, layer.shape(), routing.plan(), rows, portable));
+  }
+  return calls;
+}
+
+/// The least time over the time. Nothing where products of int8 may be what takes longest, as their
+/// peak is not measured; it is no lower than that of bf16, so where reading takes longer than
+/// products in bf16 would, reading is the limit.
+std::string of_limit(const DeviceLimits& limits, WeightFormat format, const Work& work,
+                     double seconds) {
+  const double reading = work.bytes / limits.read_bytes_per_s;
+  const double multiplying = work.ops / limits.bf16_flops;
+  if (has_scales(format) && multiplying > reading) return "-";
+  return fmt::format("{:.0f} %", 100 * std::max(reading, multiplying) / seconds);
+}
+
+void report_parts(Stream& stream, const Calls& calls, WeightFormat format) {
+  for (const Call::Part part :
+       {Call::kGather, Call::kFirst, Call::kEncode, Call::kSecond, Call::kCombine}) {
+    if (Call::has(part, format)) {
+      fmt::print(" {:.1f} |", 1e6 * measure(stream, calls, part, kForParts));
+    } else {
+      fmt::print(" - |");
+    }
   }
   fmt::print("\n");
   std::fflush(stdout);
 }
 
+void report(const Machine& machine, const Layer& layer, size_t num_tokens, bool portable) {
+  std::vector<Routing> routings;
+  const size_t num_routings = num_tokens > 1000 ? 2 : kMaxRoutings;
+  double num_used = 0.0;
+  for (size_t i = 0; i < num_routings; ++i) {
+    routings.emplace_back(layer, num_tokens, 100 + i);
+    num_used += static_cast<double>(routings[i].num_used()) / static_cast<double>(num_routings);
+  }
+  const Calls calls = make_calls(machine, layer, routings, num_tokens, portable);
+  const Work work = work_of(layer, num_tokens, num_used);
+  const auto stream = must(machine.device->make_stream());
+  const double all = measure(*stream, calls, Call::kAll, kForAll);
+  const double with_tables = measure(*stream, calls, Call::kWithTables, kForAll);
+  fmt::print("| {} | {} | {} | {:.1f} | {:.1f} | {:.2f} | {:.0f} | {} | {} |", layer.shape().name,
+             name_of(layer.format()), num_tokens, 1e6 * all, 1e6 * with_tables,
+             work.bytes / all / 1e12, work.ops / all / 1e12,
+             of_limit(machine.limits, layer.format(), work, all),
+             of_limit(machine.limits, layer.format(), work, with_tables));
+  report_parts(*stream, calls, layer.format());
+}
+
+void print_heading(const Machine& machine) {
+  fmt::print("{}: read {:.2f} TB/s, bf16 {:.0f} TFLOP/s\n\n", machine.device->info().name,
+             machine.limits.read_bytes_per_s / 1e12, machine.limits.bf16_flops / 1e12);
+  fmt::print(
+      "| shape | weights | tokens | us | with tables | TB/s | TOP/s | of limit | with tables | "
+      "gather | gate, up | encode | down | combine |\n|");
+  for (int i = 0; i < 14; ++i) fmt::print(" --- |");
+  fmt::print("\n");
+}
+
 int run(const Options& options) {
   const auto device = must(devices().open(0));
   const DeviceLimits limits = must(device->measure_limits());
-  fmt::print("{}: read {:.2f} TB/s, bf16 {:.0f} TFLOP/s\n\n", device->info().name,
-             limits.read_bytes_per_s / 1e12, limits.bf16_flops / 1e12);
-  fmt::print(
-      "| shape | tokens | us | with tables | TB/s | TFLOP/s | of limit | with tables | "
-      "gather | gate, up | down | combine |\n|");
-  for (int i = 0; i < 12; ++i) fmt::print(" --- |");
-  fmt::print("\n");
   ThreadPool threads(std::thread::hardware_concurrency());
+  const Machine machine{device, limits, *must(cpu::select_kernels("cpu")), threads};
+  print_heading(machine);
   for (const Shape& shape : kShapes) {
     if (!options.only.empty() && options.only != shape.name) continue;
-    const Layer layer(device, shape, threads);
-    for (const size_t tokens : options.tokens) {
-      report(device, limits, shape, layer, tokens, options);
+    for (const WeightFormat format : options.formats) {
+      const Layer layer(machine, shape, format);
+      for (const size_t tokens : options.tokens) {
+        report(machine, layer, tokens, options.portable);
+      }
     }
   }
   return 0;
+}
+
+[[noreturn]] void end_with_usage() {
+  fmt::print(stderr,
+             "moe_bench [--weights=bf16,q8,q4] [--tokens=1,8,64,512,4096] [--only=NAME] "
+             "[--portable]\n");
+  std::exit(2);
+}
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> items;
+  std::istringstream in(list);
+  for (std::string item; std::getline(in, item, ',');) items.push_back(item);
+  if (items.empty()) end_with_usage();
+  return items;
+}
+
+WeightFormat parse_format(const std::string& name) {
+  for (const auto& [known, format] : kFormats) {
+    if (known == name) return format;
+  }
+  end_with_usage();
+}
+
+size_t parse_tokens(const std::string& text) {
+  size_t tokens = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, tokens);
+  if (parsed.ec != std::errc() || parsed.ptr != end || tokens == 0) end_with_usage();
+  return tokens;
+}
+
+template <typename T>
+std::vector<T> parse_each(const std::string& list, T (*parse)(const std::string&)) {
+  std::vector<T> values;
+  for (const std::string& item : split(list)) values.push_back(parse(item));
+  return values;
 }
 
 Options parse(int argc, char** argv) {
@@ -300,14 +460,11 @@ Options parse(int argc, char** argv) {
     } else if (argument.starts_with("--only=")) {
       options.only = argument.substr(7);
     } else if (argument.starts_with("--tokens=")) {
-      options.tokens.clear();
-      for (size_t at = 9; at < argument.size(); at = argument.find(',', at) + 1) {
-        options.tokens.push_back(std::stoul(argument.substr(at)));
-        if (argument.find(',', at) == std::string::npos) break;
-      }
+      options.tokens = parse_each(argument.substr(9), parse_tokens);
+    } else if (argument.starts_with("--weights=")) {
+      options.formats = parse_each(argument.substr(10), parse_format);
     } else {
-      fmt::print(stderr, "moe_bench [--tokens=1,8,64,512,4096] [--only=NAME] [--portable]\n");
-      std::exit(2);
+      end_with_usage();
     }
   }
   return options;
