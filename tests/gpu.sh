@@ -107,7 +107,8 @@ bench() {
 # PyTorch brings NCCL along, where the loader does not find it.
 add_nccl() {
   local folder
-  folder="$(python3 -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])' 2>/dev/null)" || return 0
+  folder="$(python3 -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0])' 2>/dev/null)" ||
+    return 0
   export LD_LIBRARY_PATH="$LD_LIBRARY_PATH:$folder/lib"
 }
 
