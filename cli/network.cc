@@ -35,10 +35,9 @@ class NcclMetrics final : public transport::NcclProbe {
 class NcclNetwork final : public Network {
  public:
   NcclNetwork(transport::Transport& carrier, std::shared_ptr<transport::LaneMaker> lanes,
-              uint64_t min_payload_bytes, monitoring::Registry& registry)
+              const transport::NcclOptions& options, monitoring::Registry& registry)
       : metrics_(registry),
-        transport_(transport::make_nccl_transport(carrier, std::move(lanes), metrics_,
-                                                  {.min_payload_bytes = min_payload_bytes})) {}
+        transport_(transport::make_nccl_transport(carrier, std::move(lanes), metrics_, options)) {}
   transport::Transport& transport() override { return *transport_; }
 
  private:
@@ -48,15 +47,19 @@ class NcclNetwork final : public Network {
 
 }  // namespace
 
-Result<std::unique_ptr<Network>> make_network(const NcclFlags& flags, transport::Transport& carrier,
+Result<std::unique_ptr<Network>> make_network(const ClusterOptions& options,
+                                              transport::Transport& carrier,
                                               monitoring::Registry& registry) {
+  const NcclFlags& flags = options.nccl;
   if (flags.device.empty()) return std::make_unique<PlainNetwork>(carrier);
   auto lanes = transport::open_nccl(flags.device);
   if (!lanes) return fail(in_context(std::move(lanes.error()), "--nccl"));
   spdlog::info("NCCL {} on {}: payloads of {} and more go by it", transport::describe_nccl(),
                flags.device, describe_bytes(flags.min_payload_bytes));
-  return std::make_unique<NcclNetwork>(carrier, std::move(*lanes), flags.min_payload_bytes,
-                                       registry);
+  // A lane that hangs is given up before the peer would be.
+  const transport::NcclOptions nccl{.min_payload_bytes = flags.min_payload_bytes,
+                                    .max_stall = options.dead_after / 4};
+  return std::make_unique<NcclNetwork>(carrier, std::move(*lanes), nccl, registry);
 }
 
 Status refuse_nccl(const NcclFlags& flags) {

@@ -17,7 +17,8 @@ class Network {
 };
 
 /// `carrier` and `registry` outlive it. Error: NCCL does not work here.
-Result<std::unique_ptr<Network>> make_network(const NcclFlags& flags, transport::Transport& carrier,
+Result<std::unique_ptr<Network>> make_network(const ClusterOptions& options,
+                                              transport::Transport& carrier,
                                               monitoring::Registry& registry);
 
 /// For a process that has no others to send to, or only such as share its device.

@@ -29,7 +29,7 @@ WorkerOptions worker_of(const ServeOptions& options) {
 Status coordinate(const CoordinatorOptions& options, const ExpectedWorkers& workers,
                   transport::Transport& carrier, Signals& signals) {
   monitoring::Registry registry;
-  PREGATE_ASSIGN(const auto network, make_network(options.cluster.nccl, carrier, registry));
+  PREGATE_ASSIGN(const auto network, make_network(options.cluster, carrier, registry));
   PREGATE_ASSIGN(const auto experts, ClusterExperts::create(experts_options(options), workers,
                                                             network->transport(), registry));
   const ExpertsHooks hooks = experts->hooks();

@@ -55,7 +55,7 @@ Status run_with_experts(const std::string& command, const ExpertsOptions& option
     ClusterExpertsOptions cluster = options;
     cluster.balance.frozen = true;  // what is measured is to stay the same meanwhile
     cluster.homeless_grace = options.dispatch.expert_wait;  // there is nothing to do meanwhile
-    PREGATE_ASSIGN(const auto network, make_network(options.cluster.nccl, transport, registry));
+    PREGATE_ASSIGN(const auto network, make_network(options.cluster, transport, registry));
     PREGATE_ASSIGN(const auto experts, ClusterExperts::create(cluster, launched_workers(transport),
                                                               network->transport(), registry));
     experts->start(progress);

@@ -236,7 +236,7 @@ Status work(const WorkerOptions& options, worker::SessionOptions session,
             transport::Transport& carrier, Signals& signals) {
   monitoring::Registry registry;
   // Before the device's memory is measured and shared out.
-  PREGATE_ASSIGN(const auto network, make_network(options.cluster.nccl, carrier, registry));
+  PREGATE_ASSIGN(const auto network, make_network(options.cluster, carrier, registry));
   transport::Transport& transport = network->transport();
   PREGATE_ASSIGN(const auto machine, Machine::create(options.model));
   if (options.memory.memory_bytes > 0) {

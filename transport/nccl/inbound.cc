@@ -35,12 +35,29 @@ Status Inbound::announced(const ReceivedNote& note) {
     return fail(ErrorCode::kDataLoss, "peer {} announces message {} after {}", peer_, note.number,
                 last_announced_);
   }
+  if (note.lane > last_offer_) {
+    return fail(ErrorCode::kDataLoss, "peer {} announces a payload by lane {}, which it never had",
+                peer_, note.lane);
+  }
   last_announced_ = note.number;
-  start_locked();
   return keep_locked({.number = note.number,
                       .lane = note.lane,
                       .bytes = kMaxHeaderBytes + note.payload_bytes,
-                      .header = {header.begin(), header.end()}});
+                      .header = {header.begin(), header.end()},
+                      .is_sure = false});
+}
+
+Status Inbound::moved(const ReceivedNote& note) {
+  {
+    std::lock_guard lock(mutex_);
+    if (note.number > last_announced_) {
+      return fail(ErrorCode::kDataLoss, "peer {} has moved message {} of {}", peer_, note.number,
+                  last_announced_);
+    }
+    if (Message* const message = find_locked(note.number)) message->is_sure = true;
+  }
+  deliver();
+  return {};
 }
 
 /// Twice the bound of what a peer may have in flight, as what waits for a payload is in flight no
@@ -62,12 +79,13 @@ Status Inbound::instead(const ReceivedNote& note) {
   {
     std::lock_guard lock(mutex_);
     Message* const message = find_locked(note.number);
-    if (closed_ || message == nullptr || message->payload) return {};  // the lane was faster
+    if (closed_ || message == nullptr || message->is_complete()) return {};  // the lane was faster
     if (message->bytes != kMaxHeaderBytes + note.rest.size()) {
       return fail(ErrorCode::kDataLoss, "peer {} announced message {} with {} bytes, and sends {}",
                   peer_, note.number, message->bytes - kMaxHeaderBytes, note.rest.size());
     }
     message->payload = note.rest;
+    message->is_sure = true;
     if (lane_ && message->lane == lane_number_) lane_->cancel();  // the sender gave it up
   }
   deliver();
@@ -76,29 +94,21 @@ Status Inbound::instead(const ReceivedNote& note) {
 
 void Inbound::offered(const ReceivedNote& note) {
   std::lock_guard lock(mutex_);
-  if (closed_) return;
+  if (closed_ || note.lane <= last_offer_) return;
   if (lane_) lane_->cancel();
+  last_offer_ = note.lane;
   offer_ = Offer{.lane = note.lane};
   std::memcpy(offer_->key.data(), note.rest.bytes().data(), offer_->key.size());
-  start_locked();
-}
-
-void Inbound::declined(const ReceivedNote& offer) {
-  std::lock_guard lock(mutex_);
-  if (closed_) return;
-  untold_broken_ = offer.lane;
-  start_locked();
-}
-
-void Inbound::start_locked() {
   ended_ = false;
   if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
   changed_.notify_all();
 }
 
 void Inbound::close() {
+  std::deque<Message> messages;  // destroyed without the lock
   std::lock_guard lock(mutex_);
   if (std::exchange(closed_, true)) return;
+  messages.swap(messages_);
   if (lane_) lane_->cancel();
   changed_.notify_all();
 }
@@ -115,22 +125,31 @@ void Inbound::deliver() {
     Message message;
     {
       std::lock_guard lock(mutex_);
-      if (closed_ || messages_.empty() || !messages_.front().payload) return;
+      if (closed_ || messages_.empty() || !messages_.front().is_complete()) return;
       message = std::move(messages_.front());
       messages_.pop_front();
       kept_bytes_ -= message.bytes;
       received_ = std::max(received_, message.number);
-      changed_.notify_all();  // the sender is told by the lane's thread
     }
+    // Before it is handed on: its sender may be waiting for room.
+    if (message.number > 0) tell_received(message.number);
     if (shared_.events.receive) {
       shared_.events.receive(peer_, message.header, std::move(*message.payload));
     }
   }
 }
 
+/// If the carrier has no room for the note, the thread says it later.
+void Inbound::tell_received(uint64_t number) {
+  const Status told = shared_.tell(peer_, {.kind = NoteKind::kReceived, .number = number});
+  std::lock_guard lock(mutex_);
+  if (told) told_received_ = std::max(told_received_, number);
+  changed_.notify_all();
+}
+
 /// The next payload that the lane is to bring.
 const Inbound::Message* Inbound::next_locked() const {
-  if (!lane_) return nullptr;
+  if (state_ != State::kUp) return nullptr;
   const auto next = std::ranges::find_if(messages_, [&](const Message& message) {
     return message.number > 0 && message.lane == lane_number_ && !message.payload;
   });
@@ -138,43 +157,53 @@ const Inbound::Message* Inbound::next_locked() const {
 }
 
 Inbound::Message* Inbound::find_locked(uint64_t number) {
-  const auto found = std::ranges::find_if(
-      messages_, [&](const Message& message) { return message.number == number; });
+  const auto found = std::ranges::find(messages_, number, &Message::number);
   return found == messages_.end() ? nullptr : &*found;
 }
 
 void Inbound::run() {
+  is_lane_thread = true;
   std::unique_lock lock(mutex_);
   while (!closed_) {
-    if (received_ > told_received_ || untold_broken_) send_notes(lock);
+    if (has_news_locked()) tell_the_rest(lock);
     if (closed_) break;
-    if (offer_) {
+    if (lane_ && (offer_ || state_ == State::kBroken)) {
+      drop_lane(lock);
+    } else if (offer_) {
       open_lane(lock);
     } else if (const Message* next = next_locked()) {
       take(lock, *next);
-    } else if (received_ > told_received_ || untold_broken_) {
+    } else if (has_news_locked()) {
       changed_.wait_for(lock, kNoteRetry);
     } else {
       changed_.wait(lock);
     }
   }
-  if (lane_) shared_.probe.lanes_changed(-1);
-  lane_.reset();
+  drop_lane(lock);
   ended_ = true;
+}
+
+/// Without the lock, as it waits for the device.
+void Inbound::drop_lane(std::unique_lock<std::mutex>& lock) {
+  if (std::exchange(state_, State::kNone) == State::kUp) shared_.probe.lanes_changed(-1);
+  std::shared_ptr<Lane> lane = std::exchange(lane_, nullptr);
+  lock.unlock();
+  lane.reset();
+  lock.lock();
 }
 
 void Inbound::open_lane(std::unique_lock<std::mutex>& lock) {
   const Offer offer = *std::exchange(offer_, std::nullopt);
-  if (lane_) shared_.probe.lanes_changed(-1);
-  const std::shared_ptr<Lane> lane = shared_.lanes.make_lane();
-  lane_ = lane;
-  shared_.probe.lanes_changed(1);
+  const std::shared_ptr<Lane> lane = lane_ = shared_.lanes.make_lane();
   lane_number_ = offer.lane;
+  state_ = State::kJoining;
   lock.unlock();
   const Status joined = lane->join(offer.key, LaneEnd::kReceiver,
                                    system_clock().now() + shared_.options.join_timeout);
   lock.lock();
-  if (!joined) break_locked(joined.error());
+  if (!joined) return break_locked(joined.error());
+  state_ = State::kUp;
+  shared_.probe.lanes_changed(1);
 }
 
 void Inbound::take(std::unique_lock<std::mutex>& lock, const Message& message) {
@@ -183,14 +212,13 @@ void Inbound::take(std::unique_lock<std::mutex>& lock, const Message& message) {
   const std::shared_ptr<Lane> lane = lane_;
   lock.unlock();
   const auto data = allocate_payload(bytes);
-  const Status received =
-      lane->receive({data.get(), bytes}, system_clock().now() + shared_.options.transfer_timeout);
+  const Status received = lane->receive({data.get(), bytes}, shared_.options.max_stall);
   lock.lock();
   if (!received) return break_locked(received.error());
   shared_.probe.received(bytes);
-  Message* const complete = find_locked(number);
-  if (complete == nullptr || complete->payload) return;  // it came by the carrier
-  complete->payload = Payload(data, bytes);
+  Message* const awaited = find_locked(number);
+  if (awaited == nullptr || awaited->payload) return;  // it came by the carrier
+  awaited->payload = Payload(data, bytes);
   lock.unlock();
   deliver();
   shared_.carrier.interrupt_drive();
@@ -198,26 +226,24 @@ void Inbound::take(std::unique_lock<std::mutex>& lock, const Message& message) {
 }
 
 void Inbound::break_locked(const Error& why) {
-  if (closed_ || !lane_) return;
+  if (closed_) return;
   spdlog::debug("the lane of NCCL from peer {} broke: {}", peer_, why.message);
-  shared_.probe.lanes_changed(-1);
-  lane_.reset();
+  if (std::exchange(state_, State::kBroken) == State::kUp) shared_.probe.lanes_changed(-1);
   untold_broken_ = lane_number_;
 }
 
-/// What there is to say; what the carrier has no room for is said later.
-void Inbound::send_notes(std::unique_lock<std::mutex>& lock) {
+/// What there is to say that was not said yet; what the carrier has no room for is said later.
+void Inbound::tell_the_rest(std::unique_lock<std::mutex>& lock) {
   const uint64_t received = received_;
   const auto broken = untold_broken_;
   const bool is_news = received > told_received_;
   lock.unlock();
-  const auto tell = [&](const Note& note) {
-    return shared_.carrier.send(peer_, {}, encode_note(note), {}).has_value();
-  };
-  const bool told_received = is_news && tell({.kind = NoteKind::kReceived, .number = received});
-  const bool told_broken = broken && tell({.kind = NoteKind::kBroken, .lane = *broken});
+  const bool told_received =
+      is_news && shared_.tell(peer_, {.kind = NoteKind::kReceived, .number = received});
+  const bool told_broken =
+      broken && shared_.tell(peer_, {.kind = NoteKind::kBroken, .lane = *broken});
   lock.lock();
-  if (told_received) told_received_ = received;
+  if (told_received) told_received_ = std::max(told_received_, received);
   if (told_broken && untold_broken_ == broken) untold_broken_.reset();
 }
 

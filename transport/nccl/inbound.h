@@ -26,10 +26,10 @@ class Inbound {
   // more.
   Status receive(std::span<const std::byte> header, Payload payload);
   Status announced(const ReceivedNote& note);
+  Status moved(const ReceivedNote& note);
   Status instead(const ReceivedNote& note);
   /// A lane is offered; it takes the place of an earlier one.
   void offered(const ReceivedNote& note);
-  void declined(const ReceivedNote& offer);
 
   /// Nothing is handed on any more.
   void close();
@@ -43,22 +43,28 @@ class Inbound {
     size_t bytes = 0;
     std::vector<std::byte> header;
     std::optional<Payload> payload;
+    bool is_sure = true;  // the payload is what was sent; of a lane, once the peer says so
+    bool is_complete() const { return is_sure && payload; }
   };
   struct Offer {
     uint32_t lane = 0;
     LaneKey key{};
   };
 
+  enum class State : uint8_t { kNone, kJoining, kUp, kBroken };
+
   Status keep_locked(Message message);
   void deliver();
+  void tell_received(uint64_t number);
   void run();
   void open_lane(std::unique_lock<std::mutex>& lock);
   void take(std::unique_lock<std::mutex>& lock, const Message& message);
   void break_locked(const Error& why);
-  void send_notes(std::unique_lock<std::mutex>& lock);
+  void drop_lane(std::unique_lock<std::mutex>& lock);
+  void tell_the_rest(std::unique_lock<std::mutex>& lock);
+  bool has_news_locked() const { return received_ > told_received_ || untold_broken_; }
   const Message* next_locked() const;
   Message* find_locked(uint64_t number);
-  void start_locked();
 
   const PeerId peer_;
   NcclShared& shared_;
@@ -70,7 +76,9 @@ class Inbound {
   size_t kept_bytes_ = 0;
   uint64_t last_announced_ = 0;
   std::optional<Offer> offer_;  // not taken yet
-  std::shared_ptr<Lane> lane_;  // null: none, or a broken one
+  uint32_t last_offer_ = 0;
+  State state_ = State::kNone;
+  std::shared_ptr<Lane> lane_;  // made and dropped by the thread
   uint32_t lane_number_ = 0;
   uint64_t received_ = 0, told_received_ = 0;  // numbers of messages
   std::optional<uint32_t> untold_broken_;      // number of a lane

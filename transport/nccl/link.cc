@@ -16,11 +16,14 @@ Status NcclLink::read(const ReceivedNote& note) {
       if (trusted_ || out_.has_wanted_lane()) {
         in_.offered(note);
       } else {
-        in_.declined(note);
+        // If there is no room for it, the peer will wait in vain.
+        (void)shared_.tell(peer_, {.kind = NoteKind::kBroken, .lane = note.lane});
       }
       return {};
     case NoteKind::kAnnounce:
       return in_.announced(note);
+    case NoteKind::kMoved:
+      return in_.moved(note);
     case NoteKind::kInstead:
       return in_.instead(note);
     case NoteKind::kReceived:

@@ -10,7 +10,7 @@ class NcclLink {
  public:
   /// `trusted`: it may offer a lane before this process wants one.
   NcclLink(PeerId peer, bool trusted, NcclShared& shared)
-      : trusted_(trusted), out_(peer, shared), in_(peer, shared) {}
+      : peer_(peer), trusted_(trusted), shared_(shared), out_(peer, shared), in_(peer, shared) {}
 
   /// As Transport::send(). Thread-safe.
   Status send(std::span<const std::byte> header, Payload payload, Completion done,
@@ -30,7 +30,9 @@ class NcclLink {
  private:
   Status read(const ReceivedNote& note);
 
+  const PeerId peer_;
   const bool trusted_;
+  NcclShared& shared_;
   Outbound out_;
   Inbound in_;
 };

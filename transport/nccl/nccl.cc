@@ -5,6 +5,7 @@
 #include <set>
 #include <thread>
 
+#include "base/log.h"
 #include "transport/nccl/link.h"
 
 namespace pregate::transport {
@@ -39,7 +40,7 @@ class NcclTransport final : public Transport {
     return carrier_.drive(until, done);
   }
   void interrupt_drive() override { carrier_.interrupt_drive(); }
-  bool needs_hard_exit() const override { return carrier_.needs_hard_exit(); }
+  bool needs_hard_exit() const override { return hung_ || carrier_.needs_hard_exit(); }
 
  private:
   Status send(PeerId to, std::span<const std::byte> header, Payload payload, Completion done,
@@ -51,8 +52,10 @@ class NcclTransport final : public Transport {
   void give_up(PeerId peer, const Error& why);
   std::shared_ptr<NcclLink> find(PeerId peer) const;
   std::vector<std::shared_ptr<NcclLink>> all_links() const;
-  void retire(PeerId peer, const Error& why);
-  void wait_until_idle(TimePoint until) const;
+  bool retire_locked(PeerId peer, const Error& why);
+  void reap_locked(std::vector<std::shared_ptr<NcclLink>>& ended);
+  bool wait_for_links(TimePoint until, bool (NcclLink::*holds)() const) const;
+  void leak();
 
   Transport& carrier_;
   const std::shared_ptr<LaneMaker> lanes_;
@@ -60,13 +63,19 @@ class NcclTransport final : public Transport {
   const NcclOptions options_;
   std::unique_ptr<NcclShared> shared_;  // constant once started
   bool stopped_ = false;                // the thread that calls stop()
+  bool hung_ = false;                   // the same
 
   mutable std::mutex mutex_;
   // All below guarded by mutex_.
   std::set<PeerId> trusted_;
+  std::set<PeerId> with_nccl_;  // what they say are notes, whether there is a link or not
+  bool stopping_ = false;
   std::map<PeerId, std::shared_ptr<NcclLink>> links_;
   std::vector<std::shared_ptr<NcclLink>> retired_;  // closed; their threads may not have ended
 };
+
+/// For threads to end once they were told to.
+constexpr auto kPatience = std::chrono::seconds(5);
 
 Error gone(PeerId peer) { return {ErrorCode::kUnavailable, fmt::format("peer {} is gone", peer)}; }
 
@@ -121,22 +130,28 @@ std::shared_ptr<NcclLink> NcclTransport::find(PeerId peer) const {
 }
 
 void NcclTransport::on_peer_up(PeerId peer, const Hello& hello) {
-  if ((hello.features & kNcclFeature) != 0) {
+  {
     std::vector<std::shared_ptr<NcclLink>> ended;  // destroyed without the lock
     std::lock_guard lock(mutex_);
-    const auto first = std::ranges::partition(retired_, [](const auto& link) {
-                         return !link->has_ended();
-                       }).begin();
-    ended.assign(std::make_move_iterator(first), std::make_move_iterator(retired_.end()));
-    retired_.erase(first, retired_.end());
-    links_[peer] = std::make_shared<NcclLink>(peer, trusted_.contains(peer), *shared_);
+    retire_locked(peer, gone(peer));
+    reap_locked(ended);
+    with_nccl_.erase(peer);
+    if ((hello.features & kNcclFeature) != 0) {
+      with_nccl_.insert(peer);
+      if (!stopping_) {
+        links_[peer] = std::make_shared<NcclLink>(peer, trusted_.contains(peer), *shared_);
+      }
+    }
   }
   std::lock_guard callbacks(shared_->callback_mutex);
   if (shared_->events.peer_up) shared_->events.peer_up(peer, hello);
 }
 
 void NcclTransport::on_peer_down(PeerId peer, const Error& why) {
-  retire(peer, gone(peer));
+  {
+    std::lock_guard lock(mutex_);
+    retire_locked(peer, gone(peer));
+  }
   std::lock_guard callbacks(shared_->callback_mutex);
   if (shared_->events.peer_down) shared_->events.peer_down(peer, why);
 }
@@ -147,27 +162,48 @@ void NcclTransport::on_receive(PeerId from, std::span<const std::byte> header, P
     if (!received) give_up(from, received.error());
     return;
   }
+  {
+    // Given up meanwhile: what was before it may be missing.
+    std::lock_guard lock(mutex_);
+    if (with_nccl_.contains(from)) return;
+  }
   std::lock_guard callbacks(shared_->callback_mutex);
   if (shared_->events.receive) shared_->events.receive(from, header, std::move(payload));
 }
 
 void NcclTransport::give_up(PeerId peer, const Error& why) {
-  carrier_.disconnect(peer);
-  on_peer_down(peer, why);
+  {
+    std::lock_guard lock(mutex_);
+    if (!retire_locked(peer, gone(peer))) return;  // it was given up from above
+    carrier_.disconnect(peer);
+  }
+  std::lock_guard callbacks(shared_->callback_mutex);
+  if (shared_->events.peer_down) shared_->events.peer_down(peer, why);
 }
 
-/// A link closed but for the threads that may have to end their work.
-void NcclTransport::retire(PeerId peer, const Error& why) {
-  std::lock_guard lock(mutex_);
+/// Closes a link; its threads end their work later. False: there was none.
+bool NcclTransport::retire_locked(PeerId peer, const Error& why) {
   const auto found = links_.find(peer);
-  if (found == links_.end()) return;
+  if (found == links_.end()) return false;
   found->second->close(why);
   retired_.push_back(std::move(found->second));
   links_.erase(found);
+  return true;
+}
+
+void NcclTransport::reap_locked(std::vector<std::shared_ptr<NcclLink>>& ended) {
+  const auto [first, last] =
+      std::ranges::partition(retired_, [](const auto& link) { return !link->has_ended(); });
+  ended.assign(std::make_move_iterator(first), std::make_move_iterator(last));
+  retired_.erase(first, last);
 }
 
 void NcclTransport::disconnect(PeerId peer) {
-  retire(peer, gone(peer));
+  std::vector<std::shared_ptr<NcclLink>> ended;
+  // Both under the lock: a peer that came back in between would be cut off unnoticed.
+  std::lock_guard lock(mutex_);
+  retire_locked(peer, gone(peer));
+  reap_locked(ended);
   carrier_.disconnect(peer);
 }
 
@@ -178,9 +214,12 @@ std::vector<std::shared_ptr<NcclLink>> NcclTransport::all_links() const {
   return links;
 }
 
-void NcclTransport::wait_until_idle(TimePoint until) const {
-  const auto is_idle = [](const auto& link) { return link->is_idle(); };
-  while (!std::ranges::all_of(all_links(), is_idle) && system_clock().now() < until) {
+/// Whether it came to hold for all.
+bool NcclTransport::wait_for_links(TimePoint until, bool (NcclLink::*holds)() const) const {
+  for (;;) {
+    const auto links = all_links();
+    if (std::ranges::all_of(links, [&](const auto& link) { return (*link.*holds)(); })) return true;
+    if (system_clock().now() >= until) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
@@ -188,21 +227,30 @@ void NcclTransport::wait_until_idle(TimePoint until) const {
 void NcclTransport::stop(const StopOptions& options) {
   if (std::exchange(stopped_, true)) return;
   const TimePoint give_up_at = system_clock().now() + options.linger;
-  if (shared_) wait_until_idle(give_up_at);
+  wait_for_links(give_up_at, &NcclLink::is_idle);
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
   // Closed links stay, so that what still arrives goes nowhere. Their threads use the carrier.
-  const auto has_ended = [](const auto& link) { return link->has_ended(); };
-  for (const auto& link : all_links()) {
-    link->close({ErrorCode::kCancelled, "transport stopped"});
-  }
-  while (!std::ranges::all_of(all_links(), has_ended)) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  for (const auto& link : all_links()) link->close({ErrorCode::kCancelled, "transport stopped"});
+  const bool have_ended = wait_for_links(give_up_at + kPatience, &NcclLink::has_ended);
   StopOptions left = options;
   left.linger = std::max<Duration>(give_up_at - system_clock().now(), Duration{});
   carrier_.stop(left);
+  if (!have_ended) leak();
+}
+
+/// The driver does not let go of some thread: it and what it uses stay, and the process should end
+/// the hard way.
+void NcclTransport::leak() {
+  spdlog::error("NCCL does not end: some of its threads are left behind");
+  hung_ = true;
   std::lock_guard lock(mutex_);
+  new std::vector<std::shared_ptr<NcclLink>>(std::move(retired_));
+  for (auto& [peer, link] : links_) new std::shared_ptr<NcclLink>(std::move(link));
   links_.clear();
-  retired_.clear();
+  static_cast<void>(shared_.release());
 }
 
 }  // namespace

@@ -20,10 +20,12 @@ struct NcclOptions {
   /// Of one peer, by lane and carrier together.
   size_t max_in_flight_bytes = kDefaultInFlightBytes;
   Duration join_timeout = std::chrono::seconds(30);
-  Duration transfer_timeout = std::chrono::seconds(10);
+  /// How long a payload may not move. What is sent after it, heartbeats too, waits for it: shorter
+  /// than the silence after which a peer is given up.
+  Duration max_stall = std::chrono::milliseconds(2500);
   /// After a lane broke, until another one is tried; twice as long each time.
   Duration first_pause = std::chrono::seconds(10);
-  Duration max_pause = std::chrono::minutes(5);
+  Duration max_pause = std::chrono::hours(1);
 };
 
 /// What happens to lanes. Called by any thread, with locks held: no call may wait.
@@ -38,6 +40,8 @@ class NcclProbe {
   virtual void lane_broke() {}
 };
 
+/// Of messages with an empty header the payload may have 64 bytes less than kMaxPayloadBytes.
+///
 /// `carrier` is not started yet; it and `probe` outlive what is made. An offered lane is accepted
 /// only from who was launched with this process, was dialled by it (connect()), or was sent a large
 /// payload: what a stranger says does not reach NCCL.

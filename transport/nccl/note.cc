@@ -35,6 +35,7 @@ Shape shape_of(NoteKind kind) {
     case NoteKind::kInstead:
       return {.number = true, .min_rest = 1, .max_rest = kMaxPayloadBytes};
     case NoteKind::kReceived:
+    case NoteKind::kMoved:
       return {.number = true};
     case NoteKind::kBroken:
       return {.lane = true};
@@ -43,7 +44,7 @@ Shape shape_of(NoteKind kind) {
 }
 
 bool is_well_formed(const NoteWire& wire, size_t rest) {
-  if (wire.kind < uint32_t(NoteKind::kPlain) || wire.kind > uint32_t(NoteKind::kBroken)) {
+  if (wire.kind < uint32_t(NoteKind::kPlain) || wire.kind > uint32_t(NoteKind::kMoved)) {
     return false;
   }
   const NoteKind kind{wire.kind};

@@ -13,14 +13,15 @@ enum class NoteKind : uint32_t {
   kOffer = 2,     ///< A lane from the sender of this note: its key follows.
   kAnnounce = 3,  ///< A message, whose header follows; its payload comes by the lane.
   kInstead = 4,   ///< The payload of an announced message, which the lane did not bring.
-  kReceived = 5,  ///< All announced messages up to this number are here.
+  kReceived = 5,  ///< All announced messages up to this number were handed on.
   kBroken = 6,    ///< The receiver of the lane can use it no more, or never could.
+  kMoved = 7,     ///< The payload of an announced message has gone over the lane as a whole.
 };
 
 struct Note {
   NoteKind kind = NoteKind::kPlain;
   uint32_t lane = 0;           ///< kOffer, kAnnounce, kBroken: 1, 2, ... as the sender offers them.
-  uint64_t number = 0;         ///< kAnnounce, kInstead, kReceived: of the message, from 1 on.
+  uint64_t number = 0;         ///< Of the message, from 1 on; 0 for other kinds.
   uint64_t payload_bytes = 0;  ///< kAnnounce
 };
 

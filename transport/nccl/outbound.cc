@@ -17,14 +17,11 @@ Status Outbound::send(std::span<const std::byte> header, Payload payload, Comple
                 "message with {} header and {} payload bytes, expected at most {} and {}",
                 header.size(), payload.size(), kMaxHeaderBytes, kMaxPayloadBytes);
   }
-  // Every message counts as a full header at least, so that their number is bounded as well.
-  const size_t bytes = kMaxHeaderBytes + payload.size();
+  // Every message counts as a full header and a note at least, so that their number is bounded as
+  // well, and the carrier has room for what goes by it instead.
+  const size_t bytes = kMaxHeaderBytes + kNoteBytes + payload.size();
   std::lock_guard lock(mutex_);
-  if (closed_) return fail(ErrorCode::kUnavailable, "peer {} is not connected", peer_);
-  if (*in_flight_bytes_ + bytes > shared_.options.max_in_flight_bytes) {
-    return fail(ErrorCode::kResourceExhausted, "{} bytes to peer {} are in flight, the bound is {}",
-                in_flight_bytes_->load(), peer_, shared_.options.max_in_flight_bytes);
-  }
+  PREGATE_TRY(check_room_locked(bytes));
   done = counted(bytes, std::move(done));
   *in_flight_bytes_ += bytes;
   // In this order and under the lock: announcements are numbered as they are sent.
@@ -35,9 +32,27 @@ Status Outbound::send(std::span<const std::byte> header, Payload payload, Comple
   return sent;
 }
 
+Status Outbound::check_room_locked(size_t bytes) const {
+  const size_t bound = shared_.options.max_in_flight_bytes;
+  if (closed_) return fail(ErrorCode::kUnavailable, "peer {} is not connected", peer_);
+  if (*in_flight_bytes_ + bytes > bound) {
+    return fail(ErrorCode::kResourceExhausted, "{} bytes to peer {} are in flight, the bound is {}",
+                in_flight_bytes_->load(), peer_, bound);
+  }
+  if (bytes_behind_ + bytes > bound) {
+    return fail(ErrorCode::kResourceExhausted,
+                "{} bytes to peer {} wait for an earlier payload, the bound is {}", bytes_behind_,
+                peer_, bound);
+  }
+  return {};
+}
+
 /// Also asks for a lane if there could be one.
 bool Outbound::takes_lane_locked(size_t payload_bytes) {
-  if (payload_bytes == 0 || payload_bytes < shared_.options.min_payload_bytes) return false;
+  const bool fits_a_note = payload_bytes <= kMaxPayloadBytes - kNoteBytes;
+  if (payload_bytes == 0 || payload_bytes < shared_.options.min_payload_bytes || !fits_a_note) {
+    return false;
+  }
   const bool may_try =
       state_ == State::kNone || (state_ == State::kBroken && system_clock().now() >= retry_at_);
   if (may_try) {
@@ -62,15 +77,23 @@ Completion Outbound::counted(size_t bytes, Completion done) const {
 Status Outbound::hand_over(std::span<const std::byte> header, Payload payload, Completion done,
                            Wake wake) {
   Transport& carrier = shared_.carrier;
-  if (wake == Wake::kNow) return carrier.send(peer_, header, std::move(payload), std::move(done));
+  if (wake == Wake::kNow || is_lane_thread) {
+    return carrier.send(peer_, header, std::move(payload), std::move(done));
+  }
   return carrier.queue(peer_, header, std::move(payload), std::move(done));
 }
 
 Status Outbound::carry_locked(std::span<const std::byte> header, Payload payload, Completion done,
                               Wake wake) {
+  const size_t bytes = kMaxHeaderBytes + payload.size();
   // An empty header says that it is a note.
   if (header.empty()) payload = encode_note({.kind = NoteKind::kPlain}, payload.bytes());
-  return hand_over(header, std::move(payload), std::move(done), wake);
+  PREGATE_TRY(hand_over(header, std::move(payload), std::move(done), wake));
+  if (!messages_.empty()) {
+    messages_.back().bytes_behind += bytes;
+    bytes_behind_ += bytes;
+  }
+  return {};
 }
 
 Status Outbound::announce_locked(std::span<const std::byte> header, Payload payload,
@@ -101,6 +124,7 @@ Status Outbound::received(uint64_t number) {
                   last_number_);
     }
     while (!messages_.empty() && messages_.front().number <= number) {
+      bytes_behind_ -= messages_.front().bytes_behind;
       here.push_back(std::move(messages_.front()));
       messages_.pop_front();
     }
@@ -165,12 +189,15 @@ Outbound::Message* Outbound::find_locked(uint64_t number) {
 }
 
 void Outbound::run() {
+  is_lane_thread = true;
   std::unique_lock lock(mutex_);
   while (!closed_) {
-    if (state_ == State::kWanted) {
-      open_lane(lock);
-    } else if (const Message* again = next_locked(/*resend=*/true)) {
+    if (const Message* again = next_locked(/*resend=*/true)) {
       resend(lock, again->number);
+    } else if (lane_ && state_ != State::kUp) {
+      drop_lane(lock);
+    } else if (state_ == State::kWanted) {
+      open_lane(lock);
     } else if (const Message* next = next_locked(/*resend=*/false)) {
       move(lock, next->number);
     } else {
@@ -180,11 +207,19 @@ void Outbound::run() {
   end(lock);
 }
 
+/// Without the lock, as it waits for the device. Soon after the lane broke, as what it began there
+/// goes on until then.
+void Outbound::drop_lane(std::unique_lock<std::mutex>& lock) {
+  std::shared_ptr<Lane> lane = std::exchange(lane_, nullptr);
+  lock.unlock();
+  lane.reset();
+  lock.lock();
+}
+
 void Outbound::open_lane(std::unique_lock<std::mutex>& lock) {
   state_ = State::kJoining;
   const uint32_t number = ++lane_number_;
-  const std::shared_ptr<Lane> lane = shared_.lanes.make_lane();
-  lane_ = lane;
+  const std::shared_ptr<Lane> lane = lane_ = shared_.lanes.make_lane();
   lock.unlock();
   const Status joined = join(*lane, number);
   lock.lock();
@@ -197,8 +232,7 @@ void Outbound::open_lane(std::unique_lock<std::mutex>& lock) {
 
 Status Outbound::join(Lane& lane, uint32_t number) {
   PREGATE_ASSIGN(const LaneKey key, shared_.lanes.make_key());
-  const Note offer{.kind = NoteKind::kOffer, .lane = number};
-  PREGATE_TRY(shared_.carrier.send(peer_, {}, encode_note(offer, key), {}));
+  PREGATE_TRY(shared_.tell(peer_, {.kind = NoteKind::kOffer, .lane = number}, key));
   return lane.join(key, LaneEnd::kSender, system_clock().now() + shared_.options.join_timeout);
 }
 
@@ -206,10 +240,11 @@ void Outbound::move(std::unique_lock<std::mutex>& lock, uint64_t number) {
   const Payload payload = find_locked(number)->payload;
   const std::shared_ptr<Lane> lane = lane_;
   lock.unlock();
-  const Status sent =
-      lane->send(payload.bytes(), system_clock().now() + shared_.options.transfer_timeout);
+  Status moved = lane->send(payload.bytes(), shared_.options.max_stall);
+  // Not told, it is as if it had not been moved.
+  if (moved) moved = shared_.tell(peer_, {.kind = NoteKind::kMoved, .number = number});
   lock.lock();
-  if (!sent) return break_locked(sent.error());
+  if (!moved) return break_locked(moved.error());
   shared_.probe.sent(payload.size());
   pause_ = {};
   Message* const message = find_locked(number);
@@ -220,8 +255,8 @@ void Outbound::move(std::unique_lock<std::mutex>& lock, uint64_t number) {
 void Outbound::resend(std::unique_lock<std::mutex>& lock, uint64_t number) {
   const Payload payload = find_locked(number)->payload;
   lock.unlock();
-  const Note note{.kind = NoteKind::kInstead, .number = number};
-  const Status sent = shared_.carrier.send(peer_, {}, encode_note(note, payload.bytes()), {});
+  const Status sent =
+      shared_.tell(peer_, {.kind = NoteKind::kInstead, .number = number}, payload.bytes());
   lock.lock();
   if (!sent) {
     changed_.wait_for(lock, kNoteRetry);
@@ -231,12 +266,13 @@ void Outbound::resend(std::unique_lock<std::mutex>& lock, uint64_t number) {
 }
 
 void Outbound::end(std::unique_lock<std::mutex>& lock) {
+  drop_lane(lock);
   const auto messages = std::exchange(messages_, {});
   const Status why = fail(*closed_);
   lock.unlock();
   for (const Message& message : messages) message.done(why);
+  shared_.carrier.interrupt_drive();
   lock.lock();
-  lane_.reset();
   ended_ = true;
 }
 

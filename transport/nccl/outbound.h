@@ -45,10 +45,12 @@ class Outbound {
     uint64_t number = 0;
     Payload payload;
     Completion done;
-    bool moved = false;   // by the lane, or by the carrier after all
-    bool resend = false;  // by the carrier, when it has room
+    bool moved = false;       // by the lane, or by the carrier after all
+    bool resend = false;      // by the carrier, when it has room
+    size_t bytes_behind = 0;  // carried since, until the next one: kept by the peer until this came
   };
 
+  Status check_room_locked(size_t bytes) const;
   Status carry_locked(std::span<const std::byte> header, Payload payload, Completion done,
                       Wake wake);
   Status announce_locked(std::span<const std::byte> header, Payload payload, Completion done,
@@ -59,6 +61,7 @@ class Outbound {
   void run();
   void open_lane(std::unique_lock<std::mutex>& lock);
   Status join(Lane& lane, uint32_t number);
+  void drop_lane(std::unique_lock<std::mutex>& lock);
   void move(std::unique_lock<std::mutex>& lock, uint64_t number);
   void resend(std::unique_lock<std::mutex>& lock, uint64_t number);
   void break_locked(const Error& why);
@@ -76,12 +79,13 @@ class Outbound {
   std::condition_variable changed_;
   // All below guarded by mutex_.
   State state_ = State::kNone;
-  std::shared_ptr<Lane> lane_;  // null only before the first is made
+  std::shared_ptr<Lane> lane_;  // made and dropped by the thread
   uint32_t lane_number_ = 0;    // of the last one
   Duration pause_{};
   TimePoint retry_at_{};
   std::deque<Message> messages_;  // announced and not received, in order
   uint64_t last_number_ = 0;      // announced
+  size_t bytes_behind_ = 0;       // of all messages_
   std::optional<Error> closed_;
   bool ended_ = true;  // no thread, or it is at its end
   std::thread thread_;

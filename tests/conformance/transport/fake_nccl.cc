@@ -75,6 +75,7 @@ struct Post {
   const void* from = nullptr;
   size_t bytes = 0;
   bool taken = false;
+  bool is_garbage = false;  // who sent it gave up
 };
 
 /// What the ranks of one communicator share.
@@ -82,7 +83,6 @@ struct Group {
   std::mutex mutex;
   std::condition_variable changed;
   int num_joined = 0;
-  bool aborted = false;
   std::map<std::pair<int, int>, std::deque<std::shared_ptr<Post>>> posts;  // by sender, receiver
 };
 
@@ -163,7 +163,7 @@ struct CUevent_st {
 struct ncclComm {
   std::shared_ptr<Group> group;
   int rank = 0, num_ranks = 0;
-  std::atomic<bool> failed{false};
+  std::atomic<bool> failed{false}, aborted{false};
 };
 
 namespace {
@@ -177,12 +177,12 @@ thread_local cudaStream_t grouped_stream = nullptr;
 void take_post(ncclComm& comm, std::unique_lock<std::mutex>& lock, const Transfer& transfer) {
   Group& group = *comm.group;
   auto& posts = group.posts[{transfer.peer, comm.rank}];
-  group.changed.wait(lock, [&] { return group.aborted || !posts.empty(); });
-  if (group.aborted) return;
+  group.changed.wait(lock, [&] { return comm.aborted || !posts.empty(); });
+  if (comm.aborted) return;
   const auto post = posts.front();
   posts.pop_front();
   if (post->bytes != transfer.bytes) refuse("a send and a receive of different sizes");
-  std::memcpy(transfer.memory, post->from, post->bytes);
+  if (!post->is_garbage) std::memcpy(transfer.memory, post->from, post->bytes);
   if (world().fake.is_corrupt) static_cast<std::byte*>(transfer.memory)[7] ^= std::byte{1};
   post->taken = true;
   group.changed.notify_all();
@@ -203,7 +203,7 @@ void transfer_all(ncclComm& comm, const std::vector<Transfer>& transfers) {
     if (!transfer.is_send) take_post(comm, lock, transfer);
   }
   for (const auto& post : posted) {
-    group.changed.wait(lock, [&] { return group.aborted || post->taken; });
+    group.changed.wait(lock, [&] { return comm.aborted || post->taken; });
   }
 }
 
@@ -343,14 +343,17 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   const std::lock_guard lock(comm->group->mutex);
   const bool is_joined = comm->group->num_joined >= comm->num_ranks;
   *error = is_joined ? ncclSuccess : ncclInProgress;
-  if (comm->group->aborted) *error = ncclRemoteError;
   if (comm->failed) *error = ncclSystemError;
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   {
+    // As the kernels of NCCL do: those of the other end go on as if all had been sent.
     const std::lock_guard lock(comm->group->mutex);
-    comm->group->aborted = true;
+    comm->aborted = true;
+    for (auto& [ends, posts] : comm->group->posts) {
+      for (const auto& post : posts) post->is_garbage |= ends.first == comm->rank;
+    }
   }
   comm->group->changed.notify_all();
   // Its tasks may still look at it: the streams, which they run on, end later.

@@ -56,14 +56,14 @@ class SocketLane final : public Lane {
     return end == LaneEnd::kSender ? listen(key, until) : dial(key, until);
   }
 
-  Status send(std::span<const std::byte> bytes, TimePoint until) override {
-    return move(bytes.size(), POLLOUT, until, [&](size_t done, size_t most) {
+  Status send(std::span<const std::byte> bytes, Duration max_stall) override {
+    return move(bytes.size(), POLLOUT, max_stall, [&](size_t done, size_t most) {
       return ::send(peer_.get(), bytes.data() + done, most, MSG_DONTWAIT | MSG_NOSIGNAL);
     });
   }
 
-  Status receive(std::span<std::byte> bytes, TimePoint until) override {
-    return move(bytes.size(), POLLIN, until, [&](size_t done, size_t most) {
+  Status receive(std::span<std::byte> bytes, Duration max_stall) override {
+    return move(bytes.size(), POLLIN, max_stall, [&](size_t done, size_t most) {
       return ::recv(peer_.get(), bytes.data() + done, most, MSG_DONTWAIT);
     });
   }
@@ -115,12 +115,12 @@ class SocketLane final : public Lane {
     }
   }
 
-  Status move(size_t size, short what, TimePoint until,
+  Status move(size_t size, short what, Duration max_stall,
               const std::function<ssize_t(size_t, size_t)>& some) {
     // One that is to fail does so after the half, as real ones do.
     const size_t end = fails() ? size / 2 : size;
     for (size_t done = 0; done < end;) {
-      PREGATE_TRY(wait(peer_.get(), what, until));
+      PREGATE_TRY(wait(peer_.get(), what, system_clock().now() + max_stall));
       const ssize_t moved = some(done, end - done);
       if (moved == 0) return fail(ErrorCode::kUnavailable, "the other end closed");
       if (moved < 0 && errno != EAGAIN) {
@@ -143,7 +143,7 @@ NcclOptions eager_options(size_t max_in_flight_bytes) {
   return {.min_payload_bytes = 1000,
           .max_in_flight_bytes = max_in_flight_bytes,
           .join_timeout = std::chrono::seconds(10),
-          .transfer_timeout = std::chrono::seconds(60),
+          .max_stall = std::chrono::seconds(60),
           .first_pause = std::chrono::milliseconds(1),
           .max_pause = std::chrono::milliseconds(4)};
 }

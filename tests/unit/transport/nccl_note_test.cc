@@ -26,6 +26,7 @@ const std::vector<Example>& examples() {
       {{.kind = NoteKind::kInstead, .number = 7}, kRest},
       {{.kind = NoteKind::kReceived, .number = 7}, {}},
       {{.kind = NoteKind::kBroken, .lane = 3}, {}},
+      {{.kind = NoteKind::kMoved, .number = 7}, {}},
   };
   return all;
 }
@@ -52,7 +53,7 @@ TEST(NcclNote, ThatIsDamagedIsRefused) {
   const std::vector<std::byte> long_header(kMaxHeaderBytes + 1);
   const std::vector<Example> damaged = {
       {{.kind = NoteKind{0}}, {}},
-      {{.kind = NoteKind{7}}, {}},
+      {{.kind = NoteKind{8}}, {}},
       {{.kind = NoteKind::kOffer, .lane = 3}, kRest},
       {{.kind = NoteKind::kOffer}, kKey},
       {{.kind = NoteKind::kAnnounce, .lane = 3, .number = 7}, kRest},

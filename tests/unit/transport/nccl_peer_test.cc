@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <thread>
 
 #include <gmock/gmock.h>
 
@@ -34,9 +35,34 @@ class NoLanes final : public LaneMaker {
   class NoLane final : public Lane {
     static Status no() { return fail(ErrorCode::kUnavailable, "no lane"); }
     Status join(const LaneKey&, LaneEnd, TimePoint) override { return no(); }
-    Status send(std::span<const std::byte>, TimePoint) override { return no(); }
-    Status receive(std::span<std::byte>, TimePoint) override { return no(); }
+    Status send(std::span<const std::byte>, Duration) override { return no(); }
+    Status receive(std::span<std::byte>, Duration) override { return no(); }
     void cancel() override {}
+  };
+};
+
+/// Lanes that bring what nobody sent, as those of NCCL may when the other end gave up.
+class GarbageLanes final : public LaneMaker {
+ public:
+  Result<LaneKey> make_key() override { return LaneKey{}; }
+  std::unique_ptr<Lane> make_lane() override { return std::make_unique<GarbageLane>(*this); }
+  std::atomic<int> num_received{0};
+
+ private:
+  class GarbageLane final : public Lane {
+   public:
+    explicit GarbageLane(GarbageLanes& lanes) : lanes_(lanes) {}
+    Status join(const LaneKey&, LaneEnd, TimePoint) override { return {}; }
+    Status send(std::span<const std::byte>, Duration) override { return {}; }
+    Status receive(std::span<std::byte> bytes, Duration) override {
+      std::ranges::fill(bytes, std::byte{99});
+      ++lanes_.num_received;
+      return {};
+    }
+    void cancel() override {}
+
+   private:
+    GarbageLanes& lanes_;
   };
 };
 
@@ -53,7 +79,10 @@ class Log {
     events.peer_up = [this](PeerId, const Hello&) { add("up"); };
     events.peer_down = [this](PeerId, const Error& why) { add("down: " + why.message); };
     events.receive = [this](PeerId, std::span<const std::byte> header, Payload payload) {
-      if (!header.empty()) return add(fmt::format("message {}", int(header[0])));
+      if (!header.empty()) {
+        const int first = payload.size() == 0 ? 0 : int(payload.bytes()[0]);
+        return add(fmt::format("message {} of {}", int(header[0]), first));
+      }
       const auto note = decode_note(payload);
       add(note ? fmt::format("note {} {}", int(note->kind), note->lane) : "no note");
     };
@@ -85,9 +114,10 @@ class Log {
 class NcclPeer : public ::testing::Test {
  public:
   /// `knows`: this process dialled the peer.
-  void meet(bool knows) {
+  void meet(bool knows, std::shared_ptr<LaneMaker> lanes = nullptr) {
+    if (lanes == nullptr) lanes = lanes_;
     carrier_ = hub_.attach(kSelf);
-    transport_ = make_nccl_transport(*carrier_, lanes_, probe_, {.min_payload_bytes = 10});
+    transport_ = make_nccl_transport(*carrier_, lanes, probe_, {.min_payload_bytes = 10});
     peer_ = hub_.attach(kPeer);
     transport_->start({1, 10, {}}, log_.events());
     peer_->start({1, 11, {}, kNcclFeature}, peer_log_.events());
@@ -103,6 +133,7 @@ class NcclPeer : public ::testing::Test {
   void tell(const Note& note, std::span<const std::byte> rest = {}) {
     ASSERT_TRUE(peer_->send(kSelf, {}, encode_note(note, rest), {}));
   }
+  void offer() { tell({.kind = NoteKind::kOffer, .lane = 1}, key_); }
   void tell_bytes(size_t size) {
     ASSERT_TRUE(peer_->send(kSelf, {}, Payload::copy_of(std::vector<std::byte>(size)), {}));
   }
@@ -139,7 +170,7 @@ TEST_F(NcclPeer, TheLaneOfWhomWeDialledIsTried) {
 TEST_F(NcclPeer, WhoWasSentALargePayloadMayOfferALane) {
   meet(/*knows=*/false);
   ASSERT_TRUE(transport_->send(kPeer, kHeader, Payload::copy_of(std::vector<std::byte>(10)), {}));
-  EXPECT_EQ(peer_log_.next(), "message 1");  // by the carrier
+  EXPECT_EQ(peer_log_.next(), "message 1 of 0");  // by the carrier
   EXPECT_EQ(peer_log_.next(), "note 2 1");
   tell({.kind = NoteKind::kOffer, .lane = 5}, key_);
   EXPECT_EQ(peer_log_.next(), "note 6 5");
@@ -150,15 +181,33 @@ TEST_F(NcclPeer, WhoWasSentALargePayloadMayOfferALane) {
 TEST_F(NcclPeer, MessagesWaitForWhatWasAnnouncedBefore) {
   meet(/*knows=*/true);
   const std::vector<std::byte> payload(100);
+  offer();
+  EXPECT_EQ(peer_log_.next(), "note 6 1");
   tell({.kind = NoteKind::kAnnounce, .lane = 1, .number = 1, .payload_bytes = 100}, kHeader);
   tell_message(2);
   tell({.kind = NoteKind::kInstead, .number = 1}, payload);
-  EXPECT_EQ(log_.next(), "message 1");
-  EXPECT_EQ(log_.next(), "message 2");
+  EXPECT_EQ(log_.next(), "message 1 of 0");
+  EXPECT_EQ(log_.next(), "message 2 of 0");
   EXPECT_EQ(peer_log_.next(), "note 5 0");
   tell({.kind = NoteKind::kInstead, .number = 1}, payload);  // once more: it is there
   tell_message(3);
-  EXPECT_EQ(log_.next(), "message 3");
+  EXPECT_EQ(log_.next(), "message 3 of 0");
+}
+
+TEST_F(NcclPeer, WhatALaneBringsIsBelievedOnceThePeerHasMovedIt) {
+  const auto lanes = std::make_shared<GarbageLanes>();
+  meet(/*knows=*/true, lanes);
+  offer();
+  for (uint64_t number = 1; number <= 2; ++number) {
+    tell({.kind = NoteKind::kAnnounce, .lane = 1, .number = number, .payload_bytes = 4}, kHeader);
+  }
+  while (lanes->num_received < 2) std::this_thread::yield();
+  tell({.kind = NoteKind::kInstead, .number = 1}, std::vector<std::byte>(4, std::byte{7}));
+  EXPECT_EQ(log_.next(), "message 1 of 7");
+  tell_message(3);
+  tell({.kind = NoteKind::kMoved, .number = 2});
+  EXPECT_EQ(log_.next(), "message 1 of 99");
+  EXPECT_EQ(log_.next(), "message 3 of 0");
 }
 
 struct Nonsense {
@@ -184,15 +233,21 @@ const Nonsense kNonsense[] = {
     {"no_note", "NCCL note of 3 bytes", [](NcclPeer& peer) { peer.tell_bytes(3); }},
     {"received_what_was_not_sent", "has received message 1 of 0",
      [](NcclPeer& peer) { peer.tell({.kind = NoteKind::kReceived, .number = 1}); }},
+    {"a_lane_that_was_not_offered", "by lane 1, which it never had",
+     [](NcclPeer& peer) { peer.tell(announcement(1, 1), kHeader); }},
+    {"moved_what_was_not_announced", "has moved message 1 of 0",
+     [](NcclPeer& peer) { peer.tell({.kind = NoteKind::kMoved, .number = 1}); }},
     {"a_gap", "announces message 2 after 0",
      [](NcclPeer& peer) { peer.tell(announcement(2, 1), kHeader); }},
     {"another_size", "announced message 1 with 100 bytes, and sends 1",
      [](NcclPeer& peer) {
+       peer.offer();
        peer.tell(announcement(1, 100), kHeader);
        peer.tell({.kind = NoteKind::kInstead, .number = 1}, kHeader);
      }},
     {"too_much", "sends on while an announced payload is awaited",
      [](NcclPeer& peer) {
+       peer.offer();
        for (uint64_t i = 1; i <= 3; ++i) peer.tell(announcement(i, kMaxPayloadBytes), kHeader);
      }},
 };

@@ -1,6 +1,7 @@
 #include "transport/nccl/cuda/device_lanes.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "transport/nccl/cuda/staging.h"
@@ -23,13 +24,17 @@ class DeviceLane final : public Lane {
     PREGATE_ASSIGN(comm_, Comm::join(key, rank, 2, {until, cancelled_}));
     return {};
   }
-  Status send(std::span<const std::byte> bytes, TimePoint until) override;
-  Status receive(std::span<std::byte> bytes, TimePoint until) override;
+  Status send(std::span<const std::byte> bytes, Duration max_stall) override;
+  Status receive(std::span<std::byte> bytes, Duration max_stall) override;
   void cancel() override { cancelled_ = true; }
 
  private:
-  Status wait(size_t piece, const Patience& patience) const {
-    return Staging::wait(staging_.slot(piece), *comm_, patience);
+  /// Of what is begun now.
+  Patience patience(Duration max_stall) const {
+    return {TimePoint::clock::now() + max_stall, cancelled_};
+  }
+  Status wait(size_t piece, Duration max_stall) const {
+    return Staging::wait(staging_.slot(piece), *comm_, patience(max_stall));
   }
 
   const int device_;
@@ -46,36 +51,35 @@ std::span<Byte> piece_of(std::span<Byte> bytes, size_t piece) {
   return bytes.subspan(first, std::min(kStagedBytes, bytes.size() - first));
 }
 
-Status DeviceLane::send(std::span<const std::byte> bytes, TimePoint until) {
-  const Patience patience{until, cancelled_};
+Status DeviceLane::send(std::span<const std::byte> bytes, Duration max_stall) {
   const size_t pieces = num_pieces(bytes.size());
   for (size_t i = 0; i < pieces; ++i) {
     const Staging::Slot& slot = staging_.slot(i);
     const auto piece = piece_of(bytes, i);
-    if (i >= kNumSlots) PREGATE_TRY(wait(i, patience));
+    if (i >= kNumSlots) PREGATE_TRY(wait(i, max_stall));
     std::memcpy(slot.pinned, piece.data(), piece.size());
     PREGATE_TRY(staging_.upload(slot, piece.size()));
-    PREGATE_TRY(comm_->send(slot.device, piece.size(), kReceiver, staging_.stream(), patience));
+    PREGATE_TRY(
+        comm_->send(slot.device, piece.size(), kReceiver, staging_.stream(), patience(max_stall)));
     PREGATE_TRY(staging_.sent(slot));
   }
   for (size_t i = 0; i < std::min(pieces, kNumSlots); ++i) {
-    PREGATE_TRY(wait(i, patience));
+    PREGATE_TRY(wait(i, max_stall));
   }
   return {};
 }
 
-Status DeviceLane::receive(std::span<std::byte> bytes, TimePoint until) {
-  const Patience patience{until, cancelled_};
+Status DeviceLane::receive(std::span<std::byte> bytes, Duration max_stall) {
   const auto begin = [&](size_t i) -> Status {
     const Staging::Slot& slot = staging_.slot(i);
     const size_t size = piece_of(bytes, i).size();
-    PREGATE_TRY(comm_->receive(slot.device, size, kSender, staging_.stream(), patience));
+    PREGATE_TRY(comm_->receive(slot.device, size, kSender, staging_.stream(), patience(max_stall)));
     return staging_.download(slot, size);
   };
   const size_t pieces = num_pieces(bytes.size());
   for (size_t i = 0; i < std::min(pieces, kNumSlots); ++i) PREGATE_TRY(begin(i));
   for (size_t i = 0; i < pieces; ++i) {
-    PREGATE_TRY(wait(i, patience));
+    PREGATE_TRY(wait(i, max_stall));
     const auto piece = piece_of(bytes, i);
     std::memcpy(piece.data(), staging_.slot(i).pinned, piece.size());
     if (const size_t next = i + kNumSlots; next < pieces) PREGATE_TRY(begin(next));
@@ -140,7 +144,21 @@ std::string nccl_version() {
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
+namespace {
+
+/// What NCCL and CUDA take from the environment once, when they are first used.
+void prepare_environment() {
+  // Either would have a communicator of ours be another one, or block.
+  ::unsetenv("NCCL_COMM_ID");
+  ::unsetenv("NCCL_COMM_BLOCKING");
+  // Streams that share a hardware queue wait for each other; each lane has three.
+  ::setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
+}
+
+}  // namespace
+
 Result<std::shared_ptr<LaneMaker>> open_device_lanes(size_t device) {
+  prepare_environment();
   PREGATE_TRY(check_device(device));
   auto lanes = std::make_shared<DeviceLanes>(int(device));
   PREGATE_TRY(lanes->check_itself());

@@ -68,7 +68,8 @@ Status Staging::download(const Slot& slot, size_t bytes) const {
 Status Staging::wait(const Slot& slot, const Comm& comm, const Patience& patience) {
   for (Pause pause;; pause.wait()) {
     const cudaError_t state = cudaEventQuery(slot.event);
-    // Also when it is done: what a communicator that broke has left in memory is no payload.
+    // Also when it is done: what a communicator that broke has left in memory is no payload. That
+    // the other end's broke may go unnoticed here (lane.h).
     PREGATE_TRY(comm.check_progress());
     if (state != cudaErrorNotReady) return check(state, "waiting for the device");
     PREGATE_TRY(patience.check("waiting for the other end"));
