@@ -116,7 +116,7 @@ ModelRuntime::ConnectExperts connect_local_experts(const LocalExpertsOptions& op
     PREGATE_ASSIGN(const ExpertSizes sizes, measure_experts(*checkpoint, readers.front()));
     ExpertMemoryOptions memory = options.memory;
     const std::optional<size_t> free_bytes = backend.free_bytes();
-    // A device's memory for weights has no KV cache in it.
+    // The KV cache has been taken of a device's memory already.
     memory.memory_bytes = expert_budget(memory, sizes, free_bytes ? 0 : options.kv_cache_bytes,
                                         free_bytes.value_or(available_memory_bytes()));
     if (memory.memory_bytes == 0) {

@@ -67,6 +67,8 @@ Result<std::unique_ptr<ModelRuntime>> ModelRuntime::load(const RuntimeOptions& o
   }
   PREGATE_TRY(runtime->size_cache(options));
 
+  // Before the weights: what is then left of a device's memory is theirs.
+  PREGATE_ASSIGN(auto kv, runtime->allocate_cache(options));
   compute::Backend& backend = *runtime->backend_;
   const auto report = [&](size_t done, size_t total) { progress("backbone", done, total); };
   PREGATE_ASSIGN(auto weights,
@@ -79,15 +81,13 @@ Result<std::unique_ptr<ModelRuntime>> ModelRuntime::load(const RuntimeOptions& o
   PREGATE_ASSIGN(runtime->experts_, connect_experts(runtime->checkpoint_, backend));
   engine::EngineParts parts{.config = runtime->config(),
                             .weights = std::move(weights),
+                            .format = options.weights,
                             .backend = backend,
+                            .kv = std::move(kv),
                             .router = *runtime->router_,
                             .experts = *runtime->experts_,
                             .lookahead = runtime->lookahead_.get()};
-  PREGATE_ASSIGN(
-      runtime->engine_,
-      engine::Engine::create(std::move(parts), {.format = options.weights,
-                                                .kv_dtype = options.kv_dtype,
-                                                .num_kv_blocks = runtime->num_kv_blocks_}));
+  runtime->engine_ = std::make_unique<engine::Engine>(std::move(parts));
   return runtime;
 }
 
@@ -102,15 +102,18 @@ Status ModelRuntime::start_lookahead(const MakeLookahead& make,
   return {};
 }
 
+compute::KvShape ModelRuntime::cache_shape(const RuntimeOptions& options) const {
+  return {.num_layers = config().num_layers(),
+          .num_kv_heads = config().num_kv_heads,
+          .head_dim = config().head_dim,
+          .dtype = options.kv_dtype};
+}
+
 // Blocks that fit the byte budget, but no more than can ever be used; and the longest sequence.
 Status ModelRuntime::size_cache(const RuntimeOptions& options) {
-  const model::ModelConfig& config = checkpoint_->config();
-  const size_t block_bytes = backend_->kv_block_bytes({.num_layers = config.num_layers(),
-                                                       .num_kv_heads = config.num_kv_heads,
-                                                       .head_dim = config.head_dim,
-                                                       .dtype = options.kv_dtype});
+  const size_t block_bytes = backend_->kv_block_bytes(cache_shape(options));
   const size_t affordable = options.kv_cache_bytes / block_bytes;
-  const size_t longest = options.max_model_len > 0 ? options.max_model_len : config.max_position;
+  const size_t longest = options.max_model_len > 0 ? options.max_model_len : config().max_position;
   if (options.max_model_len > 0 && blocks_for(longest) > affordable) {
     return fail(ErrorCode::kInvalidArgument,
                 "--max-model-len {}: needs {} bytes of KV cache, but --kv-cache-bytes is {}",
@@ -126,6 +129,13 @@ Status ModelRuntime::size_cache(const RuntimeOptions& options) {
   spdlog::info("KV cache: {} blocks of {} tokens, {} bytes; context {} tokens", num_kv_blocks_,
                kKvBlockTokens, num_kv_blocks_ * block_bytes, max_model_len_);
   return {};
+}
+
+Result<std::unique_ptr<compute::KvStorage>> ModelRuntime::allocate_cache(
+    const RuntimeOptions& options) {
+  auto kv = backend_->allocate_kv(cache_shape(options), num_kv_blocks_);
+  if (kv) return kv;
+  return fail(in_context(kv.error(), fmt::format("--kv-cache-bytes {}", options.kv_cache_bytes)));
 }
 
 // One prompt at a time, and for each sequence the block that its next token may begin.

@@ -61,7 +61,9 @@ class ModelRuntime {
 
  private:
   ModelRuntime() = default;
+  compute::KvShape cache_shape(const RuntimeOptions& options) const;
   Status size_cache(const RuntimeOptions& options);
+  Result<std::unique_ptr<compute::KvStorage>> allocate_cache(const RuntimeOptions& options);
   Status start_lookahead(const MakeLookahead& make, const model::BackboneWeights& weights);
   size_t num_preview_blocks(const RuntimeOptions& options) const;
 

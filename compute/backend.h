@@ -94,8 +94,8 @@ class Backend {
   virtual ~Backend() = default;
   /// For logs and metrics, for example "cpu/avx2".
   virtual std::string name() const = 0;
-  /// Memory of its own that weights go to: bytes of it that are free now. None: they go to host
-  /// memory.
+  /// Memory of its own that weights and the KV cache go to: bytes of it that are free now. None:
+  /// they go to host memory.
   virtual std::optional<size_t> free_bytes() const { return std::nullopt; }
 
   // Weights. The source may be unmapped afterwards. Errors: kDataLoss for a NaN or infinite weight

@@ -32,16 +32,7 @@ void clip(Matrix<float> x, float limit) {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::create(EngineParts parts, EngineOptions options) {
-  const auto& config = parts.config;
-  const compute::KvShape shape{config.num_layers(), config.num_kv_heads, config.head_dim,
-                               options.kv_dtype};
-  PREGATE_ASSIGN(auto kv, parts.backend.allocate_kv(shape, options.num_kv_blocks));
-  return std::unique_ptr<Engine>(new Engine(std::move(parts), options, std::move(kv)));
-}
-
-Engine::Engine(EngineParts parts, EngineOptions options, std::unique_ptr<compute::KvStorage> kv)
-    : parts_(std::move(parts)), options_(options), rotary_(parts_.config), kv_(std::move(kv)) {}
+Engine::Engine(EngineParts parts) : parts_(std::move(parts)), rotary_(parts_.config) {}
 
 Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequences,
                                            const LogitsVisitor& visit) {
@@ -134,10 +125,10 @@ Status Engine::embed() {
 }
 
 compute::EncodedRows Engine::encode(Rows rows) {
-  const size_t bytes = rows.rows * compute::encoded_row_bytes(options_.format, rows.cols);
+  const size_t bytes = rows.rows * compute::encoded_row_bytes(parts_.format, rows.cols);
   if (storage_.encoded.size() < bytes) storage_.encoded.resize(bytes);
-  parts_.backend.encode(rows, options_.format, storage_.encoded.data());
-  return {options_.format, rows.rows, rows.cols, storage_.encoded.data()};
+  parts_.backend.encode(rows, parts_.format, storage_.encoded.data());
+  return {parts_.format, rows.rows, rows.cols, storage_.encoded.data()};
 }
 
 void Engine::attention(LayerIdx layer) {
@@ -148,13 +139,13 @@ void Engine::attention(LayerIdx layer) {
   backend.rms_norm(hidden_, weights.input_norm, static_cast<float>(config.rms_norm_eps), normed_);
   encoded_ = encode(normed_);
   project_heads(weights);
-  backend.store_kv(*kv_, layer.value, placed_, k_, v_);
+  backend.store_kv(*parts_.kv, layer.value, placed_, k_, v_);
   const compute::AttentionOptions options{
       .layer = layer.value,
       .num_heads = config.num_heads,
       .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
       .window = config.layers[layer.value].window};
-  backend.attention(*kv_, options, placed_, q_, context_);
+  backend.attention(*parts_.kv, options, placed_, q_, context_);
   backend.linear(encode(context_), *weights.o, weights.o_bias, out_);
   add(hidden_, out_);
 }

@@ -44,17 +44,13 @@ using RoutingObserver = std::function<void(LayerIdx layer, const router::Decisio
 /// Called once per dense layer and step with its MLP's input [n, h].
 using MlpObserver = std::function<void(LayerIdx layer, compute::Matrix<const float> rows)>;
 
-struct EngineOptions {
-  compute::WeightFormat format = compute::WeightFormat::kBf16;
-  compute::DType kv_dtype = compute::DType::kBf16;
-  size_t num_kv_blocks = 0;
-};
-
 /// Parts that an engine is put together from; what is referred to must outlive it.
 struct EngineParts {
   const model::ModelConfig& config;
   model::BackboneWeights weights;
+  compute::WeightFormat format = compute::WeightFormat::kBf16;
   compute::Backend& backend;
+  std::unique_ptr<compute::KvStorage> kv;  ///< Of all layers of `config`.
   router::Router& router;
   ExpertClient& experts;
   router::Lookahead* lookahead = nullptr;  ///< Null: none. What it says goes to `experts`.
@@ -63,7 +59,7 @@ struct EngineParts {
 /// Used by one thread.
 class Engine {
  public:
-  static Result<std::unique_ptr<Engine>> create(EngineParts parts, EngineOptions options);
+  explicit Engine(EngineParts parts);
 
   /// One forward pass over all rows. Returns the sequences, ascending, that were set aside: they
   /// get no logits, and the others are computed as without them. Of what was set aside, and of all
@@ -82,8 +78,6 @@ class Engine {
 
  private:
   using Rows = compute::Matrix<float>;
-
-  Engine(EngineParts parts, EngineOptions options, std::unique_ptr<compute::KvStorage> kv);
 
   Status begin_step(std::span<const StepSequence> sequences);
   Status lay_out(std::span<const StepSequence> sequences);
@@ -104,9 +98,7 @@ class Engine {
   void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
 
   EngineParts parts_;
-  const EngineOptions options_;
   model::Rotary rotary_;
-  std::unique_ptr<compute::KvStorage> kv_;
   RoutingObserver observer_;
   MlpObserver mlp_observer_;
   uint64_t num_steps_ = 0;

@@ -133,7 +133,8 @@ Check check_memory(const Memory& memory) {
   if (memory.backbone + memory.kv_cache > usable) {
     return failed(name, found,
                   is_host ? "a smaller --kv-cache-bytes, --weights q8 or q4, or more memory"
-                          : "--weights q8, or a device with more free memory");
+                          : "a smaller --kv-cache-bytes, --weights q8, or a device with more free "
+                            "memory");
   }
   if (memory.may_stay_on_disk) {
     return warning(name, found,

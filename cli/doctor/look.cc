@@ -55,6 +55,7 @@ void look_at_memory(const model::ModelSummary& summary, Memory memory, const Set
     there.may_stay_on_disk = memory.may_stay_on_disk && settings.memory.memory_bytes == 0;
     report.device_needed = there.needed();
     memory.backbone -= there.backbone;
+    memory.kv_cache = 0;
     memory.experts = 0;
     report.checks.push_back(check_memory(there));
   }
@@ -183,7 +184,6 @@ Memory on_device(const Memory& memory, const model::ModelSummary& summary) {
   }
   Memory there = memory;
   there.backbone -= std::min(there.backbone, of_host);
-  there.kv_cache = 0;
   return there;
 }
 

@@ -31,13 +31,6 @@ Result<std::shared_ptr<Arena>> arena_of(const std::shared_ptr<Device>& device,
   return arena;
 }
 
-/// The log stays up: other threads may write to it until the end.
-[[noreturn]] void end_process(const Error& error) {
-  spdlog::critical("{}; this process ends", error.message);
-  spdlog::default_logger()->flush();
-  std::_Exit(EXIT_FAILURE);
-}
-
 void set_to_zero(Matrix<float> out) {
   for (size_t r = 0; r < out.rows; ++r) std::ranges::fill(out.row(r), 0.0f);
 }
@@ -85,6 +78,13 @@ size_t padded_activations(const ExpertsPlan& plan) { return plan.max_gate_up_pan
 
 }  // namespace
 
+// The log stays up: other threads may write to it until the end.
+void end_process(const Error& error) {
+  spdlog::critical("{}; this process ends", error.message);
+  spdlog::default_logger()->flush();
+  std::_Exit(EXIT_FAILURE);
+}
+
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> device, size_t index,
                                                    ThreadPool& threads) {
   return CudaBackend::create(std::move(device), fmt::format("cuda:{}", index), threads);
@@ -96,8 +96,10 @@ CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::string name, Threa
       threads_(threads),
       packed_(*device_),
       sent_(*device_),
+      sent_kv_(*device_),
       received_(*device_),
       tables_(*device_),
+      stored_(*device_),
       rows_(*device_),
       numbers_(*device_),
       activations_(*device_),
@@ -121,7 +123,7 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(std::shared_ptr<Device>
 Result<Arena::Block> CudaBackend::place(const std::byte* packed, size_t bytes) {
   PREGATE_ASSIGN(Arena::Block block, arena_->allocate(bytes));
   stream_->upload(block.data(), packed, bytes);
-  PREGATE_TRY(stream_->synchronize());
+  PREGATE_TRY(synchronize());
   return block;
 }
 
@@ -278,11 +280,17 @@ Status CudaBackend::activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs
   return {};
 }
 
+Status CudaBackend::synchronize() {
+  PREGATE_TRY(stream_->synchronize());
+  is_storing_ = false;
+  return {};
+}
+
 Status CudaBackend::receive(const std::byte* numbers, Matrix<float> out) {
   const size_t bytes = out.rows * out.cols * sizeof(float);
   PREGATE_ASSIGN(std::byte* const received, received_.take(bytes));
   stream_->download(received, numbers, bytes);
-  PREGATE_TRY(stream_->synchronize());
+  PREGATE_TRY(synchronize());
   for (size_t r = 0; r < out.rows; ++r) {
     std::memcpy(out.row(r).data(), received + r * out.cols * sizeof(float),
                 out.cols * sizeof(float));

@@ -1,8 +1,9 @@
-// The back end on a CUDA device. Weights live there and the products that read them are computed
-// there: experts() and linear(). Rows come from and go back to the host's memory, and what needs no
-// weights (norms, rotary, attention over the KV cache) is computed on the host.
+// The back end on a CUDA device. Weights and the KV cache live there, and what reads them is
+// computed there: experts(), linear() and attention(). Rows come from and go back to the host's
+// memory, and what needs neither (norms, rotary, encoding) is computed on the host.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 
@@ -15,6 +16,8 @@
 
 namespace pregate::compute::cuda {
 
+class CudaKv;
+
 /// "cuda:<index>" on `device`. `threads` must outlive it. Back ends of one device share its memory
 /// for weights, and one's weights serve the others.
 ///
@@ -22,6 +25,9 @@ namespace pregate::compute::cuda {
 /// message: experts() has no way to fail, and a cluster recovers from a worker that is gone.
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> device, size_t index,
                                                    ThreadPool& threads);
+
+/// With the error as its last words.
+[[noreturn]] void end_process(const Error& error);
 
 class CudaBackend final : public Backend {
  public:
@@ -54,21 +60,17 @@ class CudaBackend final : public Backend {
               Matrix<const float> sin) override {
     host_->rotate(x, head_dim, cos, sin);
   }
-  size_t kv_block_bytes(const KvShape& shape) const override {
-    return host_->kv_block_bytes(shape);
-  }
-  Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override {
-    return host_->allocate_kv(shape, num_blocks);
-  }
+
+  size_t kv_block_bytes(const KvShape& shape) const override;
+  /// Of the memory for weights. Used by this back end only, whose stream keeps the order of what is
+  /// stored and read.
+  Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;
+  /// Returns before it is done.
   void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
-                Matrix<const float> keys, Matrix<const float> values) override {
-    host_->store_kv(kv, layer, sequences, keys, values);
-  }
+                Matrix<const float> keys, Matrix<const float> values) override;
   void attention(const KvStorage& kv, const AttentionOptions& options,
                  std::span<const SequenceRows> sequences, Matrix<const float> q,
-                 Matrix<float> out) override {
-    host_->attention(kv, options, sequences, q, out);
-  }
+                 Matrix<float> out) override;
 
  private:
   CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads);
@@ -83,8 +85,17 @@ class CudaBackend final : public Backend {
   Status lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product);
   /// silu(gate) * up, as the first operand of `product`.
   Status activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product);
-  /// Waits for all that was begun.
+  Status try_store_kv(const CudaKv& kv, size_t layer, std::span<const SequenceRows> sequences,
+                      const std::array<Matrix<const float>, 2>& keys_and_values);
+  Status try_attention(const CudaKv& kv, const AttentionOptions& options,
+                       std::span<const SequenceRows> sequences, Matrix<const float> q,
+                       Matrix<float> out);
+  /// Waits for all that was begun, as do those that receive something.
+  Status synchronize();
   Status receive(const std::byte* numbers, Matrix<float> out);
+  /// The sequences' rows of out, one after the other.
+  Status receive_rows(const std::byte* numbers, std::span<const SequenceRows> sequences,
+                      Matrix<float> out);
 
   const std::string name_;
   const std::shared_ptr<Device> device_;
@@ -94,8 +105,9 @@ class CudaBackend final : public Backend {
   std::shared_ptr<Arena> arena_;
   std::unique_ptr<Stream> stream_;
   size_t row_bytes_ = 0;
-  PinnedScratch packed_, sent_, received_;
-  DeviceScratch tables_, rows_, numbers_, activations_, products_, out_;
+  PinnedScratch packed_, sent_, sent_kv_, received_;
+  DeviceScratch tables_, stored_, rows_, numbers_, activations_, products_, out_;
+  bool is_storing_ = false;  // `sent_kv_` and `stored_` are in use
 };
 
 }  // namespace pregate::compute::cuda

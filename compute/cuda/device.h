@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "compute/cuda/args.h"
+#include "compute/cuda/attention_args.h"
 
 namespace pregate::compute::cuda {
 
@@ -36,6 +37,8 @@ class Stream {
   virtual void gemm(const GemmArgs& args) = 0;
   virtual void encode(const EncodeArgs& args) = 0;
   virtual void combine(const CombineArgs& args) = 0;
+  virtual void store_kv(const StoreKvArgs& args) = 0;
+  virtual void attention(const AttentionArgs& args) = 0;
   virtual Status synchronize() = 0;
   /// What `work` has this stream do is kept, not done. It may not wait.
   virtual Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) = 0;

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "compute/cuda/args.h"
+#include "compute/cuda/attention_args.h"
 
 namespace pregate::compute::cuda {
 
@@ -14,6 +15,9 @@ cudaError_t launch_gather(const GatherArgs& args, const DeviceInfo& device, cuda
 cudaError_t launch_gemm(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_encode(const EncodeArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_combine(const CombineArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_store_kv(const StoreKvArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_attention(const AttentionArgs& args, const DeviceInfo& device,
+                             cudaStream_t stream);
 
 /// Waits for it. `memory`: some gigabytes, which it overwrites.
 cudaError_t measure_limits(std::byte* memory, size_t bytes, const DeviceInfo& device,

@@ -21,6 +21,18 @@ class Parcel {
     return pieces_.size() - 1;
   }
 
+  /// The same of rows, which are of one length and become one piece without gaps.
+  template <typename T>
+  size_t add_rows(const std::vector<std::span<const T>>& rows) {
+    const size_t first = pieces_.size();
+    for (const std::span<const T>& row : rows) {
+      pieces_.push_back({std::as_bytes(row), size_bytes_});
+      size_bytes_ += row.size_bytes();
+    }
+    size_bytes_ = round_up(size_bytes_, kAlignment);
+    return first;
+  }
+
   /// Begins the copy; `pinned` and `to` must stay as they are until the stream was waited for.
   Status send(Stream& stream, PinnedScratch& pinned, DeviceScratch& to) {
     PREGATE_ASSIGN(std::byte* const packed, pinned.take(size_bytes_));

@@ -120,6 +120,12 @@ class RuntimeStream final : public Stream {
   void combine(const CombineArgs& args) override {
     then([&] { return launch_combine(args, info_, stream_); });
   }
+  void store_kv(const StoreKvArgs& args) override {
+    then([&] { return launch_store_kv(args, info_, stream_); });
+  }
+  void attention(const AttentionArgs& args) override {
+    then([&] { return launch_attention(args, info_, stream_); });
+  }
   Status synchronize() override {
     then([&] { return wait(); });
     if (error_ != cudaSuccess) return lost(index_, error_);

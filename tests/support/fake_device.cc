@@ -10,6 +10,7 @@
 #include "compute/cuda/layout.h"
 #include "compute/number.h"
 #include "compute/reference/backend.h"
+#include "tests/support/fake_attention.h"
 
 namespace pregate::compute::cuda {
 namespace {
@@ -209,6 +210,9 @@ class FakeStream final : public Stream {
       }
     }
   }
+
+  void store_kv(const StoreKvArgs& args) override { fake_store_kv(args); }
+  void attention(const AttentionArgs& args) override { fake_attention(args); }
 
   Status synchronize() override {
     if (!device_.is_lost()) return {};

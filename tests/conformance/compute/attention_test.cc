@@ -90,7 +90,8 @@ class AttentionTest : public ::testing::TestWithParam<std::tuple<std::string, DT
 };
 
 TEST_P(AttentionTest, AgreesWithTheReference) {
-  const Heads shapes[] = {{1, 1, 64}, {4, 4, 80}, {6, 2, 20}, {8, 1, 128}, {5, 5, 33}};
+  const Heads shapes[] = {{1, 1, 64}, {4, 4, 80},  {6, 2, 20}, {8, 1, 128},
+                          {5, 5, 33}, {2, 1, 200}, {40, 1, 16}};
   for (const Heads& heads : shapes) {
     SCOPED_TRACE(fmt::format("{} heads, {} KV heads of {}", heads.query, heads.kv, heads.dim));
     const Step step = make_step({1, 150, 16, 65, 17});
@@ -107,6 +108,38 @@ TEST_P(AttentionTest, AgreesWithTheReferenceInAWindow) {
     const Numbers qkv = random_qkv(heads, step.num_rows);
     expect_close(run(subject_, heads, step, qkv, window), run(reference_, heads, step, qkv, window),
                  kTolerance);
+  }
+}
+
+TEST_P(AttentionTest, LastRowsOfLongContextsAgreeWithTheReference) {
+  for (const Heads& heads : {Heads{4, 4, 24}, Heads{8, 2, 16}, Heads{9, 3, 36}}) {
+    const Step step = make_step({650, 5, 290});
+    const Numbers qkv = random_qkv(heads, step.num_rows);
+    // Of the others nothing is asked.
+    std::vector<SequenceRows> last = step.sequences;
+    for (SequenceRows& sequence : last) {
+      const size_t skipped = sequence.num_rows - 1;
+      sequence.first_row += skipped;
+      sequence.first_position += skipped;
+      sequence.num_rows = 1;
+    }
+    for (const size_t window : {0, 129, 400}) {
+      SCOPED_TRACE(fmt::format("{} heads, window {}", heads.query, window));
+      const auto attend = [&](Subject& subject) {
+        const auto kv = allocate(subject, heads);
+        const Matrix<const float> all(qkv.data.data(), qkv.rows, qkv.cols);
+        const auto columns = [&](size_t first, size_t count) {
+          return Matrix<const float>(all.data + first, all.rows, count, all.stride);
+        };
+        const size_t q_cols = heads.query * heads.dim, kv_cols = heads.kv * heads.dim;
+        subject->store_kv(*kv, 1, step.sequences, columns(q_cols, kv_cols),
+                          columns(q_cols + kv_cols, kv_cols));
+        Numbers out(qkv.rows, q_cols);
+        subject->attention(*kv, options(heads, window), last, columns(0, q_cols), out.view());
+        return out;
+      };
+      expect_close(attend(subject_), attend(reference_), kTolerance);
+    }
   }
 }
 

@@ -65,6 +65,19 @@ struct Largest {
   }
 };
 
+struct Exchange {
+  float value;
+  uint32_t mask;
+  float received = 0.0f;
+
+  static void work(Operands operands) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      auto& own = operand<Exchange>(operands, lane);
+      own.received = operand<Exchange>(operands, (lane ^ own.mask) % kLanes).value;
+    }
+  }
+};
+
 /// Numbers as they lie in a register, the first one lowest. Integers are exact in f32: a product
 /// sums up 32 of at most 2^14.
 struct Bf16Numbers {
@@ -124,6 +137,7 @@ constexpr WarpOperation kLoad4{"ldmatrix.x4", Load<4>::work};
 constexpr WarpOperation kLoad2{"ldmatrix.x2", Load<2>::work};
 constexpr WarpOperation kTurn{"movmatrix", Turn::work};
 constexpr WarpOperation kLargest{"__reduce_max_sync", Largest::work};
+constexpr WarpOperation kExchange{"__shfl_xor_sync", Exchange::work};
 constexpr WarpOperation kBf16Product{"mma.m16n8k16", Product<Bf16Numbers, float>::work};
 constexpr WarpOperation kInt8Product{"mma.m16n8k32", Product<Int8Numbers, int32_t>::work};
 
@@ -159,6 +173,12 @@ int32_t largest(int32_t value) {
   Largest most{value};
   meet(kLargest, &most);
   return most.value;
+}
+
+float exchange(float value, uint32_t mask) {
+  Exchange exchange{value, mask};
+  meet(kExchange, &exchange);
+  return exchange.received;
 }
 
 }  // namespace pregate::emulated

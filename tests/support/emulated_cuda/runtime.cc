@@ -254,3 +254,8 @@ int32_t __reduce_max_sync(uint32_t mask, int32_t value) {
   if (mask != 0xffffffffu) pregate::emulated::fail("a reduction of some lanes only");
   return pregate::emulated::largest(value);
 }
+
+float __shfl_xor_sync(uint32_t mask, float value, int32_t lane_mask) {
+  if (mask != 0xffffffffu) pregate::emulated::fail("a shuffle of some lanes only");
+  return pregate::emulated::exchange(value, uint32_t(lane_mask));
+}

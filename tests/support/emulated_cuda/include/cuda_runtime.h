@@ -57,6 +57,7 @@ inline float __fdividef(float a, float b) { return a / b; }
 
 /// `mask` must be all lanes.
 int32_t __reduce_max_sync(uint32_t mask, int32_t value);
+float __shfl_xor_sync(uint32_t mask, float value, int32_t lane_mask);
 
 // The runtime.
 

@@ -139,7 +139,7 @@ TEST(DoctorMemory, DependsOnTheRole) {
   }
 }
 
-TEST(DoctorMemory, OfADeviceIsWhatTheBackEndPacks) {
+TEST(DoctorMemory, OfADeviceIsWhatTheBackEndPacksAndTheCache) {
   model::ModelSummary summary = small_summary();
   summary.parts = {{.part = model::Part::kEmbedding, .loaded_bytes = 30},
                    {.part = model::Part::kAttention, .loaded_bytes = 65},
@@ -148,7 +148,7 @@ TEST(DoctorMemory, OfADeviceIsWhatTheBackEndPacks) {
   const doctor::Memory all{.available = 0, .backbone = 100, .kv_cache = 7, .experts = 400};
   const doctor::Memory there = doctor::on_device(all, summary);
   EXPECT_EQ(there.backbone, 65u);
-  EXPECT_EQ(there.kv_cache, 0u);
+  EXPECT_EQ(there.kv_cache, 7u);
   EXPECT_EQ(there.experts, 400u);
   EXPECT_EQ(doctor::on_device({.available = 0, .experts = 9}, summary).needed(), 9u);
 }

@@ -68,6 +68,25 @@ TEST_F(CudaBackendTest, BackEndsOfADeviceShareItsMemory) {
   EXPECT_EQ(run(*other, *packed), expected);
 }
 
+TEST_F(CudaBackendTest, TheKvCacheLiesBesideTheWeights) {
+  // 64 KiB for both.
+  const auto device = std::make_shared<FakeDevice>((size_t{1} << 30) + (size_t{64} << 10));
+  const auto cuda = backend(device);
+  const KvShape shape{.num_layers = 2, .num_kv_heads = 2, .head_dim = 30, .dtype = DType::kBf16};
+  EXPECT_EQ(cuda->kv_block_bytes(shape), 2u * 2 * 2 * kKvBlockTokens * 32 * 2);
+  auto kv = cuda->allocate_kv(shape, 6).value();
+  EXPECT_EQ(cuda->free_bytes().value(), size_t{16} << 10);
+
+  const auto refused = cuda->allocate_kv(shape, 3);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(refused.error().message,
+            "cuda:7: 24.0 KiB for the KV cache: 16.0 KiB of the budget of 64.0 KiB is free");
+  EXPECT_FALSE(cuda->pack_expert(expert(), WeightFormat::kF32));
+  kv.reset();
+  EXPECT_EQ(cuda->free_bytes().value(), size_t{64} << 10);
+}
+
 TEST_F(CudaBackendTest, WeightsInFourBitsTakeLittleMore) {
   const auto cuda = backend(std::make_shared<FakeDevice>());
   constexpr size_t kWide = 512;

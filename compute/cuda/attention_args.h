@@ -1,0 +1,74 @@
+// The plain structs between the back end and the kernels of the KV cache, as args.h has the others.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "compute/types.h"
+
+namespace pregate::compute::cuda {
+
+/// One layer of a KV cache, as kv_layout.h has it.
+struct KvLayer {
+  std::byte* data = nullptr;  ///< Device address of its first block.
+  DType dtype = DType::kBf16;
+  uint32_t num_heads = 0;
+  uint32_t head_dim = 0;
+};
+
+struct StoreKvArgs {
+  KvLayer kv;
+  const float* keys = nullptr;  ///< [num_rows][num_heads * head_dim], values too.
+  const float* values = nullptr;
+  const uint32_t* slots = nullptr;  ///< [num_rows]: block * kKvTokens + token of the block.
+  uint32_t num_rows = 0;
+};
+
+/// Queries of one sequence, which go through the keys and values of a KV head together. Those of a
+/// KV head are counted row by row, and within a row head by head.
+struct AttentionTile {
+  uint32_t first_row = 0;       ///< Of the sequence, in `q`.
+  uint32_t first_position = 0;  ///< Of that row.
+  uint32_t first_block = 0;     ///< Of the sequence, in `blocks`.
+  uint32_t first_query = 0;     ///< Of the sequence.
+  uint32_t num_queries = 0;
+};
+
+/// A tile and kSplitTokens positions some of which it sees.
+struct AttentionUnit {
+  uint32_t tile = 0, split = 0;
+};
+
+struct AttentionWork {
+  const AttentionUnit* units = nullptr;  ///< Device address.
+  uint32_t num_units = 0;
+  uint32_t max_queries = 0;  ///< Largest num_queries of their tiles; at most kMaxTileQueries.
+};
+inline constexpr uint32_t kMaxTileQueries = 32;
+/// There is a kernel for tiles of so many queries and less.
+inline constexpr uint32_t kFewQueries = 8;
+
+/// Of a query and a split: the largest score, and the sum of exp(score - largest).
+struct alignas(8) SoftmaxPart {
+  float largest = 0.0f, total = 0.0f;
+};
+
+/// Attention of rows in two passes: sums of each query over each split that it sees, and then those
+/// together. Partial sums of a row begin at first_partial[row], one for each split, in order.
+struct AttentionArgs {
+  KvLayer kv;
+  uint32_t num_heads = 0;
+  uint32_t window = 0;  ///< As AttentionOptions::window.
+  float scale = 1.0f;
+  uint32_t num_rows = 0;
+  const float* q = nullptr;  ///< [num_rows][num_heads * head_dim], as is `out`.
+  const AttentionTile* tiles = nullptr;
+  AttentionWork few, many;  ///< Units of tiles with at most kFewQueries queries, and the others.
+  const uint32_t* blocks = nullptr;
+  const uint32_t* first_partial = nullptr;  ///< [num_rows + 1]
+  float* sums = nullptr;                    ///< [partial][num_heads][kv_width()]
+  SoftmaxPart* parts = nullptr;             ///< [partial][num_heads]
+  float* out = nullptr;
+};
+
+}  // namespace pregate::compute::cuda
