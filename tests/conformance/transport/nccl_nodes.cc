@@ -12,14 +12,17 @@ namespace pregate::transport {
 void expect_holds_over_nccl(const Scenario& scenario, const LanesOfNode& lanes_of, bool breaking) {
   InprocHub hub(scenario.max_in_flight_bytes);
   CountingProbe probe;
+  // All before the first is wrapped: who was launched together accepts each other's lanes.
   std::vector<std::unique_ptr<Transport>> carriers;
+  for (uint32_t id = 0; id < kNumNodes; ++id) carriers.push_back(hub.attach(PeerId(id)));
   std::vector<std::unique_ptr<Node>> nodes;
   for (uint32_t id = 0; id < kNumNodes; ++id) {
-    auto transport = hub.attach(PeerId(id));
+    std::unique_ptr<Transport> transport;
     if (auto lanes = lanes_of(id)) {
-      carriers.push_back(std::move(transport));
-      transport = make_nccl_transport(*carriers.back(), std::move(lanes), probe,
+      transport = make_nccl_transport(*carriers[id], std::move(lanes), probe,
                                       eager_options(scenario.max_in_flight_bytes));
+    } else {
+      transport = std::move(carriers[id]);
     }
     nodes.push_back(
         std::make_unique<Node>(std::move(transport), [&hub, id] { hub.cut(PeerId(id)); }));
