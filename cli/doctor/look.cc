@@ -29,6 +29,14 @@ uint64_t cache_of(const model::ModelSummary& summary, const model::ModelConfig& 
   return std::min<uint64_t>(batching.kv_cache_bytes, token * longest * batching.max_num_seqs);
 }
 
+/// Whether it stays in the host's memory although a device computes: what is no matrix, and
+/// matrices in f32, which those of routers are always.
+bool is_of_host(model::Part part, compute::WeightFormat format) {
+  using enum model::Part;
+  if (part == kEmbedding || part == kNorms || part == kRouter) return true;
+  return format == compute::WeightFormat::kF32 && (part == kAttention || part == kLmHead);
+}
+
 Kernels look_at_kernels(const std::string& wanted, Report& report) {
   ThreadPool threads(1);
   const auto backend = compute::make_backend(wanted, threads);
@@ -48,7 +56,7 @@ Kernels look_at_kernels(const std::string& wanted, Report& report) {
 void look_at_memory(const model::ModelSummary& summary, Memory memory, const Settings& settings,
                     Report& report) {
   if (!report.device.empty()) {
-    Memory there = on_device(memory, summary);
+    Memory there = on_device(memory, summary, settings.model.weights);
     there.device = report.device;
     there.available = report.device_available;
     // More than there is may not be asked for.
@@ -176,11 +184,11 @@ Memory memory_needed(const model::ModelSummary& summary, const model::ModelConfi
   return memory;
 }
 
-Memory on_device(const Memory& memory, const model::ModelSummary& summary) {
+Memory on_device(const Memory& memory, const model::ModelSummary& summary,
+                 compute::WeightFormat format) {
   uint64_t of_host = 0;
   for (const model::PartSize& part : summary.parts) {
-    const bool is_packed = part.part != model::Part::kEmbedding && part.part != model::Part::kNorms;
-    if (!is_packed) of_host += part.loaded_bytes;
+    if (is_of_host(part.part, format)) of_host += part.loaded_bytes;
   }
   Memory there = memory;
   there.backbone -= std::min(there.backbone, of_host);

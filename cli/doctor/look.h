@@ -21,8 +21,10 @@ struct Settings : ServeOptions {
 Memory memory_needed(const model::ModelSummary& summary, const model::ModelConfig& config,
                      const Settings& settings);
 
-/// What of that lies in the memory of a back end that has its own; the rest is the host's.
-Memory on_device(const Memory& memory, const model::ModelSummary& summary);
+/// What of that lies in the memory of a back end that has its own; the rest is the host's. `format`
+/// is that of the weights.
+Memory on_device(const Memory& memory, const model::ModelSummary& summary,
+                 compute::WeightFormat format);
 
 /// All checks of this host.
 Report look(const Settings& settings);

@@ -46,6 +46,11 @@ void check(const ExpertTask& task, WeightFormat format, const EncodedRows& x,
   for (const uint32_t row : task.out_rows) PREGATE_CHECK(row < out.rows);
 }
 
+/// Matrices in f32 are the gates of routers and the like: so small that the host has multiplied
+/// with them before rows have come to the device. For any number of rows, so that their bits are
+/// always the same.
+bool is_of_host(WeightFormat format) { return format == WeightFormat::kF32; }
+
 std::span<const std::byte> bytes_of(const EncodedRows& x) {
   return {x.data, x.rows * encoded_row_bytes(x.format, x.cols)};
 }
@@ -129,6 +134,7 @@ Result<Arena::Block> CudaBackend::place(const std::byte* packed, size_t bytes) {
 
 Result<std::unique_ptr<PackedMatrix>> CudaBackend::pack(const SourceMatrix& weights,
                                                         WeightFormat format) {
+  if (is_of_host(format)) return host_->pack(weights, format);
   PREGATE_TRY(check_source(weights));
   auto matrix = std::make_unique<CudaMatrix>();
   matrix->weight_format = format;
@@ -173,6 +179,7 @@ Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& pro
 
 void CudaBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
                          std::span<const float> bias, Matrix<float> y) {
+  if (is_of_host(weights.format())) return host_->linear(x, weights, bias, y);
   const auto* matrix = dynamic_cast<const CudaMatrix*>(&weights);
   PREGATE_CHECK(matrix != nullptr && x.cols == matrix->cols);
   PREGATE_CHECK(arithmetic_of(x.format) == arithmetic_of(matrix->format()));

@@ -1,6 +1,7 @@
 // The back end on a CUDA device. Weights and the KV cache live there, and what reads them is
 // computed there: experts(), linear() and attention(). Rows come from and go back to the host's
-// memory, and what needs neither (norms, rotary, encoding) is computed on the host.
+// memory, and what needs neither (norms, rotary, encoding) is computed on the host, as are products
+// with matrices in f32, which lie there.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// f32 products, on the ordinary units: for the gates of routers, and to compare with; not fast.
+// f32 products, on the ordinary units: for experts kept in f32, to compare with; not fast.
 // Each thread sums one output of a panel, input by input, for eight rows.
 #include "compute/cuda/kernels/epilogue.cuh"
 #include "compute/cuda/kernels/gemm.cuh"

@@ -143,14 +143,17 @@ TEST(DoctorMemory, OfADeviceIsWhatTheBackEndPacksAndTheCache) {
   model::ModelSummary summary = small_summary();
   summary.parts = {{.part = model::Part::kEmbedding, .loaded_bytes = 30},
                    {.part = model::Part::kAttention, .loaded_bytes = 65},
-                   {.part = model::Part::kNorms, .loaded_bytes = 5},
+                   {.part = model::Part::kNorms, .loaded_bytes = 3},
+                   {.part = model::Part::kRouter, .loaded_bytes = 2},
                    {.part = model::Part::kExperts, .loaded_bytes = 400}};
   const doctor::Memory all{.available = 0, .backbone = 100, .kv_cache = 7, .experts = 400};
-  const doctor::Memory there = doctor::on_device(all, summary);
+  const doctor::Memory there = doctor::on_device(all, summary, compute::WeightFormat::kBf16);
   EXPECT_EQ(there.backbone, 65u);
   EXPECT_EQ(there.kv_cache, 7u);
   EXPECT_EQ(there.experts, 400u);
-  EXPECT_EQ(doctor::on_device({.available = 0, .experts = 9}, summary).needed(), 9u);
+  EXPECT_EQ(doctor::on_device(all, summary, compute::WeightFormat::kF32).backbone, 0u);
+  const doctor::Memory of_worker{.available = 0, .experts = 9};
+  EXPECT_EQ(doctor::on_device(of_worker, summary, compute::WeightFormat::kBf16).needed(), 9u);
 }
 
 }  // namespace
