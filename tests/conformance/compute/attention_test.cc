@@ -64,16 +64,28 @@ class AttentionTest : public ::testing::TestWithParam<std::tuple<std::string, DT
   /// qkv [n, (query + 2 kv) * dim], as a fused projection would give it.
   Numbers run_rows(Subject& subject, KvStorage& kv, const AttentionOptions& attention_options,
                    std::span<const SequenceRows> sequences, const Numbers& qkv) const {
+    store_rows(subject, kv, attention_options, sequences, qkv);
+    return attend_rows(subject, kv, attention_options, sequences, qkv);
+  }
+
+  void store_rows(Subject& subject, KvStorage& kv, const AttentionOptions& attention_options,
+                  std::span<const SequenceRows> sequences, const Numbers& qkv) const {
     const size_t q_cols = attention_options.num_heads * kv.shape().head_dim;
     const size_t kv_cols = kv.shape().num_kv_heads * kv.shape().head_dim;
-    const auto columns = [&](size_t first, size_t count) {
-      return Matrix<const float>(qkv.data.data() + first, qkv.rows, count, qkv.cols);
-    };
-    Numbers out(qkv.rows, q_cols);
-    subject->store_kv(kv, attention_options.layer, sequences, columns(q_cols, kv_cols),
-                      columns(q_cols + kv_cols, kv_cols));
-    subject->attention(kv, attention_options, sequences, columns(0, q_cols), out.view());
+    subject->store_kv(kv, attention_options.layer, sequences, columns(qkv, q_cols, kv_cols),
+                      columns(qkv, q_cols + kv_cols, kv_cols));
+  }
+
+  Numbers attend_rows(Subject& subject, const KvStorage& kv,
+                      const AttentionOptions& attention_options,
+                      std::span<const SequenceRows> sequences, const Numbers& qkv) const {
+    Numbers out(qkv.rows, attention_options.num_heads * kv.shape().head_dim);
+    subject->attention(kv, attention_options, sequences, columns(qkv, 0, out.cols), out.view());
     return out;
+  }
+
+  static Matrix<const float> columns(const Numbers& qkv, size_t first, size_t count) {
+    return {qkv.data.data() + first, qkv.rows, count, qkv.cols};
   }
 
   Numbers random_qkv(const Heads& heads, size_t rows) {
@@ -115,30 +127,19 @@ TEST_P(AttentionTest, LastRowsOfLongContextsAgreeWithTheReference) {
   for (const Heads& heads : {Heads{4, 4, 24}, Heads{8, 2, 16}, Heads{9, 3, 36}}) {
     const Step step = make_step({650, 5, 290});
     const Numbers qkv = random_qkv(heads, step.num_rows);
-    // Of the others nothing is asked.
     std::vector<SequenceRows> last = step.sequences;
-    for (SequenceRows& sequence : last) {
-      const size_t skipped = sequence.num_rows - 1;
-      sequence.first_row += skipped;
-      sequence.first_position += skipped;
-      sequence.num_rows = 1;
+    for (SequenceRows& rows : last) {
+      const size_t skipped = rows.num_rows - 1;
+      rows = {rows.first_row + skipped, 1, rows.first_position + skipped, rows.blocks};
     }
     for (const size_t window : {0, 129, 400}) {
       SCOPED_TRACE(fmt::format("{} heads, window {}", heads.query, window));
-      const auto attend = [&](Subject& subject) {
+      const auto run_last = [&](Subject& subject) {
         const auto kv = allocate(subject, heads);
-        const Matrix<const float> all(qkv.data.data(), qkv.rows, qkv.cols);
-        const auto columns = [&](size_t first, size_t count) {
-          return Matrix<const float>(all.data + first, all.rows, count, all.stride);
-        };
-        const size_t q_cols = heads.query * heads.dim, kv_cols = heads.kv * heads.dim;
-        subject->store_kv(*kv, 1, step.sequences, columns(q_cols, kv_cols),
-                          columns(q_cols + kv_cols, kv_cols));
-        Numbers out(qkv.rows, q_cols);
-        subject->attention(*kv, options(heads, window), last, columns(0, q_cols), out.view());
-        return out;
+        store_rows(subject, *kv, options(heads), step.sequences, qkv);
+        return attend_rows(subject, *kv, options(heads, window), last, qkv);
       };
-      expect_close(attend(subject_), attend(reference_), kTolerance);
+      expect_close(run_last(subject_), run_last(reference_), kTolerance);
     }
   }
 }
@@ -233,10 +234,7 @@ TEST_P(AttentionTest, LayersAreApart) {
   layer0.layer = 0;
   const Numbers expected = run_rows(subject_, *kv, layer0, step.sequences, first);
   run_rows(subject_, *kv, options(heads), step.sequences, second);
-  Numbers out(10, 8);
-  const Matrix<const float> q(first.data.data(), 10, 8, first.cols);
-  subject_->attention(*kv, layer0, step.sequences, q, out.view());
-  EXPECT_EQ(out, expected);
+  EXPECT_EQ(attend_rows(subject_, *kv, layer0, step.sequences, first), expected);
 }
 
 TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
