@@ -2,13 +2,12 @@
 
 import os
 import subprocess
-import threading
 
 import pytest
 from cluster import BINARY, Cluster, make_model
 from elastic import EXACT, FORMAT, ElasticCluster
 from test_nccl import NCCL, expect_lanes
-from test_same_tokens import greedy_tokens
+from test_same_tokens import greedy_tokens, greedy_tokens_while
 
 GPU = ["--device", "cuda:0"]
 GPU_WORKER = 2
@@ -68,12 +67,7 @@ def test_beside_a_processor_and_when_it_is_killed(model, expected, tmp_path):
     with MixedCluster(model, tmp_path, workers=2, options=EXACT) as cluster:
         assert greedy_tokens(cluster) == expected
         assert "threads of cuda:0;" in cluster.log(f"worker-{GPU_WORKER}")
-        answers = []
-        asking = threading.Thread(target=lambda: answers.append(greedy_tokens(cluster)))
-        asking.start()
-        cluster.kill_worker(GPU_WORKER)
-        asking.join(timeout=120)
-        assert answers == [expected]
+        assert greedy_tokens_while(cluster, lambda: cluster.kill_worker(GPU_WORKER)) == expected
         cluster.wait_up(GPU_WORKER, up=False)
         assert greedy_tokens(cluster) == expected
 
@@ -85,9 +79,4 @@ def test_payloads_go_by_nccl(model, expected, tmp_path):
         for _ in range(3):
             assert greedy_tokens(cluster) == expected
         assert expect_lanes(cluster) == 2, cluster.log("coordinator")
-        answers = []
-        asking = threading.Thread(target=lambda: answers.append(greedy_tokens(cluster)))
-        asking.start()
-        cluster.kill_worker(GPU_WORKER)
-        asking.join(timeout=120)
-        assert answers == [expected]
+        assert greedy_tokens_while(cluster, lambda: cluster.kill_worker(GPU_WORKER)) == expected

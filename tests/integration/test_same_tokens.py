@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 
 import pytest
 from cluster import Cluster, make_model
@@ -41,6 +42,17 @@ def greedy_tokens(cluster):
     choices = sorted(answer["choices"], key=lambda choice: choice["index"])
     assert len(choices) == NUM_PROMPTS
     return [choice["token_ids"] for choice in choices]
+
+
+def greedy_tokens_while(cluster, disturb):
+    """Of requests that run while `disturb` is called."""
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(greedy_tokens(cluster)))
+    asking.start()
+    disturb()
+    asking.join(timeout=120)
+    assert answers, "no answer"
+    return answers[0]
 
 
 @pytest.mark.parametrize("weights", ["bf16", "q8", "q4"])
