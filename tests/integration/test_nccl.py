@@ -43,28 +43,35 @@ def metrics_of(cluster):
     return cluster.get("/metrics")[1]
 
 
-def expect_lanes(cluster):
+def num_lanes(cluster):
+    return value(metrics_of(cluster), "pregate_nccl_lanes")
+
+
+def expect_tokens_over(lanes, cluster, expected):
+    """They are the same before lanes are up, which prompts ask for, and over them."""
+
+    def are_up():
+        assert greedy_tokens(cluster) == expected
+        return num_lanes(cluster) == lanes
+
+    wait_until(are_up)
+    assert greedy_tokens(cluster) == expected
     metrics = metrics_of(cluster)
     for direction in ("sent", "received"):
         assert value(metrics, f'pregate_nccl_bytes_total{{direction="{direction}"}}') > 0
-    assert value(metrics, "pregate_nccl_broken_lanes_total") == 0
-    return value(metrics, "pregate_nccl_lanes")
+    return value(metrics, "pregate_nccl_broken_lanes_total")
 
 
 def test_over_ucx_and_when_a_worker_is_killed(lanes_of_sockets, model, expected, tmp_path):
     with ElasticCluster(
         model, tmp_path, 2, options=[*EXACT, *NCCL], worker_options=[*FORMAT, *NCCL]
     ) as cluster:
-        for _ in range(2):
-            assert greedy_tokens(cluster) == expected
-        assert expect_lanes(cluster) == 4  # there and back for each worker
+        assert expect_tokens_over(4, cluster, expected) == 0  # there and back for each worker
         assert greedy_tokens_while(cluster, lambda: cluster.kill_worker(2)) == expected
-        wait_until(lambda: value(metrics_of(cluster), "pregate_nccl_lanes") == 2)
+        wait_until(lambda: num_lanes(cluster) == 2)
         cluster.start_worker(2)
         cluster.wait_up(2)
-        for _ in range(3):
-            assert greedy_tokens(cluster) == expected
-        wait_until(lambda: value(metrics_of(cluster), "pregate_nccl_lanes") == 4)
+        expect_tokens_over(4, cluster, expected)
 
 
 def test_beside_a_worker_without(lanes_of_sockets, model, expected, tmp_path):
@@ -74,16 +81,12 @@ def test_beside_a_worker_without(lanes_of_sockets, model, expected, tmp_path):
             super().start_worker(number)
 
     with OneWithout(model, tmp_path, 2, options=[*EXACT, *NCCL]) as cluster:
-        for _ in range(2):
-            assert greedy_tokens(cluster) == expected
-        assert expect_lanes(cluster) == 2
+        assert expect_tokens_over(2, cluster, expected) == 0
 
 
 def test_over_mpi(lanes_of_sockets, model, expected):
     with Cluster(model, ranks=3, options=[*EXACT, *NCCL]) as cluster:
-        for _ in range(2):
-            assert greedy_tokens(cluster) == expected
-        assert expect_lanes(cluster) == 4
+        assert expect_tokens_over(4, cluster, expected) == 0
         assert cluster.stop() == 0
 
 

@@ -13,7 +13,7 @@ Status NcclLink::read(const ReceivedNote& note) {
     case NoteKind::kPlain:
       return in_.receive({}, note.rest);
     case NoteKind::kOffer:
-      if (trusted_ || out_.has_wanted_lane()) {
+      if (trusted_ || out_.has_sent_payload()) {
         in_.offered(note);
       } else {
         // If there is no room for it, the peer will wait in vain.

@@ -8,7 +8,7 @@ namespace pregate::transport {
 
 class NcclLink {
  public:
-  /// `trusted`: it may offer a lane before this process wants one.
+  /// `trusted`: it may offer a lane before it was sent a payload.
   NcclLink(PeerId peer, bool trusted, NcclShared& shared)
       : peer_(peer), trusted_(trusted), shared_(shared), out_(peer, shared), in_(peer, shared) {}
 

@@ -43,8 +43,8 @@ class NcclProbe {
 /// Of messages with an empty header the payload may have 64 bytes less than kMaxPayloadBytes.
 ///
 /// `carrier` is not started yet; it and `probe` outlive what is made. An offered lane is accepted
-/// only from who was launched with this process, was dialled by it (connect()), or was sent a large
-/// payload: what a stranger says does not reach NCCL.
+/// only from who was launched with this process, was dialled by it (connect()), or was sent a
+/// payload, as the layer above does with those it knows: what a stranger says does not reach NCCL.
 std::unique_ptr<Transport> make_nccl_transport(Transport& carrier, std::shared_ptr<LaneMaker> lanes,
                                                NcclProbe& probe, const NcclOptions& options);
 

@@ -24,6 +24,7 @@ Status Outbound::send(std::span<const std::byte> header, Payload payload, Comple
   PREGATE_TRY(check_room_locked(bytes));
   done = counted(bytes, std::move(done));
   *in_flight_bytes_ += bytes;
+  has_sent_payload_ |= payload.size() > 0;
   // In this order and under the lock: announcements are numbered as they are sent.
   const Status sent = takes_lane_locked(payload.size())
                           ? announce_locked(header, std::move(payload), std::move(done), wake)
@@ -110,9 +111,9 @@ Status Outbound::announce_locked(std::span<const std::byte> header, Payload payl
   return {};
 }
 
-bool Outbound::has_wanted_lane() const {
+bool Outbound::has_sent_payload() const {
   std::lock_guard lock(mutex_);
-  return state_ != State::kNone;
+  return has_sent_payload_;
 }
 
 Status Outbound::received(uint64_t number) {

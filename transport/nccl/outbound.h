@@ -26,8 +26,8 @@ class Outbound {
   enum class Wake : bool { kNow, kLater };  ///< Transport::send() or queue().
   /// As Transport::send().
   Status send(std::span<const std::byte> header, Payload payload, Completion done, Wake wake);
-  /// Whether this process wanted a lane to the peer: then the peer may offer one as well.
-  bool has_wanted_lane() const;
+  /// Whether the peer was sent more than headers.
+  bool has_sent_payload() const;
 
   // What notes say. Not under a lock that completions want.
   Status received(uint64_t number);
@@ -86,6 +86,7 @@ class Outbound {
   std::deque<Message> messages_;  // announced and not received, in order
   uint64_t last_number_ = 0;      // announced
   size_t bytes_behind_ = 0;       // of all messages_
+  bool has_sent_payload_ = false;
   std::optional<Error> closed_;
   bool ended_ = true;  // no thread, or it is at its end
   std::thread thread_;
