@@ -64,7 +64,7 @@ class ExpertCacheMetrics final : public worker::CacheProbe {
 struct LocalExpertsOptions {
   ModelOptions model;
   ExpertMemoryOptions memory;
-  uint64_t kv_cache_bytes = 0;  ///< That will be taken too.
+  uint64_t kv_cache_bytes = 0;  ///< Of the host's memory; on a device it was taken before.
 };
 
 /// Makes the probe of a cache once it is known that there is one.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/log.h"
 #include "engine/local_experts.h"
 #include "router/pregate/pregate_router.h"
@@ -135,7 +136,8 @@ Result<std::unique_ptr<compute::KvStorage>> ModelRuntime::allocate_cache(
     const RuntimeOptions& options) {
   auto kv = backend_->allocate_kv(cache_shape(options), num_kv_blocks_);
   if (kv) return kv;
-  return fail(in_context(kv.error(), fmt::format("--kv-cache-bytes {}", options.kv_cache_bytes)));
+  return fail(in_context(kv.error(),
+                         fmt::format("KV cache of {}", describe_bytes(options.kv_cache_bytes))));
 }
 
 // One prompt at a time, and for each sequence the block that its next token may begin.

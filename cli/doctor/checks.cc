@@ -131,10 +131,11 @@ Check check_memory(const Memory& memory) {
   const uint64_t usable = usable_of(memory);
   if (memory.needed() <= usable) return ok(name, found);
   if (memory.backbone + memory.kv_cache > usable) {
-    return failed(name, found,
-                  is_host ? "a smaller --kv-cache-bytes, --weights q8 or q4, or more memory"
-                          : "a smaller --kv-cache-bytes, --weights q8, or a device with more free "
-                            "memory");
+    return failed(
+        name, found,
+        is_host ? "a smaller --kv-cache-bytes, --weights q8 or q4, or more memory"
+                : "a smaller --kv-cache-bytes, --weights q8 or q4, or a device with more free "
+                  "memory");
   }
   if (memory.may_stay_on_disk) {
     return warning(name, found,

@@ -93,7 +93,7 @@ void add_device_memory_of(const std::vector<const Report*>& ranks, Checks& check
                      ranks.front()->host, describe_bytes(needed), device,
                      describe_bytes(available)),
          "another --device or CUDA_VISIBLE_DEVICES for each, fewer ranks on this host, "
-         "or --weights q8"});
+         "or --weights q8 or q4"});
   }
 }
 

@@ -160,11 +160,11 @@ void Arena::Block::swap(Block& other) noexcept {
   std::swap(size_bytes_, other.size_bytes_);
 }
 
-size_t Arena::default_reserve(size_t free_bytes) {
-  return std::min(free_bytes, std::max(kGibibyte, free_bytes / 20));
+size_t Arena::default_budget(size_t free_bytes) {
+  return free_bytes - std::min(free_bytes, std::max(kGibibyte, free_bytes / 20));
 }
 
-size_t Arena::default_budget(size_t free_bytes) { return free_bytes - default_reserve(free_bytes); }
+size_t Arena::reserve_beside(size_t budget_bytes) { return std::max(kGibibyte, budget_bytes / 19); }
 
 Arena::Arena(std::shared_ptr<Device> device, std::string name, size_t budget_bytes)
     : memory_(std::make_shared<Memory>(std::move(device), std::move(name), budget_bytes)) {}

@@ -1,6 +1,6 @@
-// A device's memory for weights: taken from the device in large chunks, which are given out in
-// blocks. Allocating from the device itself is slow and may wait for all that computes there.
-// Thread-safe.
+// A device's memory for weights and the KV cache: taken from the device in large chunks, which are
+// given out in blocks. Allocating from the device itself is slow and may wait for all that computes
+// there. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -47,8 +47,8 @@ class Arena {
 
   /// What is free, less 1 GiB or 5 %, whichever is more, for rows and the driver.
   static size_t default_budget(size_t free_bytes);
-  /// What that leaves.
-  static size_t default_reserve(size_t free_bytes);
+  /// What that left when it gave such a budget.
+  static size_t reserve_beside(size_t budget_bytes);
 
   /// `name` ("cuda:0") begins every message.
   Arena(std::shared_ptr<Device> device, std::string name, size_t budget_bytes);

@@ -1,4 +1,5 @@
 // The KV cache in the device's memory, and attention over it.
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -11,6 +12,10 @@
 
 namespace pregate::compute::cuda {
 namespace {
+
+/// Of a call's partial sums: enough to keep a device busy, and little beside what experts leave
+/// room for.
+constexpr size_t kMaxSumsBytes = size_t{256} << 20;
 
 /// Rows of the sequences, one after the other.
 std::vector<std::span<const float>> rows_of(std::span<const SequenceRows> sequences,
@@ -77,7 +82,8 @@ void CudaBackend::store_kv(KvStorage& kv, size_t layer, std::span<const Sequence
   PREGATE_CHECK(layer < kv.shape().num_layers);
   PREGATE_CHECK(keys.cols == cuda_kv.row_numbers() && values.cols == keys.cols);
   const RowCost cost{.row_bytes = 2 * keys.cols * sizeof(float)};
-  for (const auto& part : cut_sequences(sequences, cost, row_bytes_)) {
+  const size_t part_limit = std::min(row_bytes_, kMaxSumsBytes);
+  for (const auto& part : cut_sequences(sequences, cost, part_limit)) {
     const Status status = try_store_kv(cuda_kv, layer, part, {keys, values});
     if (!status) end_process(status.error());
   }

@@ -120,8 +120,8 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(std::shared_ptr<Device>
   PREGATE_ASSIGN(backend->host_, make_backend(backend->kernels_->name, threads));
   PREGATE_ASSIGN(backend->arena_, arena_of(backend->device_, backend->name_));
   PREGATE_ASSIGN(backend->stream_, backend->device_->make_stream());
-  const size_t memory_bytes = backend->device_->info().memory_bytes;
-  backend->row_bytes_ = row_bytes > 0 ? row_bytes : Arena::default_reserve(memory_bytes) / 2;
+  const size_t reserve_bytes = Arena::reserve_beside(backend->arena_->budget_bytes());
+  backend->row_bytes_ = row_bytes > 0 ? row_bytes : reserve_bytes / 2;
   return backend;
 }
 

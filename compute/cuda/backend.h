@@ -23,7 +23,7 @@ class CudaKv;
 /// for weights, and one's weights serve the others.
 ///
 /// A device that is lost, or that has no room for a slice of a step's rows, ends the process with a
-/// message: experts() has no way to fail, and a cluster recovers from a worker that is gone.
+/// message: what computes has no way to fail, and a cluster recovers from a worker that is gone.
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> device, size_t index,
                                                    ThreadPool& threads);
 
