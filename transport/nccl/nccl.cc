@@ -192,10 +192,10 @@ bool NcclTransport::retire_locked(PeerId peer, const Error& why) {
 }
 
 void NcclTransport::reap_locked(std::vector<std::shared_ptr<NcclLink>>& ended) {
-  const auto [first, last] =
-      std::ranges::partition(retired_, [](const auto& link) { return !link->has_ended(); });
-  ended.assign(std::make_move_iterator(first), std::make_move_iterator(last));
-  retired_.erase(first, last);
+  const auto first = std::partition(retired_.begin(), retired_.end(),
+                                    [](const auto& link) { return !link->has_ended(); });
+  ended.assign(std::make_move_iterator(first), std::make_move_iterator(retired_.end()));
+  retired_.erase(first, retired_.end());
 }
 
 void NcclTransport::disconnect(PeerId peer) {
