@@ -13,8 +13,8 @@
 namespace pregate::compute::cuda {
 namespace {
 
-/// Of a call's partial sums: enough to keep a device busy, and little beside what experts leave
-/// room for.
+/// Of a call's rows and partial sums: enough to keep a device busy, and little beside what experts
+/// leave room for.
 constexpr size_t kMaxSumsBytes = size_t{256} << 20;
 
 /// Rows of the sequences, one after the other.
@@ -82,8 +82,7 @@ void CudaBackend::store_kv(KvStorage& kv, size_t layer, std::span<const Sequence
   PREGATE_CHECK(layer < kv.shape().num_layers);
   PREGATE_CHECK(keys.cols == cuda_kv.row_numbers() && values.cols == keys.cols);
   const RowCost cost{.row_bytes = 2 * keys.cols * sizeof(float)};
-  const size_t part_limit = std::min(row_bytes_, kMaxSumsBytes);
-  for (const auto& part : cut_sequences(sequences, cost, part_limit)) {
+  for (const auto& part : cut_sequences(sequences, cost, row_bytes_)) {
     const Status status = try_store_kv(cuda_kv, layer, part, {keys, values});
     if (!status) end_process(status.error());
   }
@@ -123,7 +122,8 @@ void CudaBackend::attention(const KvStorage& kv, const AttentionOptions& options
   const RowCost cost{.row_bytes = 2 * q.cols * sizeof(float),
                      .split_bytes = options.num_heads * part_bytes,
                      .window = options.window};
-  for (const auto& part : cut_sequences(sequences, cost, row_bytes_)) {
+  const size_t part_limit = std::min(row_bytes_, kMaxSumsBytes);
+  for (const auto& part : cut_sequences(sequences, cost, part_limit)) {
     const Status status = try_attention(cuda_kv, options, part, q, out);
     if (!status) end_process(status.error());
   }
