@@ -2,6 +2,15 @@
 
 namespace pregate::transport {
 
+Status check_size(size_t header_bytes, size_t payload_bytes) {
+  if (header_bytes > kMaxHeaderBytes || payload_bytes > kMaxPayloadBytes) {
+    return fail(ErrorCode::kInvalidArgument,
+                "message with {} header and {} payload bytes, expected at most {} and {}",
+                header_bytes, payload_bytes, kMaxHeaderBytes, kMaxPayloadBytes);
+  }
+  return {};
+}
+
 void PeerTable::set_hello(const Hello& hello) {
   std::lock_guard lock(mutex_);
   hello_ = hello;
@@ -54,11 +63,7 @@ bool PeerTable::is_up(PeerId id) const {
 
 Result<uint64_t> PeerTable::admit(PeerId id, size_t header_bytes, size_t payload_bytes,
                                   Completion done) {
-  if (header_bytes > kMaxHeaderBytes || payload_bytes > kMaxPayloadBytes) {
-    return fail(ErrorCode::kInvalidArgument,
-                "message with {} header and {} payload bytes, expected at most {} and {}",
-                header_bytes, payload_bytes, kMaxHeaderBytes, kMaxPayloadBytes);
-  }
+  PREGATE_TRY(check_size(header_bytes, payload_bytes));
   std::lock_guard lock(mutex_);
   const auto peer = peers_.find(id);
   if (peer == peers_.end() || !peer->second.up) {

@@ -68,6 +68,9 @@ class PeerTable {
   uint64_t next_send_id_ = 1;               // guarded by mutex_
 };
 
+/// kInvalidArgument for a message over the limits of transport.h.
+Status check_size(size_t header_bytes, size_t payload_bytes);
+
 /// Calls each with `status`.
 void complete_all(const std::vector<Completion>& completions, const Status& status);
 

@@ -97,8 +97,8 @@ void Inbound::offered(const ReceivedNote& note) {
   if (closed_ || note.lane <= last_offer_) return;
   if (lane_) lane_->cancel();
   last_offer_ = note.lane;
-  offer_ = Offer{.lane = note.lane};
-  std::memcpy(offer_->key.data(), note.rest.bytes().data(), offer_->key.size());
+  offer_.emplace();
+  std::memcpy(offer_->data(), note.rest.bytes().data(), offer_->size());
   ended_ = false;
   if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
   changed_.notify_all();
@@ -193,13 +193,13 @@ void Inbound::drop_lane(std::unique_lock<std::mutex>& lock) {
 }
 
 void Inbound::open_lane(std::unique_lock<std::mutex>& lock) {
-  const Offer offer = *std::exchange(offer_, std::nullopt);
+  const LaneKey key = *std::exchange(offer_, std::nullopt);
   const std::shared_ptr<Lane> lane = lane_ = shared_.lanes.make_lane();
-  lane_number_ = offer.lane;
+  lane_number_ = last_offer_;
   state_ = State::kJoining;
   lock.unlock();
-  const Status joined = lane->join(offer.key, LaneEnd::kReceiver,
-                                   system_clock().now() + shared_.options.join_timeout);
+  const Status joined =
+      lane->join(key, LaneEnd::kReceiver, system_clock().now() + shared_.options.join_timeout);
   lock.lock();
   if (!joined) return break_locked(joined.error());
   state_ = State::kUp;

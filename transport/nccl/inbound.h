@@ -46,11 +46,6 @@ class Inbound {
     bool is_sure = true;  // the payload is what was sent; of a lane, once the peer says so
     bool is_complete() const { return is_sure && payload; }
   };
-  struct Offer {
-    uint32_t lane = 0;
-    LaneKey key{};
-  };
-
   enum class State : uint8_t { kNone, kJoining, kUp, kBroken };
 
   Status keep_locked(Message message);
@@ -75,8 +70,8 @@ class Inbound {
   std::deque<Message> messages_;  // in the order they were sent
   size_t kept_bytes_ = 0;
   uint64_t last_announced_ = 0;
-  std::optional<Offer> offer_;  // not taken yet
-  uint32_t last_offer_ = 0;
+  uint32_t last_offer_ = 0;       // number of a lane
+  std::optional<LaneKey> offer_;  // its key; not taken yet
   State state_ = State::kNone;
   std::shared_ptr<Lane> lane_;  // made and dropped by the thread
   uint32_t lane_number_ = 0;

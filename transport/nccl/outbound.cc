@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "transport/peer_table.h"
 
 namespace pregate::transport {
 
@@ -12,11 +13,7 @@ Outbound::~Outbound() {
 
 Status Outbound::send(std::span<const std::byte> header, Payload payload, Completion done,
                       Wake wake) {
-  if (header.size() > kMaxHeaderBytes || payload.size() > kMaxPayloadBytes) {
-    return fail(ErrorCode::kInvalidArgument,
-                "message with {} header and {} payload bytes, expected at most {} and {}",
-                header.size(), payload.size(), kMaxHeaderBytes, kMaxPayloadBytes);
-  }
+  PREGATE_TRY(check_size(header.size(), payload.size()));
   // Every message counts as a full header and a note at least, so that their number is bounded as
   // well, and the carrier has room for what goes by it instead.
   const size_t bytes = kMaxHeaderBytes + kNoteBytes + payload.size();

@@ -19,14 +19,7 @@ TEST_P(InprocConformance, Holds) {
     nodes.push_back(
         std::make_unique<Node>(hub.attach(PeerId(id)), [&hub, id] { hub.cut(PeerId(id)); }));
   }
-  std::vector<Status> results(kNumNodes);
-  {
-    std::vector<std::jthread> threads;
-    for (uint32_t id = 0; id < kNumNodes; ++id) {
-      threads.emplace_back([&, id] { results[id] = scenario.run(*nodes[id]); });
-    }
-  }
-  for (const Status& result : results) {
+  for (const Status& result : run_all(scenario, nodes)) {
     EXPECT_TRUE(result.has_value()) << result.error().message;
   }
 }

@@ -1,7 +1,5 @@
 #include "tests/conformance/transport/nccl_nodes.h"
 
-#include <thread>
-
 #include <gtest/gtest.h>
 
 #include "tests/conformance/transport/socket_lanes.h"
@@ -27,14 +25,7 @@ void expect_holds_over_nccl(const Scenario& scenario, const LanesOfNode& lanes_o
     nodes.push_back(
         std::make_unique<Node>(std::move(transport), [&hub, id] { hub.cut(PeerId(id)); }));
   }
-  std::vector<Status> results(kNumNodes);
-  {
-    std::vector<std::jthread> threads;
-    for (uint32_t id = 0; id < kNumNodes; ++id) {
-      threads.emplace_back([&, id] { results[id] = scenario.run(*nodes[id]); });
-    }
-  }
-  for (const Status& result : results) {
+  for (const Status& result : run_all(scenario, nodes)) {
     EXPECT_TRUE(result.has_value()) << result.error().message;
   }
   nodes.clear();

@@ -262,4 +262,15 @@ const std::vector<Scenario>& scenarios() {
   return all;
 }
 
+std::vector<Status> run_all(const Scenario& scenario,
+                            std::span<const std::unique_ptr<Node>> nodes) {
+  std::vector<Status> results(nodes.size());
+  std::vector<std::jthread> threads;
+  for (size_t id = 0; id < nodes.size(); ++id) {
+    threads.emplace_back([&, id] { results[id] = scenario.run(*nodes[id]); });
+  }
+  for (std::jthread& thread : threads) thread.join();
+  return results;
+}
+
 }  // namespace pregate::transport

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -84,5 +85,8 @@ struct Scenario {
 };
 
 const std::vector<Scenario>& scenarios();
+
+/// Each node by a thread of its own; what each came to.
+std::vector<Status> run_all(const Scenario& scenario, std::span<const std::unique_ptr<Node>> nodes);
 
 }  // namespace pregate::transport
