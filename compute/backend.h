@@ -4,6 +4,11 @@
 // One row's result never depends on the other rows of a call, nor on the number of threads: a
 // request gets the same bits alone or in a batch, in one prefill chunk or in many.
 //
+// Rows and vectors that an operation reads or writes lie in host memory or in the back end's own
+// row memory (row_memory.h), where they can stay from one operation to the next. Operations are
+// done in order, but one that writes to row memory may return before it is done; what it was given
+// in host memory is free to change then. Host memory that an operation wrote to holds its results.
+//
 // Letters in the comments: n rows (tokens), h hidden size, f intermediate size, d head size.
 // A back end is used by one thread at a time; it spreads the work over its own team.
 #pragma once
@@ -15,6 +20,8 @@
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "compute/row_memory.h"
+#include "compute/top_k.h"
 #include "compute/types.h"
 
 namespace pregate::compute {
@@ -43,6 +50,13 @@ class PackedExpert {
 /// Where a checkpoint keeps the three matrices of a PackedExpert: gate and up [f, h], down [h, f].
 struct ExpertSource {
   SourceMatrix gate, up, down;
+};
+
+/// See Backend::linear().
+struct LinearMap {
+  const PackedMatrix* weights = nullptr;
+  std::span<const float> bias;
+  Matrix<float> y;
 };
 
 /// One expert applied to some rows: for each i, out[out_rows[i]] += gates[i] * expert(x[rows[i]]).
@@ -98,6 +112,17 @@ class Backend {
   /// they go to host memory.
   virtual std::optional<size_t> free_bytes() const { return std::nullopt; }
 
+  // Row memory. Error: kResourceExhausted.
+  virtual Result<std::unique_ptr<RowMemory>> allocate_rows(size_t bytes) = 0;
+  /// Host memory that rows come to fastest; any, where there is no more of it.
+  virtual std::unique_ptr<RowMemory> allocate_host_rows(size_t bytes) = 0;
+  /// Whether row memory is the host's, which may read and write it like any other.
+  virtual bool shares_row_memory() const = 0;
+  /// From host memory to row memory, and back, which waits for what was to be done before. Nothing
+  /// where both are the same address.
+  virtual void write(void* rows, const void* from, size_t bytes) = 0;
+  virtual void read(void* to, const void* rows, size_t bytes) = 0;
+
   // Weights. The source may be unmapped afterwards. Errors: kDataLoss for a NaN or infinite weight
   // (naming row and column), kInvalidArgument for shapes that do not fit together.
   virtual Result<std::unique_ptr<PackedMatrix>> pack(const SourceMatrix& weights,
@@ -105,12 +130,18 @@ class Backend {
   virtual Result<std::unique_ptr<PackedExpert>> pack_expert(const ExpertSource& weights,
                                                             WeightFormat format) = 0;
 
-  /// Writes x.rows * encoded_row_bytes(format, x.cols) bytes. The same bits on every back end.
+  /// Writes x.rows * encoded_row_bytes(format, x.cols) bytes. The same bits on every back end. x
+  /// and out lie in the same kind of memory, as do all rows and vectors of the operations from
+  /// rms_norm() to take_rows().
   virtual void encode(Matrix<const float> x, WeightFormat format, std::byte* out) = 0;
   /// y [n, out] = x [n, in] W^T (+ bias [out], if not empty). x.format and weights.format()
   /// have the same arithmetic.
   virtual void linear(const EncodedRows& x, const PackedMatrix& weights,
                       std::span<const float> bias, Matrix<float> y) = 0;
+  /// The same for several matrices.
+  virtual void linear_all(const EncodedRows& x, std::span<const LinearMap> maps) {
+    for (const LinearMap& map : maps) linear(x, *map.weights, map.bias, map.y);
+  }
   /// Sets `out` [*, h] to zero, then applies the tasks, whose experts are of one format. x [n, h].
   virtual void experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                        Matrix<float> out) = 0;
@@ -123,6 +154,20 @@ class Backend {
   /// columns, where r / 2 = cos.cols; columns from r on stay. cos, sin [n, r/2].
   virtual void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
                       Matrix<const float> sin) = 0;
+
+  /// y += x.
+  virtual void add(Matrix<const float> x, Matrix<float> y) = 0;
+  /// y += sigmoid(gates [n, 1]) * x.
+  virtual void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) = 0;
+  /// Brings every number between -limit and limit.
+  virtual void clip(Matrix<float> x, float limit) = 0;
+  /// y [rows.size(), h]: row i becomes row rows[i] of x.
+  virtual void take_rows(Matrix<const float> x, std::span<const uint32_t> rows,
+                         Matrix<float> y) = 0;
+
+  /// See TopK, which lies in host memory.
+  virtual void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
+                            const TopK& out) = 0;
 
   virtual size_t kv_block_bytes(const KvShape& shape) const = 0;
   virtual Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape,

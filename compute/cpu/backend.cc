@@ -118,6 +118,13 @@ void CpuBackend::rms_norm(Matrix<const float> x, std::span<const float> weight, 
   });
 }
 
+void CpuBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& options,
+                              const TopK& out) {
+  constexpr size_t kCost = 16;  // of an exponential, beside what others do with a number
+  for_rows(threads_, logits.rows, kCost * logits.cols,
+           [&](size_t r) { compute::choose_top_k(logits.row(r), options, out.row(r, options.k)); });
+}
+
 void CpuBackend::rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
                         Matrix<const float> sin) {
   const size_t half = cos.cols;

@@ -4,14 +4,14 @@
 
 #include <vector>
 
-#include "compute/backend.h"
 #include "compute/cpu/buffer.h"
 #include "compute/cpu/kernels.h"
 #include "compute/cpu/weights.h"
+#include "compute/host_backend.h"
 
 namespace pregate::compute::cpu {
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public HostBackend {
  public:
   /// Both must outlive the back end.
   CpuBackend(const KernelSet& kernels, ThreadPool& threads);
@@ -32,6 +32,9 @@ class CpuBackend final : public Backend {
                 Matrix<float> y) override;
   void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
               Matrix<const float> sin) override;
+
+  void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
+                    const TopK& out) override;
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;

@@ -46,7 +46,8 @@ struct GemmArgs {
   const std::byte* rows = nullptr;  ///< Device address, as layout.h has it.
   uint32_t rows_stride = 0;
   uint32_t rows_blocks = 0;         ///< k blocks of `rows`: where their scales begin (q8).
-  const GemmTile* tiles = nullptr;  ///< Device address.
+  const GemmTile* tiles = nullptr;  ///< Device address. Null: those that `all` is cut into.
+  GemmTile all;                     ///< Rows of one matrix; tile i begins with row i * max_rows.
   uint32_t num_tiles = 0;
   uint32_t max_panels = 0;  ///< Largest num_panels and num_rows of the tiles.
   uint32_t max_rows = 0;

@@ -20,6 +20,8 @@ struct StoreKvArgs {
   KvLayer kv;
   const float* keys = nullptr;  ///< [num_rows][num_heads * head_dim], values too.
   const float* values = nullptr;
+  uint32_t keys_stride = 0;  ///< Numbers from row to row.
+  uint32_t values_stride = 0;
   const uint32_t* slots = nullptr;  ///< [num_rows]: block * kKvTokens + token of the block.
   uint32_t num_rows = 0;
 };
@@ -62,6 +64,8 @@ struct AttentionArgs {
   float scale = 1.0f;
   uint32_t num_rows = 0;
   const float* q = nullptr;  ///< [num_rows][num_heads * head_dim], as is `out`.
+  uint32_t q_stride = 0;     ///< Numbers from row to row.
+  uint32_t out_stride = 0;
   const AttentionTile* tiles = nullptr;
   AttentionWork few, many;  ///< Units of tiles with at most kFewQueries queries, and the others.
   const uint32_t* blocks = nullptr;

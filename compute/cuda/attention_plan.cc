@@ -78,6 +78,12 @@ AttentionPlan plan_attention(std::span<const SequenceRows> sequences, const Atte
   return planner.take();
 }
 
+size_t count_rows(std::span<const SequenceRows> sequences) {
+  size_t num_rows = 0;
+  for (const SequenceRows& sequence : sequences) num_rows += sequence.num_rows;
+  return num_rows;
+}
+
 std::vector<std::vector<SequenceRows>> cut_sequences(std::span<const SequenceRows> sequences,
                                                      const RowCost& cost, size_t most_bytes) {
   std::vector<std::vector<SequenceRows>> parts;

@@ -14,6 +14,7 @@ namespace pregate::compute::cuda {
 struct AttentionHeads {
   uint32_t group = 1;   ///< Query heads of a KV head.
   uint32_t window = 0;  ///< As AttentionOptions::window.
+  bool operator==(const AttentionHeads&) const = default;
 };
 
 /// The tables that the kernels read. Rows are those of the sequences, one after the other.
@@ -36,6 +37,8 @@ struct Splits {
 Splits splits_of(size_t position, size_t window);
 
 AttentionPlan plan_attention(std::span<const SequenceRows> sequences, const AttentionHeads& heads);
+
+size_t count_rows(std::span<const SequenceRows> sequences);
 
 /// What rows take of a device's memory: each some bytes, and some for each split that it sees.
 struct RowCost {

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "compute/cpu/select.h"
+#include "compute/cuda/kept_tables.h"
 #include "compute/cuda/parcel.h"
 #include "compute/cuda/sent_plan.h"
 #include "compute/cuda/slices.h"
@@ -31,10 +32,6 @@ Result<std::shared_ptr<Arena>> arena_of(const std::shared_ptr<Device>& device,
   return arena;
 }
 
-void set_to_zero(Matrix<float> out) {
-  for (size_t r = 0; r < out.rows; ++r) std::ranges::fill(out.row(r), 0.0f);
-}
-
 void check(const ExpertTask& task, WeightFormat format, const EncodedRows& x,
            const Matrix<float>& out) {
   const auto* expert = dynamic_cast<const CudaExpert*>(task.expert);
@@ -47,12 +44,30 @@ void check(const ExpertTask& task, WeightFormat format, const EncodedRows& x,
 }
 
 /// Matrices in f32 are the gates of routers and the like: so small that the host has multiplied
-/// with them before rows have come to the device. For any number of rows, so that their bits are
-/// always the same.
-bool is_of_host(WeightFormat format) { return format == WeightFormat::kF32; }
+/// rows of its own with them before those have come to the device.
+constexpr size_t kMaxHostMatrixBytes = size_t{16} << 20;
+
+bool serves_host(const SourceMatrix& weights, WeightFormat format) {
+  return format == WeightFormat::kF32 &&
+         weights.rows * weights.cols * sizeof(float) <= kMaxHostMatrixBytes;
+}
 
 std::span<const std::byte> bytes_of(const EncodedRows& x) {
   return {x.data, x.rows * encoded_row_bytes(x.format, x.cols)};
+}
+
+const CudaMatrix& check(const LinearMap& map, const EncodedRows& x) {
+  const auto* matrix = dynamic_cast<const CudaMatrix*>(map.weights);
+  PREGATE_CHECK(matrix != nullptr && x.cols == matrix->cols);
+  PREGATE_CHECK(arithmetic_of(x.format) == arithmetic_of(matrix->format()));
+  PREGATE_CHECK(map.y.cols == matrix->rows && map.y.rows == x.rows);
+  PREGATE_CHECK(map.bias.empty() || map.bias.size() == map.y.cols);
+  return *matrix;
+}
+
+/// Device memory for one row through a matrix.
+size_t product_bytes(const EncodedRows& x, const CudaMatrix& matrix) {
+  return 2 * encoded_row_bytes(x.format, x.cols) + matrix.num_panels() * kPanelRows * sizeof(float);
 }
 
 /// Device memory for one row through one expert: x, activations and the product.
@@ -83,6 +98,10 @@ size_t padded_activations(const ExpertsPlan& plan) { return plan.max_gate_up_pan
 
 }  // namespace
 
+void require(const Status& status) {
+  if (!status) end_process(status.error());
+}
+
 // The log stays up: other threads may write to it until the end.
 void end_process(const Error& error) {
   spdlog::critical("{}; this process ends", error.message);
@@ -95,31 +114,33 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> devic
   return CudaBackend::create(std::move(device), fmt::format("cuda:{}", index), threads);
 }
 
-CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads)
+CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads,
+                         std::unique_ptr<Stream> stream)
     : name_(std::move(name)),
       device_(std::move(device)),
       threads_(threads),
-      packed_(*device_),
-      sent_(*device_),
-      sent_kv_(*device_),
-      received_(*device_),
-      tables_(*device_),
-      stored_(*device_),
-      rows_(*device_),
-      numbers_(*device_),
-      activations_(*device_),
-      products_(*device_),
-      out_(*device_) {}
+      stream_(std::move(stream)),
+      row_space_(std::make_shared<RowSpace>(device_, *stream_)),
+      outbox_(*device_, *stream_),
+      packed_(*device_, *stream_),
+      received_(*device_, *stream_),
+      rows_(*device_, *stream_),
+      numbers_(*device_, *stream_),
+      activations_(*device_, *stream_),
+      products_(*device_, *stream_),
+      out_(*device_, *stream_) {}
+
+CudaBackend::~CudaBackend() = default;
 
 Result<std::unique_ptr<CudaBackend>> CudaBackend::create(std::shared_ptr<Device> device,
                                                          std::string name, ThreadPool& threads,
                                                          size_t row_bytes) {
+  PREGATE_ASSIGN(auto stream, device->make_stream());
   std::unique_ptr<CudaBackend> backend(
-      new CudaBackend(std::move(device), std::move(name), threads));
+      new CudaBackend(std::move(device), std::move(name), threads, std::move(stream)));
   PREGATE_ASSIGN(backend->kernels_, cpu::select_kernels("cpu"));
   PREGATE_ASSIGN(backend->host_, make_backend(backend->kernels_->name, threads));
   PREGATE_ASSIGN(backend->arena_, arena_of(backend->device_, backend->name_));
-  PREGATE_ASSIGN(backend->stream_, backend->device_->make_stream());
   const size_t reserve_bytes = Arena::reserve_beside(backend->arena_->budget_bytes());
   backend->row_bytes_ = row_bytes > 0 ? row_bytes : reserve_bytes / 2;
   return backend;
@@ -134,9 +155,11 @@ Result<Arena::Block> CudaBackend::place(const std::byte* packed, size_t bytes) {
 
 Result<std::unique_ptr<PackedMatrix>> CudaBackend::pack(const SourceMatrix& weights,
                                                         WeightFormat format) {
-  if (is_of_host(format)) return host_->pack(weights, format);
   PREGATE_TRY(check_source(weights));
   auto matrix = std::make_unique<CudaMatrix>();
+  if (serves_host(weights, format)) {
+    PREGATE_ASSIGN(matrix->on_host, host_->pack(weights, format));
+  }
   matrix->weight_format = format;
   matrix->rows = weights.rows;
   matrix->cols = weights.cols;
@@ -179,45 +202,59 @@ Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& pro
 
 void CudaBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
                          std::span<const float> bias, Matrix<float> y) {
-  if (is_of_host(weights.format())) return host_->linear(x, weights, bias, y);
-  const auto* matrix = dynamic_cast<const CudaMatrix*>(&weights);
-  PREGATE_CHECK(matrix != nullptr && x.cols == matrix->cols);
-  PREGATE_CHECK(arithmetic_of(x.format) == arithmetic_of(matrix->format()));
-  PREGATE_CHECK(y.cols == matrix->rows && y.rows == x.rows);
-  PREGATE_CHECK(bias.empty() || bias.size() == y.cols);
-  const size_t bytes_of_row =
-      2 * encoded_row_bytes(x.format, x.cols) + matrix->num_panels() * kPanelRows * sizeof(float);
+  const LinearMap map{&weights, bias, y};
+  const CudaMatrix& matrix = check(map, x);
+  if (matrix.on_host == nullptr || are_here({x.data})) return linear_all(x, {&map, 1});
+  host_->linear(x, *matrix.on_host, bias, y);
+}
+
+void CudaBackend::linear_all(const EncodedRows& x, std::span<const LinearMap> maps) {
+  size_t bytes_of_row = 1;
+  for (const LinearMap& map : maps) {
+    bytes_of_row = std::max(bytes_of_row, product_bytes(x, check(map, x)));
+  }
   for (const RowRange& range : cut_rows(x.rows, row_bytes_ / bytes_of_row)) {
-    const Status status =
-        try_linear(slice_rows(x, range), *matrix, bias, y.slice_rows(range.first, range.count));
-    if (!status) end_process(status.error());
+    require(try_linear(slice_rows(x, range), maps, range));
   }
 }
 
-Status CudaBackend::try_linear(const EncodedRows& x, const CudaMatrix& weights,
-                               std::span<const float> bias, Matrix<float> y) {
-  const auto tiles = plan_rows({.weights = weights.memory.data(),
-                                .num_rows = uint32_t(x.rows),
-                                .num_panels = uint32_t(weights.num_panels()),
-                                .num_blocks = uint32_t(num_blocks(x.format, x.cols))});
-  Parcel parcel;
-  const size_t encoded = parcel.add(bytes_of(x));
-  const size_t tile_table = parcel.add(std::span<const GemmTile>(tiles));
-  const size_t bias_table = parcel.add(bias);
-  PREGATE_TRY(parcel.send(*stream_, sent_, tables_));
-  GemmArgs product{.format = weights.weight_format,
-                   .tiles = parcel.at<GemmTile>(tile_table),
-                   .num_tiles = uint32_t(tiles.size()),
-                   .max_panels = uint32_t(weights.num_panels()),
-                   .max_rows = tiles.front().num_rows,
-                   .out_stride = uint32_t(y.cols),
-                   .out_cols = uint32_t(y.cols),
-                   .bias = bias.empty() ? nullptr : parcel.at<float>(bias_table)};
+// Of rows of x; `range` says which those are of all.
+Status CudaBackend::try_linear(const EncodedRows& x, std::span<const LinearMap> maps,
+                               const RowRange& range) {
+  Parcel parcel(row_space_.get());
+  const size_t encoded = parcel.bring(bytes_of(x));
+  for (const LinearMap& map : maps) parcel.bring(map.bias);
+  PREGATE_TRY(parcel.send(*stream_, outbox_));
+  GemmArgs product;
   const GatherArgs rows{.encoded = parcel.at<std::byte>(encoded), .num_rows = uint32_t(x.rows)};
   PREGATE_TRY(lay_out(x, rows, product));
-  PREGATE_ASSIGN(product.out, out_.take(y.rows * y.cols * sizeof(float)));
+  for (size_t i = 0; i < maps.size(); ++i) {
+    const Matrix<float> y = maps[i].y.slice_rows(range.first, range.count);
+    PREGATE_ASSIGN(const Target target, target_of(y));
+    const size_t bias = encoded + 1 + i;
+    product.bias = maps[i].bias.empty() ? nullptr : parcel.at<float>(bias);
+    multiply(static_cast<const CudaMatrix&>(*maps[i].weights), target, y, product);
+    PREGATE_TRY(deliver(target, y));
+  }
+  return {};
+}
+
+// `product` says where rows and bias are.
+void CudaBackend::multiply(const CudaMatrix& weights, const Target& target, Matrix<float> y,
+                           GemmArgs product) {
+  const RowTiles tiles = cut_tiles(uint32_t(y.rows));
+  product.format = weights.weight_format;
+  product.all = {.weights = weights.memory.data(),
+                 .num_rows = uint32_t(y.rows),
+                 .num_panels = uint32_t(weights.num_panels()),
+                 .num_blocks = product.rows_blocks};
+  product.num_tiles = tiles.num_tiles;
+  product.max_panels = product.all.num_panels;
+  product.max_rows = tiles.max_rows;
+  product.out = reinterpret_cast<std::byte*>(target.numbers);
+  product.out_stride = target.stride;
+  product.out_cols = uint32_t(y.cols);
   stream_->gemm(product);
-  return receive(product.out, y);
 }
 
 void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
@@ -225,10 +262,8 @@ void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> task
   for (const ExpertTask& task : tasks) check(task, tasks.front().expert->format(), x, out);
   for (const RowRange& range : cut_rows(tasks, out.rows, row_bytes_ / product_bytes(tasks))) {
     const Matrix<float> part = out.slice_rows(range.first, range.count);
-    const Status status = range.count == out.rows
-                              ? try_experts(x, tasks, part)
-                              : try_experts(x, TaskSlice(tasks, range).tasks(), part);
-    if (!status) end_process(status.error());
+    require(range.count == out.rows ? try_experts(x, tasks, part)
+                                    : try_experts(x, TaskSlice(tasks, range).tasks(), part));
   }
 }
 
@@ -236,12 +271,19 @@ Status CudaBackend::try_experts(const EncodedRows& x, std::span<const ExpertTask
                                 Matrix<float> out) {
   const ExpertsPlan plan = plan_experts(tasks, out.rows);
   if (!plan.empty()) return try_plan(x, plan, out);
-  set_to_zero(out);
+  PREGATE_CHECK(out.stride == out.cols);
+  const std::vector<float> zeros(out.rows * out.cols);
+  if (is_here(out.data)) {
+    write(out.data, zeros.data(), zeros.size() * sizeof(float));
+  } else {
+    std::ranges::copy(zeros, out.data);
+  }
   return {};
 }
 
 Status CudaBackend::try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {
-  PREGATE_ASSIGN(SentPlan sent, send(bytes_of(x), plan, *stream_, sent_, tables_));
+  PREGATE_ASSIGN(SentPlan sent, send(bytes_of(x), plan, *stream_, outbox_, row_space_.get()));
+  PREGATE_ASSIGN(const Target target, target_of(out));
   const size_t stride = plan.max_down_panels * kPanelRows;
   sent.gate_up.format = sent.down.format = plan.format;
   PREGATE_TRY(lay_out(x, sent.gather, sent.gate_up));
@@ -249,13 +291,13 @@ Status CudaBackend::try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matr
   PREGATE_TRY(activate(plan, sent.gate_up, sent.down));
   PREGATE_ASSIGN(sent.down.out, products_.take(plan.source.size() * stride * sizeof(float)));
   stream_->gemm(sent.down);
-  PREGATE_ASSIGN(std::byte* const sums, out_.take(out.rows * out.cols * sizeof(float)));
+  PREGATE_CHECK(target.stride == out.cols);
   sent.combine.products = reinterpret_cast<const float*>(sent.down.out);
   sent.combine.products_stride = uint32_t(stride);
-  sent.combine.out = reinterpret_cast<float*>(sums);
+  sent.combine.out = target.numbers;
   sent.combine.cols = uint32_t(out.cols);
   stream_->combine(sent.combine);
-  return receive(sums, out);
+  return deliver(target, out);
 }
 
 Status CudaBackend::activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product) {
@@ -284,24 +326,6 @@ Status CudaBackend::activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs
                    .out_blocks = product.rows_blocks,
                    .out = rows,
                    .out_stride = product.rows_stride});
-  return {};
-}
-
-Status CudaBackend::synchronize() {
-  PREGATE_TRY(stream_->synchronize());
-  is_storing_ = false;
-  return {};
-}
-
-Status CudaBackend::receive(const std::byte* numbers, Matrix<float> out) {
-  const size_t bytes = out.rows * out.cols * sizeof(float);
-  PREGATE_ASSIGN(std::byte* const received, received_.take(bytes));
-  stream_->download(received, numbers, bytes);
-  PREGATE_TRY(synchronize());
-  for (size_t r = 0; r < out.rows; ++r) {
-    std::memcpy(out.row(r).data(), received + r * out.cols * sizeof(float),
-                out.cols * sizeof(float));
-  }
   return {};
 }
 

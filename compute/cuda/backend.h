@@ -1,23 +1,29 @@
-// The back end on a CUDA device. Weights and the KV cache live there, and what reads them is
-// computed there: experts(), linear() and attention(). Rows come from and go back to the host's
-// memory, and what needs neither (norms, rotary, encoding) is computed on the host, as are products
-// with matrices in f32, which lie there.
+// The back end on a CUDA device. Weights, the KV cache and row memory live there, and what reads
+// them is computed there. Rows that lie in the host's memory come and go with each operation; what
+// needs no weights (norms, rotary, encoding) is computed where the rows are.
 #pragma once
 
-#include <array>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 
 #include "compute/backend.h"
 #include "compute/cuda/arena.h"
 #include "compute/cuda/device.h"
+#include "compute/cuda/outbox.h"
 #include "compute/cuda/plan.h"
+#include "compute/cuda/row_space.h"
 #include "compute/cuda/scratch.h"
 #include "compute/cuda/weights.h"
 
 namespace pregate::compute::cuda {
 
+struct AttentionHeads;
+struct RowRange;
 class CudaKv;
+class KeptPlan;
+class KeptSlots;
+class Parcel;
 
 /// "cuda:<index>" on `device`. `threads` must outlive it. Back ends of one device share its memory
 /// for weights, and one's weights serve the others.
@@ -29,9 +35,12 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> devic
 
 /// With the error as its last words.
 [[noreturn]] void end_process(const Error& error);
+/// Ends the process unless it went well.
+void require(const Status& status);
 
 class CudaBackend final : public Backend {
  public:
+  ~CudaBackend() override;
   /// `row_bytes`: of device memory for the rows of a call, about; larger calls are computed in
   /// slices. 0: half of what the arena leaves.
   static Result<std::unique_ptr<CudaBackend>> create(std::shared_ptr<Device> device,
@@ -41,6 +50,14 @@ class CudaBackend final : public Backend {
   std::string name() const override { return name_; }
   std::optional<size_t> free_bytes() const override { return arena_->free_bytes(); }
 
+  Result<std::unique_ptr<RowMemory>> allocate_rows(size_t bytes) override {
+    return row_space_->allocate(bytes);
+  }
+  std::unique_ptr<RowMemory> allocate_host_rows(size_t bytes) override;
+  bool shares_row_memory() const override { return false; }
+  void write(void* rows, const void* from, size_t bytes) override;
+  void read(void* to, const void* rows, size_t bytes) override;
+
   Result<std::unique_ptr<PackedMatrix>> pack(const SourceMatrix& weights,
                                              WeightFormat format) override;
   Result<std::unique_ptr<PackedExpert>> pack_expert(const ExpertSource& weights,
@@ -48,25 +65,25 @@ class CudaBackend final : public Backend {
 
   void linear(const EncodedRows& x, const PackedMatrix& weights, std::span<const float> bias,
               Matrix<float> y) override;
+  void linear_all(const EncodedRows& x, std::span<const LinearMap> maps) override;
   void experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out) override;
 
-  void encode(Matrix<const float> x, WeightFormat format, std::byte* out) override {
-    host_->encode(x, format, out);
-  }
+  void encode(Matrix<const float> x, WeightFormat format, std::byte* out) override;
   void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
-                Matrix<float> y) override {
-    host_->rms_norm(x, weight, epsilon, y);
-  }
+                Matrix<float> y) override;
   void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
-              Matrix<const float> sin) override {
-    host_->rotate(x, head_dim, cos, sin);
-  }
+              Matrix<const float> sin) override;
+  void add(Matrix<const float> x, Matrix<float> y) override;
+  void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) override;
+  void clip(Matrix<float> x, float limit) override;
+  void take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y) override;
+  void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
+                    const TopK& out) override;
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   /// Of the memory for weights. Used by this back end only, whose stream keeps the order of what is
   /// stored and read.
   Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;
-  /// Returns before it is done.
   void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
                 Matrix<const float> keys, Matrix<const float> values) override;
   void attention(const KvStorage& kv, const AttentionOptions& options,
@@ -74,29 +91,58 @@ class CudaBackend final : public Backend {
                  Matrix<float> out) override;
 
  private:
-  CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads);
+  /// Where an operation leaves its rows: in row memory, or on the way to host memory.
+  struct Target {
+    float* numbers = nullptr;  ///< Device address.
+    uint32_t stride = 0;
+    bool is_final = false;
+  };
+  /// Rows of sequences, one after the other, that a parcel brings.
+  struct Brought {
+    size_t piece = 0;
+    uint32_t stride = 0;
+  };
+
+  CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads,
+              std::unique_ptr<Stream> stream);
+  bool is_here(const void* address) const { return row_space_->holds(address); }
+  /// Whether all of these are in row memory and not in host memory. Null, of what is empty, is
+  /// where the others are.
+  bool are_here(std::initializer_list<const void*> addresses) const;
 
   /// Device memory with these bytes, which are `packed_`'s.
   Result<Arena::Block> place(const std::byte* packed, size_t bytes);
-  Status try_linear(const EncodedRows& x, const CudaMatrix& weights, std::span<const float> bias,
-                    Matrix<float> y);
+  Status try_linear(const EncodedRows& x, std::span<const LinearMap> maps, const RowRange& range);
+  void multiply(const CudaMatrix& weights, const Target& target, Matrix<float> y, GemmArgs product);
   Status try_experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out);
   Status try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out);
   /// The first operand of a product: rows of x, of which `args` says where they are.
   Status lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product);
   /// silu(gate) * up, as the first operand of `product`.
   Status activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product);
+  Status try_take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y);
+  Status try_choose_top_k(Matrix<const float> logits, const TopKOptions& options, const TopK& out);
+  Status try_write(std::byte* rows, const std::byte* from, size_t bytes);
   Status try_store_kv(const CudaKv& kv, size_t layer, std::span<const SequenceRows> sequences,
-                      const std::array<Matrix<const float>, 2>& keys_and_values);
+                      Matrix<const float> keys, Matrix<const float> values);
   Status try_attention(const CudaKv& kv, const AttentionOptions& options,
                        std::span<const SequenceRows> sequences, Matrix<const float> q,
                        Matrix<float> out);
-  /// Waits for all that was begun, as do those that receive something.
+  KeptSlots& slots_for(const CudaKv& kv);
+  KeptPlan& plan_for(const CudaKv& kv, const AttentionHeads& heads);
+  Brought bring_rows(Parcel& parcel, std::span<const SequenceRows> sequences,
+                     Matrix<const float> numbers) const;
+  Result<Target> target_of(Matrix<float> out);
+  Result<Target> target_of(std::span<const SequenceRows> sequences, Matrix<float> out);
+  /// Brings rows to where they should be; waits if that is host memory.
+  Status deliver(const Target& target, Matrix<float> out);
+  Status deliver(const Target& target, std::span<const SequenceRows> sequences, Matrix<float> out);
+  /// Waits for all that was begun.
   Status synchronize();
-  Status receive(const std::byte* numbers, Matrix<float> out);
-  /// The sequences' rows of out, one after the other.
-  Status receive_rows(const std::byte* numbers, std::span<const SequenceRows> sequences,
-                      Matrix<float> out);
+  /// From device memory to host memory. Waits.
+  Status fetch(void* to, const void* from, size_t bytes);
+  /// To pinned memory of its own, until the next time. Waits.
+  Result<const std::byte*> receive(const void* from, size_t bytes);
 
   const std::string name_;
   const std::shared_ptr<Device> device_;
@@ -104,11 +150,15 @@ class CudaBackend final : public Backend {
   const cpu::KernelSet* kernels_ = nullptr;
   std::unique_ptr<Backend> host_;
   std::shared_ptr<Arena> arena_;
-  std::unique_ptr<Stream> stream_;
+  const std::unique_ptr<Stream> stream_;
+  const std::shared_ptr<RowSpace> row_space_;
   size_t row_bytes_ = 0;
-  PinnedScratch packed_, sent_, sent_kv_, received_;
-  DeviceScratch tables_, stored_, rows_, numbers_, activations_, products_, out_;
-  bool is_storing_ = false;  // `sent_kv_` and `stored_` are in use
+  Outbox outbox_;
+  PinnedScratch packed_, received_;
+  DeviceScratch rows_, numbers_, activations_, products_, out_;
+  // For each KV cache, and each kind of attention over it.
+  std::vector<std::unique_ptr<KeptSlots>> slots_;
+  std::vector<std::unique_ptr<KeptPlan>> plans_;
 };
 
 }  // namespace pregate::compute::cuda

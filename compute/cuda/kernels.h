@@ -6,6 +6,7 @@
 
 #include "compute/cuda/args.h"
 #include "compute/cuda/attention_args.h"
+#include "compute/cuda/row_args.h"
 
 namespace pregate::compute::cuda {
 
@@ -18,6 +19,16 @@ cudaError_t launch_combine(const CombineArgs& args, const DeviceInfo& device, cu
 cudaError_t launch_store_kv(const StoreKvArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_attention(const AttentionArgs& args, const DeviceInfo& device,
                              cudaStream_t stream);
+cudaError_t launch_norm(const NormArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_rotate(const RotateArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_encode_rows(const EncodeRowsArgs& args, const DeviceInfo& device,
+                               cudaStream_t stream);
+cudaError_t launch_add(const AddArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_clip(const ClipArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_take_rows(const TakeRowsArgs& args, const DeviceInfo& device,
+                             cudaStream_t stream);
+cudaError_t launch_choose_top_k(const TopKArgs& args, const DeviceInfo& device,
+                                cudaStream_t stream);
 
 /// Waits for it. `memory`: some gigabytes, which it overwrites.
 cudaError_t measure_limits(std::byte* memory, size_t bytes, const DeviceInfo& device,

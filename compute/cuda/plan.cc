@@ -7,14 +7,12 @@
 namespace pregate::compute::cuda {
 namespace {
 
-/// As few tiles as can be, and all nearly as large: each brings all weights to a multiprocessor
-/// once more, and the cache that they come from is what limits large products.
 template <typename Body>
 void for_tiles(uint32_t first, uint32_t num_rows, Body body) {
-  if (num_rows == 0) return;
-  const size_t num_tiles = divide_up(num_rows, kMaxTileRows);
-  const auto rows = uint32_t(round_up(divide_up(num_rows, num_tiles), kAtomRows));
-  for (uint32_t at = 0; at < num_rows; at += rows) body(first + at, std::min(rows, num_rows - at));
+  const RowTiles tiles = cut_tiles(num_rows);
+  for (uint32_t at = 0; at < num_rows; at += tiles.max_rows) {
+    body(first + at, std::min(tiles.max_rows, num_rows - at));
+  }
 }
 
 void add_tiles(ExpertsPlan& plan, const CudaExpert& expert, uint32_t first, uint32_t num_rows) {
@@ -73,15 +71,13 @@ ExpertsPlan plan_experts(std::span<const ExpertTask> tasks, size_t num_out_rows)
   return plan;
 }
 
-std::vector<GemmTile> plan_rows(const GemmTile& all) {
-  std::vector<GemmTile> tiles;
-  for_tiles(0, all.num_rows, [&](uint32_t first, uint32_t num_rows) {
-    GemmTile tile = all;
-    tile.first_row = first;
-    tile.num_rows = num_rows;
-    tiles.push_back(tile);
-  });
-  return tiles;
+// As few tiles as can be, and all nearly as large: each brings all weights to a multiprocessor once
+// more, and the cache that they come from is what limits large products.
+RowTiles cut_tiles(uint32_t num_rows) {
+  if (num_rows == 0) return {};
+  const size_t num_tiles = divide_up(num_rows, kMaxTileRows);
+  const size_t rows = round_up(divide_up(num_rows, num_tiles), kAtomRows);
+  return {uint32_t(divide_up(num_rows, rows)), uint32_t(std::min<size_t>(rows, num_rows))};
 }
 
 }  // namespace pregate::compute::cuda

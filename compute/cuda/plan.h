@@ -30,7 +30,11 @@ struct ExpertsPlan {
 /// All tasks must be of CudaExpert and their rows in range.
 ExpertsPlan plan_experts(std::span<const ExpertTask> tasks, size_t num_out_rows);
 
-/// Tiles of `num_rows` rows that all go through one matrix.
-std::vector<GemmTile> plan_rows(const GemmTile& all);
+/// How rows that all go through one matrix are cut into tiles (GemmArgs::all).
+struct RowTiles {
+  uint32_t num_tiles = 0;
+  uint32_t max_rows = 0;  ///< Of each but the last.
+};
+RowTiles cut_tiles(uint32_t num_rows);
 
 }  // namespace pregate::compute::cuda

@@ -126,6 +126,27 @@ class RuntimeStream final : public Stream {
   void attention(const AttentionArgs& args) override {
     then([&] { return launch_attention(args, info_, stream_); });
   }
+  void norm(const NormArgs& args) override {
+    then([&] { return launch_norm(args, info_, stream_); });
+  }
+  void rotate(const RotateArgs& args) override {
+    then([&] { return launch_rotate(args, info_, stream_); });
+  }
+  void encode_rows(const EncodeRowsArgs& args) override {
+    then([&] { return launch_encode_rows(args, info_, stream_); });
+  }
+  void add(const AddArgs& args) override {
+    then([&] { return launch_add(args, info_, stream_); });
+  }
+  void clip(const ClipArgs& args) override {
+    then([&] { return launch_clip(args, info_, stream_); });
+  }
+  void take_rows(const TakeRowsArgs& args) override {
+    then([&] { return launch_take_rows(args, info_, stream_); });
+  }
+  void choose_top_k(const TopKArgs& args) override {
+    then([&] { return launch_choose_top_k(args, info_, stream_); });
+  }
   Status synchronize() override {
     then([&] { return wait(); });
     if (error_ != cudaSuccess) return lost(index_, error_);

@@ -11,17 +11,19 @@ namespace pregate::compute::cuda {
 
 enum class MemoryKind { kDevice, kPinned };
 
-/// What take() returns holds no particular values and is valid until the next take().
+/// What take() returns holds no particular values and is valid until the next take(). Before memory
+/// is given back for more, the stream that works with it is waited for.
 template <MemoryKind kKind>
 class Scratch {
  public:
-  explicit Scratch(Device& device) : device_(device) {}
+  Scratch(Device& device, Stream& stream) : device_(device), stream_(stream) {}
   ~Scratch() { release(); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
   Result<std::byte*> take(size_t bytes) {
     if (bytes <= size_bytes_) return data_;
+    if (data_ != nullptr) PREGATE_TRY(stream_.synchronize());
     release();
     size_bytes_ = bytes + bytes / 4;
     auto data = allocate(size_bytes_);
@@ -49,6 +51,7 @@ class Scratch {
   }
 
   Device& device_;
+  Stream& stream_;
   std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;
 };

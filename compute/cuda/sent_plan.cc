@@ -5,16 +5,16 @@
 namespace pregate::compute::cuda {
 
 Result<SentPlan> send(std::span<const std::byte> encoded, const ExpertsPlan& plan, Stream& stream,
-                      PinnedScratch& pinned, DeviceScratch& to) {
-  Parcel parcel;
-  const size_t rows = parcel.add(encoded);
+                      Outbox& outbox, const RowSpace* row_space) {
+  Parcel parcel(row_space);
+  const size_t rows = parcel.bring(encoded);
   const size_t source = parcel.add(std::span(plan.source));
   const size_t gate_up = parcel.add(std::span(plan.gate_up));
   const size_t down = parcel.add(std::span(plan.down));
   const size_t first = parcel.add(std::span(plan.first_place));
   const size_t place = parcel.add(std::span(plan.place));
   const size_t gates = parcel.add(std::span(plan.gates));
-  PREGATE_TRY(parcel.send(stream, pinned, to));
+  PREGATE_TRY(parcel.send(stream, outbox));
   return SentPlan{.gather = {.encoded = parcel.at<std::byte>(rows),
                              .source = parcel.at<uint32_t>(source),
                              .num_rows = uint32_t(plan.source.size())},
@@ -31,6 +31,7 @@ Result<SentPlan> send(std::span<const std::byte> encoded, const ExpertsPlan& pla
                               .rows = parcel.at<uint32_t>(place),
                               .gates = parcel.at<float>(gates),
                               .num_rows = uint32_t(plan.first_place.size() - 1)},
+                  .piece = parcel.sent(),
                   .size_bytes = parcel.size_bytes()};
 }
 

@@ -4,8 +4,9 @@
 #include <span>
 
 #include "compute/cuda/device.h"
+#include "compute/cuda/outbox.h"
 #include "compute/cuda/plan.h"
-#include "compute/cuda/scratch.h"
+#include "compute/cuda/row_space.h"
 
 namespace pregate::compute::cuda {
 
@@ -15,12 +16,12 @@ struct SentPlan {
   GatherArgs gather;
   GemmArgs gate_up, down;
   CombineArgs combine;
-  size_t size_bytes = 0;  ///< Of what was sent: encoded rows, and behind them the tables.
+  Outbox::Piece piece;    ///< What was sent: encoded rows, and behind them the tables.
+  size_t size_bytes = 0;  ///< Of it.
 };
 
-/// Begins to send encoded rows and the tables of a plan. All must stay as they are until the stream
-/// was waited for.
+/// Begins to send encoded rows, unless they lie in row memory, and the tables of a plan.
 Result<SentPlan> send(std::span<const std::byte> encoded, const ExpertsPlan& plan, Stream& stream,
-                      PinnedScratch& pinned, DeviceScratch& to);
+                      Outbox& outbox, const RowSpace* row_space = nullptr);
 
 }  // namespace pregate::compute::cuda

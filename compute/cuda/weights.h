@@ -22,6 +22,7 @@ struct CudaMatrix final : PackedMatrix {
   WeightFormat weight_format = WeightFormat::kF32;
   size_t rows = 0, cols = 0;
   Arena::Block memory;
+  std::unique_ptr<PackedMatrix> on_host;  ///< The same, for rows that are there; or none.
 };
 
 struct CudaExpert final : PackedExpert {

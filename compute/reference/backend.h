@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "compute/backend.h"
+#include "compute/host_backend.h"
 
 namespace pregate::compute::reference {
 
@@ -44,7 +44,7 @@ void encode_row(std::span<const float> x, WeightFormat format, std::byte* out);
 /// The product sum of two encoded rows of `cols` numbers.
 float dot(const std::byte* a, const std::byte* b, WeightFormat format, size_t cols);
 
-class ReferenceBackend final : public Backend {
+class ReferenceBackend final : public HostBackend {
  public:
   std::string name() const override { return "reference"; }
 

@@ -91,7 +91,7 @@ class Attended {
   std::vector<float> make_scores() const {
     std::vector<float> scores;
     const size_t d = args_.kv.head_dim;
-    const float* q = args_.q + (row_ * args_.num_heads + head_) * d;
+    const float* q = args_.q + row_ * args_.q_stride + head_ * d;
     for (size_t position = first_; position < end_; ++position) {
       const std::vector<float> key = read_row(args_.kv, token(position, kKeys));
       float score = 0.0f;
@@ -120,7 +120,7 @@ void attend(const AttentionArgs& args, const AttentionWork& work) {
 
 void combine(const AttentionArgs& args, size_t row, size_t head) {
   const size_t width = kv_width(args.kv.dtype, args.kv.head_dim), d = args.kv.head_dim;
-  float* const out = args.out + (row * args.num_heads + head) * d;
+  float* const out = args.out + row * args.out_stride + head * d;
   std::fill_n(out, d, 0.0f);
   float largest = -std::numeric_limits<float>::infinity(), total = 0.0f;
   const auto at = [&](size_t partial) { return partial * args.num_heads + head; };
@@ -142,9 +142,10 @@ void fake_store_kv(const StoreKvArgs& args) {
   for (size_t row = 0; row < args.num_rows; ++row) {
     const size_t block = args.slots[row] / kKvTokens, slot = args.slots[row] % kKvTokens;
     for (size_t head = 0; head < kv.num_heads; ++head) {
-      const size_t first = (row * kv.num_heads + head) * kv.head_dim;
-      write_row(kv, args.keys + first, row_at(kv, block, head, kKeys + slot));
-      write_row(kv, args.values + first, row_at(kv, block, head, kValues + slot));
+      const float* const key = args.keys + row * args.keys_stride + head * kv.head_dim;
+      const float* const value = args.values + row * args.values_stride + head * kv.head_dim;
+      write_row(kv, key, row_at(kv, block, head, kKeys + slot));
+      write_row(kv, value, row_at(kv, block, head, kValues + slot));
     }
   }
 }

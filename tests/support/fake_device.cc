@@ -1,265 +1,113 @@
 #include "tests/support/fake_device.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <span>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
-#include "compute/cuda/layout.h"
-#include "compute/number.h"
-#include "compute/reference/backend.h"
 #include "tests/support/fake_attention.h"
+#include "tests/support/fake_products.h"
+#include "tests/support/fake_rows.h"
 
 namespace pregate::compute::cuda {
 namespace {
 
-/// Of an allocation: an arena's chunk is large, and mostly never used.
-constexpr size_t kPoisonedBytes = size_t{4} << 20;
-
-template <typename T>
-T read(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-template <typename T>
-void write(std::byte* to, T value) {
-  std::memcpy(to, &value, sizeof(value));
-}
-
-/// One row of weights or rows: where its k blocks and their scales are.
-struct Line {
-  const std::byte* blocks = nullptr;
-  size_t block_stride = 0;
-  const std::byte* scales = nullptr;
-  size_t scale_stride = 0;
-  size_t row = 0;
-
-  const std::byte* at(size_t block, size_t byte) const {
-    return blocks + block * block_stride + swizzled(row, byte);
-  }
-  float scale(size_t block) const { return read<float>(scales + block * scale_stride); }
-};
-
-Line weights_line(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
-  const size_t stride = panel_block_bytes(args.format);
-  const std::byte* first = tile.weights + panel * tile.num_blocks * stride;
-  const size_t scale_at = args.format == WeightFormat::kQ4
-                              ? kQ4ScalesAt + row * sizeof(uint16_t)
-                              : kPanelRows * kBlockBytes + row * sizeof(float);
-  return {first, stride, first + scale_at, stride, row};
-}
-
-Line rows_line(const GemmArgs& args, size_t row) {
-  const size_t scales = size_t(args.rows_blocks) * args.rows_stride * kBlockBytes;
-  return {args.rows, args.rows_stride * kBlockBytes, args.rows + scales + row * sizeof(float),
-          args.rows_stride * sizeof(float), row};
-}
-
-int q4_weight(const Line& weights, size_t block, size_t input) {
-  const std::byte* from = weights.blocks + block * weights.block_stride;
-  const int codes = read<uint8_t>(from + q4_code_at(weights.row, input)) >> q4_code_shift(input);
-  const auto factors = read<uint32_t>(from + kQ4FactorsAt + weights.row * sizeof(uint32_t));
-  const auto factor = static_cast<int>(factors >> (4 * (input / kQ4Part)) & 15);
-  return ((codes & 15) + kQ4SmallestCode) * factor;
-}
-
-float dot_block(const Line& a, const Line& b, WeightFormat format, size_t block, float sum) {
-  const auto add = [&](auto product) {
-    for (size_t i = 0; i < block_inputs(format); ++i) product(i * element_bytes(format));
-  };
-  switch (format) {
-    case WeightFormat::kF32:
-      add([&](size_t byte) {
-        sum += read<float>(a.at(block, byte)) * read<float>(b.at(block, byte));
-      });
-      return sum;
-    case WeightFormat::kBf16:
-      add([&](size_t byte) {
-        sum += bf16_to_f32(read<uint16_t>(a.at(block, byte))) *
-               bf16_to_f32(read<uint16_t>(b.at(block, byte)));
-      });
-      return sum;
-    case WeightFormat::kQ4: {
-      int32_t products = 0;
-      add([&](size_t byte) {
-        products += q4_weight(a, block, byte) * read<int8_t>(b.at(block, byte));
-      });
-      const float scale = bf16_to_f32(read<uint16_t>(a.scales + block * a.scale_stride));
-      return sum + static_cast<float>(products) * (scale * b.scale(block));
-    }
-    case WeightFormat::kQ8: {
-      int32_t products = 0;
-      add([&](size_t byte) {
-        products += read<int8_t>(a.at(block, byte)) * read<int8_t>(b.at(block, byte));
-      });
-      return sum + static_cast<float>(products) * (a.scale(block) * b.scale(block));
-    }
-  }
-  return sum;
-}
-
-float dot(const Line& weights, const Line& row, const GemmArgs& args, size_t num_blocks) {
-  float sum = 0.0f;
-  for (size_t block = 0; block < num_blocks; ++block) {
-    sum = dot_block(weights, row, args.format, block, sum);
-  }
-  return sum;
-}
-
-void store_number(const GemmArgs& args, size_t row, size_t col, float value) {
-  if (col >= args.out_cols) return;
-  if (args.bias != nullptr) value += args.bias[col];
-  write(args.out + (row * args.out_stride + col) * sizeof(float), value);
-}
-
-void store_activation(const GemmArgs& args, size_t row, size_t col, float gate, float up) {
-  const float value = gate / (1.0f + std::exp(-gate)) * up;
-  if (args.format != WeightFormat::kBf16) {
-    write(args.out + (row * args.out_stride + col) * sizeof(float), value);
-    return;
-  }
-  const size_t first = col / kHalfPanel * args.out_stride * kBlockBytes;
-  write(args.out + first + swizzled(row, 2 * (col % kHalfPanel)), f32_to_bf16(value));
-}
-
-void multiply_panel(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
-  const Line x = rows_line(args, row);
-  const auto output = [&](size_t i) {
-    return dot(weights_line(args, tile, panel, i), x, args, tile.num_blocks);
-  };
-  if (args.output == GemmOutput::kNumbers) {
-    for (size_t i = 0; i < kPanelRows; ++i) {
-      store_number(args, row, panel * kPanelRows + i, output(i));
-    }
-    return;
-  }
-  for (size_t i = 0; i < kHalfPanel; ++i) {
-    store_activation(args, row, panel * kHalfPanel + i, output(i), output(kHalfPanel + i));
-  }
-}
+using Work = std::vector<std::function<void()>>;
 
 struct FakeRecording final : Recording {
-  std::function<void()> work;
+  Work work;
 };
 
 class FakeStream final : public Stream {
  public:
-  explicit FakeStream(const FakeDevice& device) : device_(device) {}
+  FakeStream(const FakeDevice& device, GuardedMemory& memory) : device_(device), memory_(memory) {}
+  ~FakeStream() override { run(); }
 
   void upload(void* to, const void* from, size_t bytes) override {
-    if (bytes > 0) std::memcpy(to, from, bytes);
+    then([=] {
+      if (bytes > 0) std::memcpy(to, from, bytes);
+    });
   }
   void upload_pinned(void* to, const void* from, size_t bytes) override {
     PREGATE_CHECK(bytes % 16 == 0);
     upload(to, from, bytes);
   }
   void download(void* to, const void* from, size_t bytes) override { upload(to, from, bytes); }
-
   void gather(const GatherArgs& args) override {
-    for (size_t row = 0; row < args.num_rows; ++row) {
-      const size_t source = args.source == nullptr ? row : args.source[row];
-      if (source == kNoRow) continue;
-      place(args, args.encoded + source * encoded_row_bytes(args.format, args.cols), row);
-    }
+    then([args] { fake_gather(args); });
   }
-
   void gemm(const GemmArgs& args) override {
-    for (const GemmTile& tile : std::span(args.tiles, args.num_tiles)) {
-      PREGATE_CHECK(tile.first_row % kAtomRows == 0 && tile.num_rows <= args.max_rows);
-      PREGATE_CHECK(tile.num_panels <= args.max_panels && args.max_rows <= kMaxTileRows);
-      for (size_t panel = 0; panel < tile.num_panels; ++panel) {
-        for (size_t r = 0; r < tile.num_rows; ++r) {
-          multiply_panel(args, tile, panel, tile.first_row + r);
-        }
-      }
-    }
+    then([args] { fake_gemm(args); });
   }
-
   void encode(const EncodeArgs& args) override {
-    const size_t inputs = args.out_blocks * block_inputs(args.format);
-    std::vector<float> numbers(inputs);
-    std::vector<std::byte> encoded(encoded_row_bytes(args.format, inputs));
-    for (const GemmTile& tile : std::span(args.tiles, args.num_tiles)) {
-      for (size_t row = tile.first_row; row < tile.first_row + tile.num_rows; ++row) {
-        const std::span from(args.numbers + row * args.numbers_stride,
-                             tile.num_panels * kHalfPanel);
-        std::ranges::fill(numbers, 0.0f);
-        std::ranges::copy(from, numbers.begin());
-        reference::encode_row(numbers, args.format, encoded.data());
-        place({.format = args.format,
-               .cols = uint32_t(inputs),
-               .out = args.out,
-               .out_stride = args.out_stride,
-               .out_blocks = args.out_blocks},
-              encoded.data(), row);
-      }
-    }
+    then([args] { fake_encode(args); });
   }
-
   void combine(const CombineArgs& args) override {
-    for (size_t row = 0; row < args.num_rows; ++row) {
-      float* out = args.out + row * args.cols;
-      std::fill_n(out, args.cols, 0.0f);
-      for (size_t i = args.first[row]; i < args.first[row + 1]; ++i) {
-        const float* product = args.products + size_t(args.rows[i]) * args.products_stride;
-        for (size_t c = 0; c < args.cols; ++c) out[c] += args.gates[i] * product[c];
-      }
-    }
+    then([args] { fake_combine(args); });
   }
-
-  void store_kv(const StoreKvArgs& args) override { fake_store_kv(args); }
-  void attention(const AttentionArgs& args) override { fake_attention(args); }
+  void store_kv(const StoreKvArgs& args) override {
+    then([args] { fake_store_kv(args); });
+  }
+  void attention(const AttentionArgs& args) override {
+    then([args] { fake_attention(args); });
+  }
+  void norm(const NormArgs& args) override {
+    then([args] { fake_norm(args); });
+  }
+  void rotate(const RotateArgs& args) override {
+    then([args] { fake_rotate(args); });
+  }
+  void encode_rows(const EncodeRowsArgs& args) override {
+    then([args] { fake_encode_rows(args); });
+  }
+  void add(const AddArgs& args) override {
+    then([args] { fake_add(args); });
+  }
+  void clip(const ClipArgs& args) override {
+    then([args] { fake_clip(args); });
+  }
+  void take_rows(const TakeRowsArgs& args) override {
+    then([args] { fake_take_rows(args); });
+  }
+  void choose_top_k(const TopKArgs& args) override {
+    then([args] { fake_choose_top_k(args); });
+  }
 
   Status synchronize() override {
+    run();
     if (!device_.is_lost()) return {};
     return fail(ErrorCode::kUnavailable, "fake: device lost: it was told to fail");
   }
 
   Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) override {
     auto recording = std::make_unique<FakeRecording>();
-    recording->work = work;
+    std::swap(recording->work, pending_);
+    work();
+    std::swap(recording->work, pending_);
     return recording;
   }
   void replay(const Recording& recording) override {
-    static_cast<const FakeRecording&>(recording).work();
+    const Work& work = static_cast<const FakeRecording&>(recording).work;
+    pending_.insert(pending_.end(), work.begin(), work.end());
   }
 
  private:
-  static void place(const GatherArgs& args, const std::byte* encoded, size_t row) {
-    const bool scaled = args.format == WeightFormat::kQ8;
-    const std::byte* values = encoded + (scaled ? args.out_blocks * sizeof(float) : 0);
-    const size_t bytes =
-        scaled ? args.out_blocks * kBlockBytes : args.cols * element_bytes(args.format);
-    const auto byte_at = [&](size_t at) { return at < bytes ? values[at] : std::byte{0}; };
-    std::byte* scales = args.out + size_t(args.out_blocks) * args.out_stride * kBlockBytes;
-    for (size_t block = 0; block < args.out_blocks; ++block) {
-      std::byte* to = args.out + block * args.out_stride * kBlockBytes;
-      for (size_t byte = 0; byte < kBlockBytes; ++byte) {
-        to[swizzled(row, byte)] = byte_at(block * kBlockBytes + byte);
-      }
-      if (!scaled) continue;
-      std::memcpy(scales + (block * args.out_stride + row) * sizeof(float),
-                  encoded + block * sizeof(float), sizeof(float));
-    }
+  void then(std::function<void()> work) { pending_.push_back(std::move(work)); }
+
+  void run() {
+    const Work work = std::exchange(pending_, {});
+    if (work.empty() || device_.is_lost()) return;
+    const GuardedMemory::Access access(memory_);
+    for (const auto& each : work) each();
   }
 
   const FakeDevice& device_;
+  GuardedMemory& memory_;
+  Work pending_;
 };
 
 }  // namespace
-
-FakeDevice::~FakeDevice() { PREGATE_CHECK(allocated_.empty()); }
-
-size_t FakeDevice::used_bytes() const {
-  const std::lock_guard lock(mutex_);
-  size_t used = 0;
-  for (const auto& [memory, bytes] : allocated_) used += bytes;
-  return used;
-}
 
 DeviceInfo FakeDevice::info() const {
   return {.name = "fake",
@@ -275,26 +123,19 @@ Result<std::byte*> FakeDevice::allocate(size_t bytes) {
   if (bytes > free) {
     return fail(ErrorCode::kResourceExhausted, "fake: {} bytes: {} are free", bytes, free);
   }
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(1024, round_up(bytes, 1024)));
-  // NaN: what was never written must not show through.
-  std::memset(memory, 0xff, std::min(bytes, kPoisonedBytes));
-  const std::lock_guard lock(mutex_);
-  allocated_[memory] = bytes;
+  std::byte* const memory = memory_.allocate(bytes);
+  PREGATE_CHECK(memory != nullptr);
   return memory;
 }
 
-void FakeDevice::free(std::byte* memory) {
-  const std::lock_guard lock(mutex_);
-  PREGATE_CHECK(allocated_.erase(memory) == 1);
-  std::free(memory);
-}
+void FakeDevice::free(std::byte* memory) { PREGATE_CHECK(memory_.free(memory)); }
 
 Result<std::byte*> FakeDevice::allocate_pinned(size_t bytes) {
   return static_cast<std::byte*>(std::malloc(bytes));
 }
 
 Result<std::unique_ptr<Stream>> FakeDevice::make_stream() {
-  return std::make_unique<FakeStream>(*this);
+  return std::make_unique<FakeStream>(*this, memory_);
 }
 
 }  // namespace pregate::compute::cuda

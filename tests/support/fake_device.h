@@ -1,21 +1,20 @@
-// A device that is the processor itself: memory is the host's, and each kernel is a few plain loops
-// over the layouts of compute/cuda/layout.h. With it, all of the CUDA back end but the kernels is
-// tested where there is no device.
+// A device that is the processor itself: memory is the host's, which may touch it only as a device
+// lets it, and each kernel is a few plain loops over the layouts of compute/cuda/layout.h. With it,
+// all of the CUDA back end but the kernels is tested where there is no device. What a stream is
+// given is done when it is waited for, not before.
 #pragma once
 
 #include <atomic>
 #include <cstdlib>
-#include <map>
-#include <mutex>
 
 #include "compute/cuda/device.h"
+#include "tests/support/guarded_memory.h"
 
 namespace pregate::compute::cuda {
 
 class FakeDevice final : public Device {
  public:
   explicit FakeDevice(size_t memory_bytes = size_t{4} << 30) : memory_bytes_(memory_bytes) {}
-  ~FakeDevice() override;
 
   DeviceInfo info() const override;
   Result<std::byte*> allocate(size_t bytes) override;
@@ -27,15 +26,14 @@ class FakeDevice final : public Device {
     return fail(ErrorCode::kUnimplemented, "a fake device has no speed");
   }
 
-  size_t used_bytes() const;
+  size_t used_bytes() const { return memory_.used_bytes(); }
   /// From now on nothing works.
   void lose() { lost_ = true; }
   bool is_lost() const { return lost_; }
 
  private:
   const size_t memory_bytes_;
-  mutable std::mutex mutex_;
-  std::map<std::byte*, size_t> allocated_;
+  GuardedMemory memory_;
   std::atomic<bool> lost_{false};
 };
 

@@ -166,14 +166,14 @@ class Call {
   Call(Device& device, const Shape& shape, const ExpertsPlan& plan, std::span<const std::byte> rows,
        bool portable)
       : format_(plan.format),
-        pinned_(device),
-        tables_(device),
-        rows_(device),
-        numbers_(device),
-        activations_(device),
-        products_(device),
-        sums_(device) {
-    send(device, plan, rows);
+        stream_(must(device.make_stream())),
+        outbox_(device, *stream_),
+        rows_(device, *stream_),
+        numbers_(device, *stream_),
+        activations_(device, *stream_),
+        products_(device, *stream_),
+        sums_(device, *stream_) {
+    send(plan, rows);
     gather(shape.hidden);
     activate(plan.max_gate_up_panels * kHalfPanel);
     combine(shape.hidden);
@@ -193,8 +193,7 @@ class Call {
 
   void run(Stream& stream, Part part) {
     if (part == kWithTables) {
-      std::byte* const tables = must(tables_.take(1)) + table_offset_;
-      stream.upload_pinned(tables, must(pinned_.take(1)) + table_offset_, table_bytes_);
+      stream.upload_pinned(tables_.device, tables_.pinned, table_bytes_);
     }
     const auto asked = [&](Part one) {
       return (part <= kWithTables || part == one) && has(one, format_);
@@ -208,17 +207,17 @@ class Call {
 
  private:
   /// Rows and tables.
-  void send(Device& device, const ExpertsPlan& plan, std::span<const std::byte> rows) {
-    const auto stream = must(device.make_stream());
-    const SentPlan sent = must(cuda::send(rows, plan, *stream, pinned_, tables_));
-    must(stream->synchronize());
+  void send(const ExpertsPlan& plan, std::span<const std::byte> rows) {
+    const SentPlan sent = must(cuda::send(rows, plan, *stream_, outbox_));
+    must(stream_->synchronize());
     gather_ = sent.gather;
     first_ = sent.gate_up;
     second_ = sent.down;
     combine_ = sent.combine;
-    const auto* tables = reinterpret_cast<const std::byte*>(gather_.source);
-    table_offset_ = size_t(tables - gather_.encoded);
-    table_bytes_ = sent.size_bytes - table_offset_;
+    const auto* first_table = reinterpret_cast<const std::byte*>(gather_.source);
+    const auto offset = size_t(first_table - gather_.encoded);
+    tables_ = {sent.piece.pinned + offset, sent.piece.device + offset};
+    table_bytes_ = sent.size_bytes - offset;
   }
 
   void gather(size_t hidden) {
@@ -265,9 +264,11 @@ class Call {
   }
 
   const WeightFormat format_;
-  PinnedScratch pinned_;
-  DeviceScratch tables_, rows_, numbers_, activations_, products_, sums_;
-  size_t table_offset_ = 0, table_bytes_ = 0;
+  const std::unique_ptr<Stream> stream_;  // that sends
+  Outbox outbox_;
+  DeviceScratch rows_, numbers_, activations_, products_, sums_;
+  Outbox::Piece tables_;
+  size_t table_bytes_ = 0;
   GatherArgs gather_;
   GemmArgs first_, second_;
   EncodeArgs encode_;

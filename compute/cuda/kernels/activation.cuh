@@ -1,4 +1,4 @@
-// silu(gate) * up. Compiled with -fmad=false: products and sums are not fused.
+// silu(gate) * up, and the sigmoid. Compiled with -fmad=false: products and sums are not fused.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,8 @@ __device__ __forceinline__ float exponential(float x) {
 __device__ __forceinline__ float rough_silu_times(float gate, float up) {
   return __fdividef(gate, 1.0f + __expf(-gate)) * up;
 }
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 __device__ __forceinline__ float silu_times(float gate, float up) {
   return gate / (1.0f + exponential(-gate)) * up;

@@ -10,6 +10,7 @@
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
+#include "compute/cuda/kernels/reduce.cuh"
 #include "compute/cuda/kv_layout.h"
 
 namespace pregate::compute::cuda {
@@ -35,6 +36,12 @@ struct Chunk {
   static constexpr uint32_t kLaneNumbers = kColumns / 32;
 };
 
+struct Query {
+  uint32_t vector;      // its first number in q
+  uint32_t partial;     // of sums and parts
+  uint32_t first, end;  // tokens of the split that it sees
+};
+
 /// How a block divides a tile: kQueryWarps warps have kPerWarp queries each and all tokens, or all
 /// warps have the same queries and a part of the tokens each.
 template <DType kDType, uint32_t kQueriesOfWarp, uint32_t kWarpsOfQueries>
@@ -51,13 +58,7 @@ struct Shape {
   static constexpr uint32_t kStageBytes = kChunkBytes + kQueryBytes;
   static constexpr uint32_t kScoresAt = kStages * kStageBytes;
   static constexpr uint32_t kQueriesAt = kScoresAt + kQueries * kTokens * sizeof(float);
-  static constexpr uint32_t kBytes = kQueriesAt + kQueries * 4 * sizeof(uint32_t);
-};
-
-struct Query {
-  uint32_t vector;      // of q
-  uint32_t partial;     // of sums and parts
-  uint32_t first, end;  // tokens of the split that it sees
+  static constexpr uint32_t kBytes = kQueriesAt + kQueries * sizeof(Query);
 };
 
 /// The tokens of a split between two positions.
@@ -96,8 +97,8 @@ struct Unit {
     const Seen seen = seen_by(tile, row, row, args.window, split);
     const uint32_t begin = first_seen(tile.first_position + row + 1, args.window);
     const uint32_t partial = args.first_partial[row_of_q] + split - begin / kTokens;
-    return {row_of_q * args.num_heads + head, partial * args.num_heads + head, seen.first,
-            seen.end};
+    return {row_of_q * args.q_stride + head * args.kv.head_dim, partial * args.num_heads + head,
+            seen.first, seen.end};
   }
 
   /// What any of its queries sees. The rest is not read: it may never have been written, or be
@@ -148,7 +149,7 @@ class Fetcher {
     for (uint32_t i = threadIdx.x; i < S::kQueries * C::kColumns; i += kThreads) {
       const uint32_t query = i / C::kColumns, col = step * C::kColumns + i % C::kColumns;
       const bool is_there = query < unit_.tile.num_queries && col < head_dim;
-      to[i] = is_there ? unit_.args.q[size_t(queries_[query].vector) * head_dim + col] : 0.0f;
+      to[i] = is_there ? unit_.args.q[size_t(queries_[query].vector) + col] : 0.0f;
     }
   }
 
@@ -270,20 +271,6 @@ class Scores {
 
   float sums_[S::kPerWarp][S::kTokensOfThread] = {};
 };
-
-__device__ __forceinline__ float largest_of_warp(float value) {
-  for (uint32_t mask = 16; mask > 0; mask /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, int32_t(mask)));
-  }
-  return value;
-}
-
-__device__ __forceinline__ float sum_of_warp(float value) {
-  for (uint32_t mask = 16; mask > 0; mask /= 2) {
-    value += __shfl_xor_sync(0xffffffffu, value, int32_t(mask));
-  }
-  return value;
-}
 
 /// By a warp: the scores of a query become exp(score - largest).
 __device__ __forceinline__ SoftmaxPart soften(float* scores) {
@@ -443,7 +430,8 @@ __global__ __launch_bounds__(kThreads) void combine_splits(
   const uint32_t row = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const Parts parts{args, blockIdx.y, args.first_partial[row], args.first_partial[row + 1]};
   const float largest = parts.largest();
-  float* const out = args.out + (size_t(row) * args.num_heads + parts.head) * args.kv.head_dim;
+  float* const out =
+      args.out + size_t(row) * args.out_stride + size_t(parts.head) * args.kv.head_dim;
   for (uint32_t first_col = 0; first_col < width; first_col += kThreads) {
     // What is past the last column is read twice, and left out below.
     const uint32_t col = min(first_col + 4 * lane, width - 4);
@@ -476,8 +464,9 @@ __global__ __launch_bounds__(kThreads) void store_kv(const __grid_constant__ Sto
   const uint32_t head = piece / pieces, slot = args.slots[row];
   const bool is_key = blockIdx.z == 0;
   const uint32_t numbers = kv.dtype == DType::kF32 ? 4 : 8, first = piece % pieces * numbers;
-  const float* from =
-      (is_key ? args.keys : args.values) + (size_t(row) * kv.num_heads + head) * kv.head_dim;
+  const float* const from = (is_key ? args.keys + size_t(row) * args.keys_stride
+                                    : args.values + size_t(row) * args.values_stride) +
+                            size_t(head) * kv.head_dim;
   float x[8] = {};
   for (uint32_t i = 0; i < numbers; ++i) x[i] = number_or_zero(from, first + i, kv.head_dim);
   const size_t token = (size_t(slot / kKvTokens) * kv.num_heads + head) * 2 * kKvTokens +

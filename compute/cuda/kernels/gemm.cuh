@@ -75,4 +75,16 @@ cudaError_t launch_kernel(const Launch& launch, const Args&... args) {
   return cudaLaunchKernelEx(&config, kKernel, args...);
 }
 
+namespace {
+
+/// Tile `index` of a product.
+__device__ __forceinline__ GemmTile tile_of(const GemmArgs& args, uint32_t index) {
+  if (args.tiles != nullptr) return args.tiles[index];
+  GemmTile tile = args.all;
+  tile.first_row = index * args.max_rows;
+  tile.num_rows = min(args.max_rows, args.all.num_rows - tile.first_row);
+  return tile;
+}
+
+}  // namespace
 }  // namespace pregate::compute::cuda

@@ -186,7 +186,7 @@ __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ Gem
   uint8_t* const memory = dynamic_shared_memory();
   using S = Stage<kFormat, kCols>;
   let_next_kernel_start();
-  const GemmTile tile = args.tiles[blockIdx.y];
+  const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t first = blockIdx.z * kCols;
   if (blockIdx.x >= tile.num_panels || first >= tile.num_rows) return;
   const Work work{blockIdx.x, tile.first_row + first, min(uint32_t(kCols), tile.num_rows - first)};

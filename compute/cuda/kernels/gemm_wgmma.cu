@@ -167,7 +167,7 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
 #if __CUDA_ARCH_FEAT_SM90_ALL
   uint8_t* const memory = dynamic_shared_memory();
   let_next_kernel_start();
-  const GemmTile tile = args.tiles[blockIdx.y];
+  const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t first_panel = blockIdx.x * kConsumers;
   if (first_panel >= tile.num_panels) return;
   const Block<kConsumers> block{args,

@@ -34,6 +34,12 @@ __device__ __forceinline__ void wait_for_kernels_before() {
 #endif
 }
 
+/// Brings what is read soon into the second-level cache, where it is never out of date: allowed
+/// also before wait_for_kernels_before().
+__device__ __forceinline__ void prefetch(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+
 // Copies of 16 bytes that each thread asks for (sm_80).
 
 __device__ __forceinline__ void copy_async_16(uint32_t to, const void* from) {

@@ -1,5 +1,7 @@
 // Rows on their way in and out of the products: laid out, encoded, and summed up again.
 #include "compute/cuda/kernels.h"
+#include "compute/cuda/kernels/encode.cuh"
+#include "compute/cuda/kernels/four.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
 
@@ -63,36 +65,17 @@ __global__ __launch_bounds__(kThreads) void gather(const __grid_constant__ Gathe
   }
 }
 
-/// The largest magnitude of a warp's numbers, as bits: those of a NaN or infinity exceed all.
-__device__ __forceinline__ int32_t largest_magnitude(const float (&x)[4]) {
-  int32_t largest = 0;
-  for (const float value : x) largest = max(largest, __float_as_int(value) & 0x7fffffff);
-  return __reduce_max_sync(0xffffffffu, largest);
-}
-
-__device__ __forceinline__ uint32_t quantized(float x, float scale) {
-  float quotient = x / scale;
-  quotient = quotient > 127.0f ? 127.0f : quotient;
-  quotient = quotient < -127.0f ? -127.0f : quotient;
-  return __float_as_uint(quotient + 0x1.8p23f) & 0xff;  // rounded to nearest even
-}
-
-/// A group by a warp, four numbers a lane (compute/cpu/encode.h does the same).
-__device__ __forceinline__ void encode_q8(const EncodeArgs& args, const float (&x)[4], uint32_t row,
-                                          uint32_t block) {
+/// A group by a warp, four numbers a lane.
+__device__ __forceinline__ void store_q8(const EncodeArgs& args, const Four& numbers, uint32_t row,
+                                         uint32_t block) {
+  const Q8Four encoded = encode_q8(numbers);
   const uint32_t lane = threadIdx.x % 32;
-  const int32_t largest = largest_magnitude(x);
-  const bool finite = largest < 0x7f800000;
-  const float scale = finite ? __int_as_float(largest) / 127.0f : __int_as_float(0x7fc00000);
-  uint32_t packed = 0;
-  if (finite && scale != 0.0f) {
-    for (uint32_t i = 0; i < 4; ++i) packed |= quantized(x[i], scale) << (8 * i);
-  }
   const size_t first = size_t(block) * args.out_stride;
-  *reinterpret_cast<uint32_t*>(args.out + first * kBlockBytes + swizzled(row, 4 * lane)) = packed;
+  std::byte* const to = args.out + first * kBlockBytes + swizzled(row, 4 * lane);
+  *reinterpret_cast<uint32_t*>(to) = encoded.values;
   if (lane != 0) return;
   const size_t scales = size_t(args.out_blocks) * args.out_stride * kBlockBytes;
-  reinterpret_cast<float*>(args.out + scales)[first + row] = scale;
+  reinterpret_cast<float*>(args.out + scales)[first + row] = encoded.scale;
 }
 
 /// 128 numbers by a warp: one k block of q8, four of f32.
@@ -104,18 +87,16 @@ __global__ __launch_bounds__(kThreads) void encode(const __grid_constant__ Encod
   if (row_of_tile >= tile.num_rows) return;
   const uint32_t row = tile.first_row + row_of_tile;
   const uint32_t col = blockIdx.x * 128 + threadIdx.x % 32 * 4;
-  float x[4] = {};
+  Four numbers{};
   if (col < tile.num_panels * uint32_t(kHalfPanel)) {
-    const float4 four =
-        *reinterpret_cast<const float4*>(args.numbers + size_t(row) * args.numbers_stride + col);
-    x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    numbers =
+        *reinterpret_cast<const Four*>(args.numbers + size_t(row) * args.numbers_stride + col);
   }
   if (args.format == WeightFormat::kQ8) {
-    encode_q8(args, x, row, blockIdx.x);
+    store_q8(args, numbers, row, blockIdx.x);
   } else if (const uint32_t block = col / 32; block < args.out_blocks) {
     std::byte* to = args.out + size_t(block) * args.out_stride * kBlockBytes;
-    *reinterpret_cast<float4*>(to + swizzled(row, 4 * (col % 32))) =
-        make_float4(x[0], x[1], x[2], x[3]);
+    *reinterpret_cast<Four*>(to + swizzled(row, 4 * (col % 32))) = numbers;
   }
 }
 
@@ -126,23 +107,14 @@ __global__ __launch_bounds__(kThreads) void combine(const __grid_constant__ Comb
   const uint32_t row = blockIdx.x;
   const uint32_t col = 4 * (blockIdx.y * kThreads + threadIdx.x);
   if (col >= args.cols) return;
-  float4 sum{};
+  Four sum{};
   for (uint32_t i = args.first[row]; i < args.first[row + 1]; ++i) {
     const float gate = args.gates[i];
-    const float4 product = *reinterpret_cast<const float4*>(
+    const Four product = *reinterpret_cast<const Four*>(
         args.products + size_t(args.rows[i]) * args.products_stride + col);
-    sum.x += gate * product.x;
-    sum.y += gate * product.y;
-    sum.z += gate * product.z;
-    sum.w += gate * product.w;
+    for (uint32_t c = 0; c < 4; ++c) sum.x[c] += gate * product.x[c];
   }
-  float* out = args.out + size_t(row) * args.cols + col;
-  if (args.cols % 4 == 0) {
-    *reinterpret_cast<float4*>(out) = sum;
-    return;
-  }
-  const float values[4] = {sum.x, sum.y, sum.z, sum.w};
-  for (uint32_t i = 0; i < 4 && col + i < args.cols; ++i) out[i] = values[i];
+  store_four(args.out + size_t(row) * args.cols + col, sum, args.cols - col);
 }
 
 }  // namespace

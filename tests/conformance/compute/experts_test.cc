@@ -229,9 +229,11 @@ TEST(Experts, KernelSetsAgreeInIntegersToTheBit) {
   const std::vector<float> gates(x.rows, 0.25f);
   for (const WeightFormat format : {WeightFormat::kQ8, WeightFormat::kQ4}) {
     std::vector<Numbers> results;
-    for (const std::string& name : backend_names()) {
+    for (const std::string& name : test_support::backend_names()) {
       // The fake device's exponential is the library's.
-      if (name == "reference" || name == kFakeCuda || name == kSlicedCuda) continue;
+      if (name == "reference" || name == test_support::kFakeCuda ||
+          name == test_support::kSlicedCuda)
+        continue;
       Subject subject(name);
       const auto expert = subject->pack_expert(numbers.source(), format).value();
       const ExpertTask task{expert.get(), rows, rows, gates};

@@ -3,10 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "compute/cuda/backend.h"
-#include "tests/support/emulated_cuda/device.h"
-#include "tests/support/fake_device.h"
-
 namespace pregate::compute {
 
 std::string to_string(WeightFormat format) {
@@ -23,30 +19,9 @@ std::string to_string(WeightFormat format) {
   return "unknown";
 }
 
-namespace {
-
-Result<std::unique_ptr<Backend>> make_subject(const std::string& name, ThreadPool& threads) {
-  if (name == kEmulatedCuda || name == kEmulatedHopper) {
-    PREGATE_ASSIGN(auto device, cuda::open_emulated_device(name == kEmulatedHopper ? 9 : 8));
-    return cuda::CudaBackend::create(std::move(device), name, threads);
-  }
-  if (name != kFakeCuda && name != kSlicedCuda) return make_backend(name, threads);
-  const size_t row_bytes = name == kSlicedCuda ? 4096 : 0;
-  return cuda::CudaBackend::create(std::make_shared<cuda::FakeDevice>(), name, threads, row_bytes);
-}
-
-}  // namespace
-
 Subject::Subject(const std::string& name, size_t num_threads)
     : threads_(std::make_unique<ThreadPool>(num_threads)),
-      backend_(make_subject(name, *threads_).value()) {}
-
-std::vector<std::string> backend_names() {
-  std::vector<std::string> names = available_backends();
-  names.insert(names.end(), {kFakeCuda, kSlicedCuda});
-  if (cuda::open_emulated_device(8)) names.insert(names.end(), {kEmulatedCuda, kEmulatedHopper});
-  return names;
-}
+      backend_(test_support::make_backend(name, *threads_).value()) {}
 
 Numbers Numbers::random(Random& random, size_t rows, size_t cols) {
   Numbers numbers(rows, cols);

@@ -10,6 +10,7 @@
 
 #include "base/random.h"
 #include "compute/backend.h"
+#include "tests/support/backends.h"
 
 namespace pregate::compute {
 
@@ -80,20 +81,7 @@ std::string instance_name(std::string name);
 std::string backend_test_name(const ::testing::TestParamInfo<BackendTest::ParamType>& info);
 std::string format_test_name(const ::testing::TestParamInfo<FormatTest::ParamType>& info);
 
-/// The CUDA back end on the processor (tests/support/fake_device.h): all of it but the kernels.
-inline constexpr const char* kFakeCuda = "cuda:fake";
-/// The same with next to no memory for rows, so that nearly every call is computed in slices.
-inline constexpr const char* kSlicedCuda = "cuda:sliced";
-
-/// The same with the project's own kernels (tests/support/emulated_cuda/device.h).
-inline constexpr const char* kEmulatedCuda = "cuda:emulated";
-/// And with those for compute capability 9.0.
-inline constexpr const char* kEmulatedHopper = "cuda:emulated_9";
-
-/// Those of this machine and these four, of which the last two are not in every build.
-std::vector<std::string> backend_names();
-
-inline auto all_backends() { return ::testing::ValuesIn(backend_names()); }
+inline auto all_backends() { return ::testing::ValuesIn(test_support::backend_names()); }
 inline auto all_formats() {
   return ::testing::Combine(all_backends(), ::testing::ValuesIn(kFormats));
 }

@@ -1,4 +1,5 @@
-// The CUDA runtime of cuda_runtime.h: devices of several kinds, whose memory is the host's.
+// The CUDA runtime of cuda_runtime.h: devices of several kinds, whose memory is the host's, which
+// can touch it by copies alone.
 #include <algorithm>
 #include <cstdlib>
 #include <iterator>
@@ -12,6 +13,7 @@
 #include "base/check.h"
 #include "tests/support/emulated_cuda/block.h"
 #include "tests/support/emulated_cuda/matrix_units.h"
+#include "tests/support/guarded_memory.h"
 
 namespace {
 
@@ -19,8 +21,7 @@ using Work = std::function<cudaError_t()>;
 
 /// Never touched, it costs nothing.
 constexpr size_t kMemoryBytes = size_t{32} << 30;
-constexpr size_t kAlignment = 256;
-constexpr size_t kPoisonedBytes = size_t{4} << 20;  // an arena's chunk is mostly never used
+constexpr size_t kAlignment = 256;  // of pinned memory
 constexpr size_t kSharedBytesUnasked = size_t{48} << 10;
 constexpr uint32_t kMaxThreads = 1024, kMaxBlocks = 65535;  // of a block; along y and z
 
@@ -33,14 +34,8 @@ constexpr Kind kDevices[] = {{8, size_t{163} << 10}, {9, size_t{227} << 10}};
 thread_local int current_device = 0;
 
 /// Of all devices together.
-struct Memory {
-  std::mutex mutex;
-  std::map<void*, size_t> allocated;
-  size_t used_bytes = 0;
-};
-
-Memory& memory() {
-  static Memory all;
+pregate::GuardedMemory& memory() {
+  static pregate::GuardedMemory all;
   return all;
 }
 
@@ -125,25 +120,14 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 
 cudaError_t cudaMalloc(void** allocated, size_t bytes) {
-  const std::scoped_lock lock(memory().mutex);
-  if (bytes > kMemoryBytes - memory().used_bytes) return cudaErrorMemoryAllocation;
-  if (posix_memalign(allocated, kAlignment, bytes) != 0) return cudaErrorMemoryAllocation;
-  // NaN: what was never written must not show through.
-  std::memset(*allocated, 0xff, std::min(bytes, kPoisonedBytes));
-  memory().allocated[*allocated] = bytes;
-  memory().used_bytes += bytes;
-  return cudaSuccess;
+  if (bytes > kMemoryBytes - memory().used_bytes()) return cudaErrorMemoryAllocation;
+  *allocated = memory().allocate(bytes);
+  return *allocated != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
 cudaError_t cudaFree(void* allocated) {
-  if (allocated == nullptr) return cudaSuccess;
-  const std::scoped_lock lock(memory().mutex);
-  const auto found = memory().allocated.find(allocated);
-  if (found == memory().allocated.end()) return cudaErrorInvalidValue;
-  memory().used_bytes -= found->second;
-  memory().allocated.erase(found);
-  std::free(allocated);
-  return cudaSuccess;
+  const bool freed = allocated == nullptr || memory().free(static_cast<std::byte*>(allocated));
+  return freed ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMallocHost(void** allocated, size_t bytes) {
@@ -157,8 +141,7 @@ cudaError_t cudaFreeHost(void* allocated) {
 }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-  const std::scoped_lock lock(memory().mutex);
-  *free_bytes = kMemoryBytes - memory().used_bytes;
+  *free_bytes = kMemoryBytes - memory().used_bytes();
   *total_bytes = kMemoryBytes;
   return cudaSuccess;
 }
@@ -178,6 +161,8 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream->recorded != nullptr) return cudaErrorInvalidValue;
+  if (stream->pending.empty()) return cudaSuccess;
+  const pregate::GuardedMemory::Access access(memory());
   cudaError_t error = cudaSuccess;
   for (const Work& work : std::exchange(stream->pending, {})) {
     if (error == cudaSuccess) error = work();

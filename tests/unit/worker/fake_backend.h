@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/ids.h"
-#include "compute/backend.h"
+#include "compute/host_backend.h"
 
 namespace pregate::testing {
 
@@ -31,7 +31,7 @@ class FakeExpert final : public compute::PackedExpert {
   const size_t hidden_;
 };
 
-class FakeBackend : public compute::Backend {
+class FakeBackend : public compute::HostBackend {
  public:
   /// Called before each call of experts(), with the number of its rows.
   std::function<void(size_t rows)> before_experts;

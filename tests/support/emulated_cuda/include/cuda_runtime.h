@@ -51,6 +51,9 @@ constexpr int32_t __float_as_int(float x) { return std::bit_cast<int32_t>(x); }
 constexpr float __int_as_float(int32_t x) { return std::bit_cast<float>(x); }
 constexpr uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
 constexpr float __uint_as_float(uint32_t x) { return std::bit_cast<float>(x); }
+constexpr float __fadd_rn(float a, float b) { return a + b; }
+constexpr float __fsub_rn(float a, float b) { return a - b; }
+constexpr float __fmul_rn(float a, float b) { return a * b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }

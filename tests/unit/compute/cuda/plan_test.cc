@@ -114,12 +114,16 @@ TEST(ExpertsPlan, NoTasksAreNoWork) {
   EXPECT_EQ(plan.first_place, std::vector<uint32_t>(4, 0));
 }
 
-TEST(PlanRows, CutsIntoFewTilesOfNearlyEqualSize) {
-  const auto tiles = plan_rows({.num_rows = 500, .num_panels = 3, .num_blocks = 2});
-  ASSERT_EQ(tiles.size(), 3u);
-  EXPECT_EQ(tiles[0].num_rows, 168u);
-  EXPECT_EQ(tiles[1].first_row, 168u);
-  EXPECT_EQ(tiles[2].num_rows, 500u - 2 * 168u);
+TEST(CutTiles, MakesFewTilesOfNearlyEqualSize) {
+  const RowTiles tiles = cut_tiles(500);
+  EXPECT_EQ(tiles.num_tiles, 3u);
+  EXPECT_EQ(tiles.max_rows, 168u);
+}
+
+TEST(CutTiles, OneTileHasAllRows) {
+  EXPECT_EQ(cut_tiles(3).num_tiles, 1u);
+  EXPECT_EQ(cut_tiles(3).max_rows, 3u);
+  EXPECT_EQ(cut_tiles(0).num_tiles, 0u);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace {
 
 TEST(Scratch, GrowsByAQuarterMoreThanIsAskedFor) {
   FakeDevice device;
-  DeviceScratch scratch(device);
+  const auto stream = device.make_stream().value();
+  DeviceScratch scratch(device, *stream);
   std::byte* const first = scratch.take(4000).value();
   EXPECT_EQ(scratch.take(5000).value(), first);
   EXPECT_EQ(device.used_bytes(), 5000u);
@@ -19,7 +20,8 @@ TEST(Scratch, GrowsByAQuarterMoreThanIsAskedFor) {
 
 TEST(Scratch, TakesWhatThereIsAndFailsOnlyBelowThat) {
   FakeDevice device(1000);
-  DeviceScratch scratch(device);
+  const auto stream = device.make_stream().value();
+  DeviceScratch scratch(device, *stream);
   ASSERT_TRUE(scratch.take(900));
   EXPECT_EQ(device.used_bytes(), 900u);
   const auto refused = scratch.take(1001);

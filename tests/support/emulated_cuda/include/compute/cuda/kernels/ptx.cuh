@@ -24,6 +24,8 @@ inline uint32_t shared_address(const void* pointer) { return emulated::shared_ad
 inline void let_next_kernel_start() {}
 inline void wait_for_kernels_before() {}
 
+inline void prefetch(const void*) {}
+
 inline void copy_async_16(uint32_t to, const void* from) { emulated::copy_later(to, from); }
 inline void commit_copies() { emulated::close_group(); }
 template <int kPending>

@@ -1,0 +1,95 @@
+// The experts that rows go to, by the logits of a router's gate. A warp takes a row, which is so
+// short that each lane keeps its share of it in mind: which of them were chosen, as bits.
+#include "compute/cuda/kernels.h"
+#include "compute/cuda/kernels/activation.cuh"
+#include "compute/cuda/kernels/gemm.cuh"
+#include "compute/cuda/kernels/ptx.cuh"
+#include "compute/cuda/kernels/reduce.cuh"
+
+namespace pregate::compute::cuda {
+namespace {
+
+constexpr uint32_t kThreads = 128;
+constexpr uint32_t kRows = kThreads / 32;  // of a block
+constexpr int32_t kNothing = -0x7fffffff - 1;
+
+static_assert(kMaxTopKExperts <= 32 * 64, "a lane's experts are bits of a word");
+
+/// Larger for larger numbers, equal for both zeros; that of NaN is the least but for kNothing.
+__device__ __forceinline__ int32_t rank_of(float x) {
+  if (x != x) return kNothing + 1;
+  const int32_t bits = __float_as_int(x == 0.0f ? 0.0f : x);
+  return bits < 0 ? bits ^ 0x7fffffff : bits;
+}
+
+/// The logits of a row; lane l has those of experts l, l + 32 and so on.
+class Row {
+ public:
+  __device__ __forceinline__ Row(const TopKArgs& args, uint32_t row)
+      : logits_(args.logits + size_t(row) * args.stride), count_(args.num_experts) {}
+
+  __device__ __forceinline__ float logit(uint32_t expert) const { return logits_[expert]; }
+
+  /// The best that was not chosen, of equal ones the first: the same in all lanes.
+  __device__ __forceinline__ uint32_t choose() {
+    int32_t best = kNothing, expert = 0;
+    uint64_t bit = 1;
+    for (uint32_t e = threadIdx.x % 32; e < count_; e += 32, bit <<= 1) {
+      const int32_t rank = (chosen_ & bit) != 0 ? kNothing : rank_of(logits_[e]);
+      if (rank > best) best = rank, expert = int32_t(e);
+    }
+    const bool is_mine = best == __reduce_max_sync(0xffffffffu, best);
+    const auto first = uint32_t(-__reduce_max_sync(0xffffffffu, is_mine ? -expert : kNothing));
+    if (first % 32 == threadIdx.x % 32) chosen_ |= uint64_t(1) << (first / 32);
+    return first;
+  }
+
+  /// Of exp(logit - largest).
+  __device__ __forceinline__ float total(float largest) const {
+    float sum = 0.0f;
+    for (uint32_t e = threadIdx.x % 32; e < count_; e += 32) {
+      sum += exponential(logits_[e] - largest);
+    }
+    return sum_of_warp(sum);
+  }
+
+ private:
+  const float* const logits_;
+  const uint32_t count_;
+  uint64_t chosen_ = 0;
+};
+
+__global__ __launch_bounds__(kThreads) void choose_top_k(const __grid_constant__ TopKArgs args) {
+  let_next_kernel_start();
+  wait_for_kernels_before();
+  const uint32_t index = blockIdx.x * kRows + threadIdx.x / 32;
+  if (index >= args.num_rows) return;
+  Row row(args, index);
+  uint32_t* const ids = args.ids + size_t(index) * args.k;
+  float* const gates = args.gates + size_t(index) * args.k;
+  float largest = 0.0f, total = 1.0f, chosen_total = 0.0f;
+  for (uint32_t i = 0; i < args.k; ++i) {
+    const uint32_t expert = row.choose();
+    if (i == 0) {
+      largest = row.logit(expert);
+      total = row.total(largest);
+    }
+    const float gate = exponential(row.logit(expert) - largest) / total;
+    chosen_total += gate;
+    if (threadIdx.x % 32 != 0) continue;
+    ids[i] = expert;
+    gates[i] = gate;
+  }
+  if (!args.normalize || threadIdx.x % 32 != 0) return;
+  for (uint32_t i = 0; i < args.k; ++i) gates[i] /= chosen_total;
+}
+
+}  // namespace
+
+cudaError_t launch_choose_top_k(const TopKArgs& args, const DeviceInfo& device,
+                                cudaStream_t stream) {
+  const dim3 grid(uint32_t(divide_up(args.num_rows, kRows)));
+  return launch_kernel<choose_top_k>({grid, kThreads, 0, stream, can_overlap(device)}, args);
+}
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,91 @@
+// The plain structs between the back end and the kernels that work on rows in f32, as args.h has
+// the others. Rows lie in the device's memory, `stride` numbers from one to the next.
+#pragma once
+
+#include <cstdint>
+
+#include "compute/types.h"
+
+namespace pregate::compute::cuda {
+
+/// Backend::rms_norm(): y = x / rms(x) * weight over groups of `width` numbers. x and y may be the
+/// same.
+struct NormArgs {
+  const float* x = nullptr;
+  uint32_t x_stride = 0;
+  float* y = nullptr;
+  uint32_t y_stride = 0;
+  const float* weight = nullptr;  ///< [width]
+  uint32_t width = 0;
+  uint32_t num_groups = 0;  ///< Of a row.
+  uint32_t num_rows = 0;
+  float epsilon = 0.0f;
+};
+
+/// Backend::rotate(), to the bit of the reference.
+struct RotateArgs {
+  float* x = nullptr;
+  uint32_t stride = 0;
+  uint32_t num_rows = 0;
+  uint32_t num_heads = 0;
+  uint32_t head_dim = 0;
+  uint32_t half = 0;           ///< Pairs that turn: (x[j], x[j + half]) of each head.
+  const float* cos = nullptr;  ///< [num_rows][half], sin too.
+  const float* sin = nullptr;
+};
+
+/// Backend::encode(), to the bit: rows as types.h has them, one after the other.
+struct EncodeRowsArgs {
+  WeightFormat format = WeightFormat::kF32;  ///< One that has an arithmetic of its own.
+  const float* x = nullptr;
+  uint32_t stride = 0;
+  uint32_t cols = 0;
+  uint32_t num_rows = 0;
+  std::byte* out = nullptr;  ///< Aligned to 4 bytes.
+};
+
+/// Backend::add() and add_gated(): y += x, or y += sigmoid(gate) * x with a gate for each row.
+struct AddArgs {
+  float* y = nullptr;
+  uint32_t y_stride = 0;
+  const float* x = nullptr;
+  uint32_t x_stride = 0;
+  const float* gate = nullptr;  ///< [num_rows], or null.
+  uint32_t cols = 0;
+  uint32_t num_rows = 0;
+};
+
+/// Backend::clip(): numbers beyond -limit and limit become those; NaN stays.
+struct ClipArgs {
+  float* x = nullptr;
+  uint32_t stride = 0;
+  uint32_t cols = 0;
+  uint32_t num_rows = 0;
+  float limit = 0.0f;
+};
+
+/// Backend::take_rows(): row i of y becomes row rows[i] of x. They do not overlap.
+struct TakeRowsArgs {
+  float* y = nullptr;
+  uint32_t y_stride = 0;
+  const float* x = nullptr;
+  uint32_t x_stride = 0;
+  const uint32_t* rows = nullptr;  ///< [num_rows]
+  uint32_t cols = 0;
+  uint32_t num_rows = 0;
+};
+
+/// Backend::choose_top_k(): ids and their order are the same as the host's, whatever the logits.
+struct TopKArgs {
+  const float* logits = nullptr;
+  uint32_t stride = 0;
+  uint32_t num_rows = 0;
+  uint32_t num_experts = 0;  ///< At most kMaxTopKExperts.
+  uint32_t k = 0;            ///< At most num_experts.
+  bool normalize = false;
+  uint32_t* ids = nullptr;  ///< [num_rows * k]
+  float* gates = nullptr;   ///< [num_rows * k]
+};
+inline constexpr uint32_t kMaxTopKExperts = 2048;
+
+}  // namespace pregate::compute::cuda

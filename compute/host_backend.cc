@@ -1,0 +1,83 @@
+#include "compute/host_backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "compute/cpu/buffer.h"
+
+namespace pregate::compute {
+namespace {
+
+class HostRows final : public RowMemory {
+ public:
+  explicit HostRows(size_t bytes) : buffer_(bytes) {}
+  std::byte* data() const override { return buffer_.data(); }
+
+ private:
+  mutable cpu::Buffer buffer_;
+};
+
+bool same_shape(Matrix<const float> x, Matrix<const float> y) {
+  return x.rows == y.rows && x.cols == y.cols;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RowMemory>> HostBackend::allocate_rows(size_t bytes) {
+  return allocate_host_rows(bytes);
+}
+
+std::unique_ptr<RowMemory> HostBackend::allocate_host_rows(size_t bytes) {
+  return std::make_unique<HostRows>(bytes);
+}
+
+void HostBackend::write(void* rows, const void* from, size_t bytes) {
+  if (rows != from && bytes > 0) std::memcpy(rows, from, bytes);
+}
+
+void HostBackend::read(void* to, const void* rows, size_t bytes) { write(to, rows, bytes); }
+
+void HostBackend::add(Matrix<const float> x, Matrix<float> y) {
+  PREGATE_CHECK(same_shape(x, y));
+  for (size_t r = 0; r < y.rows; ++r) {
+    const std::span<const float> from = x.row(r);
+    const std::span<float> to = y.row(r);
+    for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
+  }
+}
+
+void HostBackend::add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) {
+  PREGATE_CHECK(same_shape(x, y) && gates.rows == y.rows && gates.cols == 1);
+  for (size_t r = 0; r < y.rows; ++r) {
+    const float factor = 1.0f / (1.0f + std::exp(-gates.row(r)[0]));
+    const std::span<const float> from = x.row(r);
+    const std::span<float> to = y.row(r);
+    for (size_t i = 0; i < to.size(); ++i) to[i] += factor * from[i];
+  }
+}
+
+void HostBackend::clip(Matrix<float> x, float limit) {
+  for (size_t r = 0; r < x.rows; ++r) {
+    for (float& value : x.row(r)) value = std::clamp(value, -limit, limit);
+  }
+}
+
+void HostBackend::take_rows(Matrix<const float> x, std::span<const uint32_t> rows,
+                            Matrix<float> y) {
+  PREGATE_CHECK(y.rows == rows.size() && y.cols == x.cols);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    PREGATE_CHECK(rows[i] < x.rows);
+    std::ranges::copy(x.row(rows[i]), y.row(i).begin());
+  }
+}
+
+void HostBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& options,
+                               const TopK& out) {
+  for (size_t r = 0; r < logits.rows; ++r) {
+    compute::choose_top_k(logits.row(r), options, out.row(r, options.k));
+  }
+}
+
+}  // namespace pregate::compute

@@ -1,0 +1,24 @@
+// What back ends have in common whose row memory is the host's.
+#pragma once
+
+#include "compute/backend.h"
+
+namespace pregate::compute {
+
+class HostBackend : public Backend {
+ public:
+  Result<std::unique_ptr<RowMemory>> allocate_rows(size_t bytes) override;
+  std::unique_ptr<RowMemory> allocate_host_rows(size_t bytes) override;
+  bool shares_row_memory() const override { return true; }
+  void write(void* rows, const void* from, size_t bytes) override;
+  void read(void* to, const void* rows, size_t bytes) override;
+
+  void add(Matrix<const float> x, Matrix<float> y) override;
+  void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) override;
+  void clip(Matrix<float> x, float limit) override;
+  void take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y) override;
+  void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
+                    const TopK& out) override;
+};
+
+}  // namespace pregate::compute

@@ -1,0 +1,223 @@
+#include "tests/support/fake_products.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "base/check.h"
+#include "compute/cuda/layout.h"
+#include "compute/number.h"
+#include "compute/reference/backend.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+template <typename T>
+T read(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+template <typename T>
+void write(std::byte* to, T value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+/// One row of weights or rows: where its k blocks and their scales are.
+struct Line {
+  const std::byte* blocks = nullptr;
+  size_t block_stride = 0;
+  const std::byte* scales = nullptr;
+  size_t scale_stride = 0;
+  size_t row = 0;
+
+  const std::byte* at(size_t block, size_t byte) const {
+    return blocks + block * block_stride + swizzled(row, byte);
+  }
+  float scale(size_t block) const { return read<float>(scales + block * scale_stride); }
+};
+
+Line weights_line(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
+  const size_t stride = panel_block_bytes(args.format);
+  const std::byte* first = tile.weights + panel * tile.num_blocks * stride;
+  const size_t scale_at = args.format == WeightFormat::kQ4
+                              ? kQ4ScalesAt + row * sizeof(uint16_t)
+                              : kPanelRows * kBlockBytes + row * sizeof(float);
+  return {first, stride, first + scale_at, stride, row};
+}
+
+Line rows_line(const GemmArgs& args, size_t row) {
+  const size_t scales = size_t(args.rows_blocks) * args.rows_stride * kBlockBytes;
+  return {args.rows, args.rows_stride * kBlockBytes, args.rows + scales + row * sizeof(float),
+          args.rows_stride * sizeof(float), row};
+}
+
+int q4_weight(const Line& weights, size_t block, size_t input) {
+  const std::byte* from = weights.blocks + block * weights.block_stride;
+  const int codes = read<uint8_t>(from + q4_code_at(weights.row, input)) >> q4_code_shift(input);
+  const auto factors = read<uint32_t>(from + kQ4FactorsAt + weights.row * sizeof(uint32_t));
+  const auto factor = static_cast<int>(factors >> (4 * (input / kQ4Part)) & 15);
+  return ((codes & 15) + kQ4SmallestCode) * factor;
+}
+
+float dot_block(const Line& a, const Line& b, WeightFormat format, size_t block, float sum) {
+  const auto add = [&](auto product) {
+    for (size_t i = 0; i < block_inputs(format); ++i) product(i * element_bytes(format));
+  };
+  switch (format) {
+    case WeightFormat::kF32:
+      add([&](size_t byte) {
+        sum += read<float>(a.at(block, byte)) * read<float>(b.at(block, byte));
+      });
+      return sum;
+    case WeightFormat::kBf16:
+      add([&](size_t byte) {
+        sum += bf16_to_f32(read<uint16_t>(a.at(block, byte))) *
+               bf16_to_f32(read<uint16_t>(b.at(block, byte)));
+      });
+      return sum;
+    case WeightFormat::kQ4: {
+      int32_t products = 0;
+      add([&](size_t byte) {
+        products += q4_weight(a, block, byte) * read<int8_t>(b.at(block, byte));
+      });
+      const float scale = bf16_to_f32(read<uint16_t>(a.scales + block * a.scale_stride));
+      return sum + static_cast<float>(products) * (scale * b.scale(block));
+    }
+    case WeightFormat::kQ8: {
+      int32_t products = 0;
+      add([&](size_t byte) {
+        products += read<int8_t>(a.at(block, byte)) * read<int8_t>(b.at(block, byte));
+      });
+      return sum + static_cast<float>(products) * (a.scale(block) * b.scale(block));
+    }
+  }
+  return sum;
+}
+
+float dot(const Line& weights, const Line& row, const GemmArgs& args, size_t num_blocks) {
+  float sum = 0.0f;
+  for (size_t block = 0; block < num_blocks; ++block) {
+    sum = dot_block(weights, row, args.format, block, sum);
+  }
+  return sum;
+}
+
+void store_number(const GemmArgs& args, size_t row, size_t col, float value) {
+  if (col >= args.out_cols) return;
+  if (args.bias != nullptr) value += args.bias[col];
+  write(args.out + (row * args.out_stride + col) * sizeof(float), value);
+}
+
+void store_activation(const GemmArgs& args, size_t row, size_t col, float gate, float up) {
+  const float value = gate / (1.0f + std::exp(-gate)) * up;
+  if (args.format != WeightFormat::kBf16) {
+    write(args.out + (row * args.out_stride + col) * sizeof(float), value);
+    return;
+  }
+  const size_t first = col / kHalfPanel * args.out_stride * kBlockBytes;
+  write(args.out + first + swizzled(row, 2 * (col % kHalfPanel)), f32_to_bf16(value));
+}
+
+void multiply_panel(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
+  const Line x = rows_line(args, row);
+  const auto output = [&](size_t i) {
+    return dot(weights_line(args, tile, panel, i), x, args, tile.num_blocks);
+  };
+  if (args.output == GemmOutput::kNumbers) {
+    for (size_t i = 0; i < kPanelRows; ++i) {
+      store_number(args, row, panel * kPanelRows + i, output(i));
+    }
+    return;
+  }
+  for (size_t i = 0; i < kHalfPanel; ++i) {
+    store_activation(args, row, panel * kHalfPanel + i, output(i), output(kHalfPanel + i));
+  }
+}
+
+void place(const GatherArgs& args, const std::byte* encoded, size_t row) {
+  const bool scaled = args.format == WeightFormat::kQ8;
+  const std::byte* values = encoded + (scaled ? args.out_blocks * sizeof(float) : 0);
+  const size_t bytes =
+      scaled ? args.out_blocks * kBlockBytes : args.cols * element_bytes(args.format);
+  const auto byte_at = [&](size_t at) { return at < bytes ? values[at] : std::byte{0}; };
+  std::byte* scales = args.out + size_t(args.out_blocks) * args.out_stride * kBlockBytes;
+  for (size_t block = 0; block < args.out_blocks; ++block) {
+    std::byte* to = args.out + block * args.out_stride * kBlockBytes;
+    for (size_t byte = 0; byte < kBlockBytes; ++byte) {
+      to[swizzled(row, byte)] = byte_at(block * kBlockBytes + byte);
+    }
+    if (!scaled) continue;
+    std::memcpy(scales + (block * args.out_stride + row) * sizeof(float),
+                encoded + block * sizeof(float), sizeof(float));
+  }
+}
+
+GemmTile tile_of(const GemmArgs& args, uint32_t index) {
+  if (args.tiles != nullptr) return args.tiles[index];
+  GemmTile tile = args.all;
+  tile.first_row = index * args.max_rows;
+  PREGATE_CHECK(tile.first_row < args.all.num_rows);
+  tile.num_rows = std::min(args.max_rows, args.all.num_rows - tile.first_row);
+  return tile;
+}
+
+void multiply_tile(const GemmArgs& args, const GemmTile& tile) {
+  PREGATE_CHECK(tile.first_row % kAtomRows == 0 && tile.num_rows <= args.max_rows);
+  PREGATE_CHECK(tile.num_panels <= args.max_panels && args.max_rows <= kMaxTileRows);
+  for (size_t panel = 0; panel < tile.num_panels; ++panel) {
+    for (size_t r = 0; r < tile.num_rows; ++r) {
+      multiply_panel(args, tile, panel, tile.first_row + r);
+    }
+  }
+}
+
+}  // namespace
+
+void fake_gather(const GatherArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    const size_t source = args.source == nullptr ? row : args.source[row];
+    if (source == kNoRow) continue;
+    place(args, args.encoded + source * encoded_row_bytes(args.format, args.cols), row);
+  }
+}
+
+void fake_gemm(const GemmArgs& args) {
+  for (uint32_t i = 0; i < args.num_tiles; ++i) multiply_tile(args, tile_of(args, i));
+}
+
+void fake_encode(const EncodeArgs& args) {
+  const size_t inputs = args.out_blocks * block_inputs(args.format);
+  std::vector<float> numbers(inputs);
+  std::vector<std::byte> encoded(encoded_row_bytes(args.format, inputs));
+  for (const GemmTile& tile : std::span(args.tiles, args.num_tiles)) {
+    for (size_t row = tile.first_row; row < tile.first_row + tile.num_rows; ++row) {
+      const std::span from(args.numbers + row * args.numbers_stride, tile.num_panels * kHalfPanel);
+      std::ranges::fill(numbers, 0.0f);
+      std::ranges::copy(from, numbers.begin());
+      reference::encode_row(numbers, args.format, encoded.data());
+      place({.format = args.format,
+             .cols = uint32_t(inputs),
+             .out = args.out,
+             .out_stride = args.out_stride,
+             .out_blocks = args.out_blocks},
+            encoded.data(), row);
+    }
+  }
+}
+
+void fake_combine(const CombineArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    float* out = args.out + row * args.cols;
+    std::fill_n(out, args.cols, 0.0f);
+    for (size_t i = args.first[row]; i < args.first[row + 1]; ++i) {
+      const float* product = args.products + size_t(args.rows[i]) * args.products_stride;
+      for (size_t c = 0; c < args.cols; ++c) out[c] += args.gates[i] * product[c];
+    }
+  }
+}
+
+}  // namespace pregate::compute::cuda

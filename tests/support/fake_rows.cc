@@ -1,0 +1,87 @@
+#include "tests/support/fake_rows.h"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+
+#include "compute/reference/backend.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+void norm_group(std::span<const float> x, std::span<const float> weight, float epsilon, float* y) {
+  float sum_squares = 0.0f;
+  for (const float value : x) sum_squares += value * value;
+  const float scale = 1.0f / std::sqrt(sum_squares / static_cast<float>(x.size()) + epsilon);
+  for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * scale * weight[i];
+}
+
+void rotate_head(float* x, const float* cos, const float* sin, size_t half) {
+  for (size_t j = 0; j < half; ++j) {
+    const float a = x[j], b = x[j + half];
+    x[j] = a * cos[j] - b * sin[j];
+    x[j + half] = b * cos[j] + a * sin[j];
+  }
+}
+
+}  // namespace
+
+void fake_norm(const NormArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    for (size_t group = 0; group < args.num_groups; ++group) {
+      const size_t first = group * args.width;
+      norm_group({args.x + row * args.x_stride + first, args.width}, {args.weight, args.width},
+                 args.epsilon, args.y + row * args.y_stride + first);
+    }
+  }
+}
+
+void fake_rotate(const RotateArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    for (size_t head = 0; head < args.num_heads; ++head) {
+      rotate_head(args.x + row * args.stride + head * args.head_dim, args.cos + row * args.half,
+                  args.sin + row * args.half, args.half);
+    }
+  }
+}
+
+void fake_encode_rows(const EncodeRowsArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    reference::encode_row({args.x + row * args.stride, args.cols}, args.format,
+                          args.out + row * encoded_row_bytes(args.format, args.cols));
+  }
+}
+
+void fake_add(const AddArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    const float gate = args.gate == nullptr ? 1.0f : 1.0f / (1.0f + std::exp(-args.gate[row]));
+    const float* const x = args.x + row * args.x_stride;
+    float* const y = args.y + row * args.y_stride;
+    for (size_t i = 0; i < args.cols; ++i) y[i] += gate * x[i];
+  }
+}
+
+void fake_clip(const ClipArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    for (float& value : std::span(args.x + row * args.stride, args.cols)) {
+      value = std::clamp(value, -args.limit, args.limit);
+    }
+  }
+}
+
+void fake_take_rows(const TakeRowsArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    std::copy_n(args.x + size_t(args.rows[row]) * args.x_stride, args.cols,
+                args.y + row * args.y_stride);
+  }
+}
+
+void fake_choose_top_k(const TopKArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    const size_t first = row * args.k;
+    choose_top_k({args.logits + row * args.stride, args.num_experts}, {args.k, args.normalize},
+                 {{args.ids + first, args.k}, {args.gates + first, args.k}});
+  }
+}
+
+}  // namespace pregate::compute::cuda

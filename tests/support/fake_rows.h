@@ -1,0 +1,16 @@
+// What is done to rows between the products, by plain loops, for FakeDevice.
+#pragma once
+
+#include "compute/cuda/row_args.h"
+
+namespace pregate::compute::cuda {
+
+void fake_norm(const NormArgs& args);
+void fake_rotate(const RotateArgs& args);
+void fake_encode_rows(const EncodeRowsArgs& args);
+void fake_add(const AddArgs& args);
+void fake_clip(const ClipArgs& args);
+void fake_take_rows(const TakeRowsArgs& args);
+void fake_choose_top_k(const TopKArgs& args);
+
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,46 @@
+// What the devices that are the processor itself keep from the host, as a real one would.
+#include "tests/unit/compute/cuda/stream_fixture.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+class DeviceMemory : public StreamTest {};
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceMemory, ::testing::ValuesIn(stream_devices()),
+                         stream_test_name);
+
+TEST_P(DeviceMemory, IsNotForTheHostToTouch) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  volatile std::byte* const fresh = allocate(1);
+  EXPECT_DEATH(static_cast<void>(*fresh), "");
+  volatile float* const number = upload(std::vector{1.5f});
+  EXPECT_DEATH(static_cast<void>(*number), "");
+  EXPECT_DEATH(*number = 2.5f, "");
+  EXPECT_EQ(download(const_cast<const float*>(number), 1).front(), 1.5f);
+}
+
+TEST_P(DeviceMemory, IsWrittenWhenTheStreamIsWaitedFor) {
+  std::vector<float> numbers = {1.0f, 2.0f};
+  auto* const memory = reinterpret_cast<float*>(allocate(sizeof(float) * numbers.size()));
+  stream().upload(memory, numbers.data(), sizeof(float) * numbers.size());
+  numbers[1] = 3.0f;  // too early: a device may or may not see it, and these do
+  EXPECT_EQ(download(memory, 2), numbers);
+}
+
+TEST_P(DeviceMemory, WhatIsRecordedIsDoneWhenItIsReplayed) {
+  float* const sum = upload(std::vector{0.0f});
+  const float* const one = upload(std::vector{1.0f});
+  const auto add = [&] {
+    stream().add({.y = sum, .y_stride = 1, .x = one, .x_stride = 1, .cols = 1, .num_rows = 1});
+  };
+  add();  // before it, and not of it
+  const auto recording = stream().record(add);
+  ASSERT_TRUE(recording);
+  EXPECT_EQ(download(sum, 1).front(), 1.0f);
+  stream().replay(**recording);
+  stream().replay(**recording);
+  EXPECT_EQ(download(sum, 1).front(), 3.0f);
+}
+
+}  // namespace
+}  // namespace pregate::compute::cuda

@@ -1,0 +1,309 @@
+// What each kind of device does to rows, against plain loops.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "compute/reference/backend.h"
+#include "tests/unit/compute/cuda/stream_fixture.h"
+
+namespace pregate::compute::cuda {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kSubnormal = std::numeric_limits<float>::denorm_min();
+
+const RowShape kShapes[] = {
+    {1, 1, 1, 0},     {3, 7, 7, 1},       {2, 100, 100, 0},   {5, 100, 103, 2},   {2, 300, 304, 0},
+    {3, 300, 301, 3}, {2, 2048, 2048, 0}, {2, 2048, 2051, 1}, {1, 2050, 2052, 0},
+};
+
+class RowOps : public StreamTest {};
+
+INSTANTIATE_TEST_SUITE_P(Devices, RowOps, ::testing::ValuesIn(stream_devices()), stream_test_name);
+
+// Norm.
+
+struct Groups {
+  uint32_t width = 0, count = 0;
+};
+/// Some that a warp norms and some that take a block, of one pass and of more.
+constexpr Groups kGroups[] = {{1, 3},   {7, 5},   {64, 9},   {100, 1},  {300, 2},
+                              {512, 2}, {514, 2}, {2048, 1}, {2048, 2}, {5001, 1}};
+constexpr float kEpsilon = 1e-5f;
+
+void norm_group(const float* x, const std::vector<float>& weight, float* y) {
+  double sum_squares = 0.0;
+  for (size_t i = 0; i < weight.size(); ++i) sum_squares += double(x[i]) * double(x[i]);
+  const double scale = 1.0 / std::sqrt(sum_squares / double(weight.size()) + double(kEpsilon));
+  for (size_t i = 0; i < weight.size(); ++i) y[i] = float(double(x[i]) * scale * double(weight[i]));
+}
+
+TEST_P(RowOps, Norm) {
+  for (const auto& [width, count] : kGroups) {
+    SCOPED_TRACE(testing::Message() << count << " groups of " << width);
+    const uint32_t cols = width * count;
+    for (const RowShape& from : {RowShape{3, cols, cols, 0}, RowShape{3, cols, cols + 3, 1}}) {
+      const RowShape to{3, cols, cols + 2, 2};
+      const auto x = random_numbers(from.size()), weight = random_numbers(width);
+      std::vector<float> y(to.size(), kNan);
+      NormArgs args{.x = upload(x) + from.offset,
+                    .x_stride = from.stride,
+                    .y = upload(y) + to.offset,
+                    .y_stride = to.stride,
+                    .weight = upload(weight),
+                    .width = width,
+                    .num_groups = count,
+                    .num_rows = from.rows,
+                    .epsilon = kEpsilon};
+      stream().norm(args);
+      for (uint32_t row = 0; row < from.rows; ++row) {
+        for (uint32_t g = 0; g < count; ++g) {
+          norm_group(&x[from.at(row, g * width)], weight, &y[to.at(row, g * width)]);
+        }
+      }
+      const auto actual = download(args.y - to.offset, to.size());
+      expect_near(actual, y, 2e-6f);
+
+      float* const in_place = upload(x) + from.offset;
+      args.x = args.y = in_place;
+      args.y_stride = from.stride;
+      stream().norm(args);
+      auto expected = x;
+      for (uint32_t row = 0; row < from.rows; ++row) {
+        std::copy_n(&actual[to.at(row)], cols, &expected[from.at(row)]);
+      }
+      expect_same_bits(download(in_place - from.offset, from.size()), expected);
+    }
+  }
+}
+
+TEST_P(RowOps, NormOfARowIsItsOwn) {
+  for (const uint32_t width : {300u, 2046u}) {
+    const RowShape shape{5, width, width + 1, 0};
+    const auto x = random_numbers(shape.size());
+    const float* const weight = upload(random_numbers(width));
+    const auto norm = [&](const std::vector<float>& rows, uint32_t num_rows) {
+      float* const y = upload(rows);
+      stream().norm({.x = y,
+                     .x_stride = shape.stride,
+                     .y = y,
+                     .y_stride = shape.stride,
+                     .weight = weight,
+                     .width = width,
+                     .num_groups = 1,
+                     .num_rows = num_rows});
+      return download(y, rows.size());
+    };
+    const auto together = norm(x, shape.rows);
+    for (uint32_t row = 0; row < shape.rows; ++row) {
+      const auto row_of = [&](const std::vector<float>& rows) {
+        return std::vector(rows.begin() + shape.at(row), rows.begin() + shape.at(row, width));
+      };
+      expect_same_bits(norm(row_of(x), 1), row_of(together));
+    }
+  }
+}
+
+// Rotate.
+
+struct Heads {
+  uint32_t count = 0, dim = 0, half = 0;
+};
+constexpr Heads kHeads[] = {{1, 2, 1},   {3, 7, 3},    {2, 128, 64},
+                            {5, 80, 20}, {40, 64, 32}, {4, 8, 0}};
+
+TEST_P(RowOps, Rotate) {
+  for (const auto& [count, dim, half] : kHeads) {
+    SCOPED_TRACE(testing::Message() << count << " heads of " << dim);
+    const uint32_t cols = count * dim;
+    for (const RowShape& shape : {RowShape{3, cols, cols, 0}, RowShape{3, cols, cols + 5, 3}}) {
+      auto x = random_numbers(shape.size());
+      const auto cos = random_numbers(3 * half + 1), sin = random_numbers(3 * half + 1);
+      float* const on_device = upload(x);
+      stream().rotate({.x = on_device + shape.offset,
+                       .stride = shape.stride,
+                       .num_rows = shape.rows,
+                       .num_heads = count,
+                       .head_dim = dim,
+                       .half = half,
+                       .cos = upload(cos),
+                       .sin = upload(sin)});
+      for (uint32_t row = 0; row < shape.rows; ++row) {
+        for (uint32_t i = 0; i < count * half; ++i) {
+          const uint32_t j = i % half, angle = row * half + j;
+          float& first = x[shape.at(row, i / half * dim + j)];
+          float& second = x[shape.at(row, i / half * dim + j + half)];
+          const float a = first, b = second;
+          first = a * cos[angle] - b * sin[angle];
+          second = b * cos[angle] + a * sin[angle];
+        }
+      }
+      expect_same_bits(download(on_device, shape.size()), x);
+    }
+  }
+}
+
+// Encode.
+
+constexpr WeightFormat kRowFormats[] = {WeightFormat::kF32, WeightFormat::kBf16, WeightFormat::kQ8};
+constexpr std::byte kUntouched{0xab};
+
+class Encoding : public RowOps {
+ protected:
+  void expect_reference(const std::vector<float>& x, const RowShape& shape, WeightFormat format) {
+    const size_t row_bytes = encoded_row_bytes(format, shape.cols);
+    // Aligned to 4 bytes and no more, and something behind that is not to be touched.
+    std::vector<std::byte> expected(4 + shape.rows * row_bytes + 8, kUntouched);
+    std::byte* const out = upload(expected);
+    stream().encode_rows({.format = format,
+                          .x = upload(x) + shape.offset,
+                          .stride = shape.stride,
+                          .cols = shape.cols,
+                          .num_rows = shape.rows,
+                          .out = out + 4});
+    for (size_t row = 0; row < shape.rows; ++row) {
+      reference::encode_row({&x[shape.at(row)], shape.cols}, format,
+                            expected.data() + 4 + row * row_bytes);
+    }
+    EXPECT_EQ(download(out, expected.size()), expected) << "format " << int(format);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, Encoding, ::testing::ValuesIn(stream_devices()),
+                         stream_test_name);
+
+TEST_P(Encoding, IsThatOfTheReferenceToTheBit) {
+  for (const RowShape& shape : kShapes) {
+    SCOPED_TRACE(testing::Message() << shape.cols << " columns, " << shape.stride << " apart");
+    const auto x = random_numbers(shape.size());
+    for (const WeightFormat format : kRowFormats) expect_reference(x, shape, format);
+  }
+}
+
+TEST_P(Encoding, OfUnusualNumbers) {
+  const std::vector<std::vector<float>> rows = {
+      {0.0f, -0.0f, 0.0f},                                                           // no scale
+      {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, -0.0f},                        // ties of q8
+      {0x1.01p0f, 0x1.03p0f, -0x1.01p0f, -0x1.03p0f, 0x1.010002p0f, 0x1.00fffep0f},  // of bf16
+      {kSubnormal, -kSubnormal, 3 * kSubnormal},                                     // scale zero
+      {191 * kSubnormal, 190 * kSubnormal, -96 * kSubnormal},  // a scale that is subnormal
+      {std::numeric_limits<float>::max(), 1.0f},               // bf16: infinity
+      {kInfinity, 1.0f},
+      {-kInfinity, kNan, -1.0f},
+      {1.0f, std::bit_cast<float>(0x7f800001u), std::bit_cast<float>(0xffc12345u)},
+  };
+  const RowShape shape{uint32_t(rows.size()), 260, 261, 0};
+  std::vector<float> x(shape.size(), 0.0f);
+  for (size_t row = 0; row < rows.size(); ++row) {
+    for (const size_t first : {0, 5, 130, 250})
+      std::ranges::copy(rows[row], &x[shape.at(row, first)]);
+  }
+  for (const WeightFormat format : kRowFormats) expect_reference(x, shape, format);
+}
+
+// Add, clip, take.
+
+TEST_P(RowOps, Add) {
+  for (const RowShape& shape : kShapes) {
+    SCOPED_TRACE(testing::Message() << shape.cols << " columns, " << shape.stride << " apart");
+    const RowShape from{shape.rows, shape.cols, shape.cols + 1, 0};
+    auto y = random_numbers(shape.size());
+    const auto x = random_numbers(from.size());
+    float* const on_device = upload(y);
+    stream().add({.y = on_device + shape.offset,
+                  .y_stride = shape.stride,
+                  .x = upload(x),
+                  .x_stride = from.stride,
+                  .cols = shape.cols,
+                  .num_rows = shape.rows});
+    for (size_t row = 0; row < shape.rows; ++row) {
+      for (size_t i = 0; i < shape.cols; ++i) y[shape.at(row, i)] += x[from.at(row, i)];
+    }
+    expect_same_bits(download(on_device, shape.size()), y);
+  }
+}
+
+TEST_P(RowOps, AddGated) {
+  const std::vector<float> gates = {0.0f, 1.5f, -1.5f, 20.0f, -20.0f, 100.0f, -100.0f};
+  const RowShape shape{uint32_t(gates.size()), 103, 104, 0};
+  std::vector<float> y(shape.size(), 0.0f);
+  const auto x = random_numbers(shape.size());
+  float* const on_device = upload(y);
+  stream().add({.y = on_device,
+                .y_stride = shape.stride,
+                .x = upload(x),
+                .x_stride = shape.stride,
+                .gate = upload(gates),
+                .cols = shape.cols,
+                .num_rows = shape.rows});
+  for (size_t row = 0; row < shape.rows; ++row) {
+    const double gate = 1.0 / (1.0 + std::exp(-double(gates[row])));
+    for (size_t i = 0; i < shape.cols; ++i) {
+      y[shape.at(row, i)] = float(gate * double(x[shape.at(row, i)]));
+    }
+  }
+  const auto actual = download(on_device, shape.size());
+  for (size_t i = 0; i < y.size(); ++i) {
+    ASSERT_NEAR(actual[i], y[i], 1e-6f * std::fabs(y[i]) + 1e-37f) << "number " << i;
+  }
+}
+
+TEST_P(RowOps, Clip) {
+  for (const RowShape& shape : kShapes) {
+    auto x = random_numbers(shape.size());
+    const float unusual[] = {kNan, kInfinity, -kInfinity, 0.5f, -0.5f, -0.0f};
+    for (size_t i = 0; i < std::size(unusual) && i < shape.cols; ++i)
+      x[shape.at(0, i)] = unusual[i];
+    float* const on_device = upload(x);
+    stream().clip({.x = on_device + shape.offset,
+                   .stride = shape.stride,
+                   .cols = shape.cols,
+                   .num_rows = shape.rows,
+                   .limit = 0.5f});
+    for (size_t row = 0; row < shape.rows; ++row) {
+      for (size_t i = 0; i < shape.cols; ++i) {
+        float& value = x[shape.at(row, i)];
+        value = std::clamp(value, -0.5f, 0.5f);
+      }
+    }
+    expect_same_bits(download(on_device, shape.size()), x);
+  }
+}
+
+TEST_P(RowOps, TakeRows) {
+  const std::vector<uint32_t> taken = {4, 0, 2, 2, 4, 3};
+  for (const RowShape& shape : kShapes) {
+    SCOPED_TRACE(testing::Message() << shape.cols << " columns, " << shape.stride << " apart");
+    const RowShape from{5, shape.cols, shape.stride, shape.offset};
+    const RowShape to{uint32_t(taken.size()), shape.cols, shape.cols + 3, 1};
+    const auto x = random_numbers(from.size());
+    std::vector<float> y(to.size(), kNan);
+    float* const on_device = upload(y);
+    stream().take_rows({.y = on_device + to.offset,
+                        .y_stride = to.stride,
+                        .x = upload(x) + from.offset,
+                        .x_stride = from.stride,
+                        .rows = upload(taken),
+                        .cols = shape.cols,
+                        .num_rows = to.rows});
+    for (size_t row = 0; row < taken.size(); ++row) {
+      std::copy_n(&x[from.at(taken[row])], shape.cols, &y[to.at(row)]);
+    }
+    expect_same_bits(download(on_device, to.size()), y);
+  }
+}
+
+TEST_P(RowOps, OfNoRowsThereIsNothingToDo) {
+  stream().norm({.width = 8, .num_groups = 1});
+  stream().rotate({.num_heads = 1, .head_dim = 8, .half = 4});
+  stream().encode_rows({.format = WeightFormat::kQ8, .cols = 8});
+  stream().add({.cols = 8});
+  stream().clip({.cols = 8});
+  stream().take_rows({.cols = 8});
+  synchronize();
+}
+
+}  // namespace
+}  // namespace pregate::compute::cuda
