@@ -57,7 +57,7 @@ Result<std::unique_ptr<ModelRuntime>> ModelRuntime::load(const RuntimeOptions& o
                                                          const PhaseProgress& progress) {
   std::unique_ptr<ModelRuntime> runtime(new ModelRuntime);
   runtime->threads_ = std::make_unique<ThreadPool>(options.num_threads);
-  PREGATE_ASSIGN(runtime->backend_, compute::make_backend(options.backend, *runtime->threads_));
+  PREGATE_ASSIGN(runtime->backend_, options.make_backend(options.backend, *runtime->threads_));
   PREGATE_ASSIGN(runtime->checkpoint_, model::Checkpoint::open(options.model));
   if (options.preview_experts && !runtime->config().pregate) {
     return fail(ErrorCode::kInvalidArgument,

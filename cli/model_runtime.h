@@ -18,11 +18,16 @@ namespace pregate::cli {
 using MakeLookahead =
     std::function<Result<std::unique_ptr<router::Lookahead>>(const router::LookaheadParts&)>;
 
+/// compute::make_backend(), or another that knows more names.
+using MakeBackend = std::function<Result<std::unique_ptr<compute::Backend>>(const std::string& name,
+                                                                            ThreadPool& threads)>;
+
 struct RuntimeOptions {
   std::filesystem::path model;
   compute::WeightFormat weights = compute::WeightFormat::kBf16;
   compute::DType kv_dtype = compute::DType::kBf16;
   std::string backend = "cpu";
+  MakeBackend make_backend = compute::make_backend;
   size_t num_threads = 1;
   uint64_t kv_cache_bytes = 0;
   size_t max_model_len =

@@ -234,7 +234,7 @@ void Service::start_scheduler(const ExpertsHooks& experts) {
   // With dynamic rotary scaling a key depends on the length of its sequence: it cannot be shared.
   const bool shareable = config.rope.type != model::RopeType::kDynamic;
   scheduler_ = std::make_unique<coordinator::Scheduler>(
-      runtime_->engine(),
+      runtime_->engine(), runtime_->threads(),
       coordinator::TextRules{.tokenizer = tokenizer_.get(),
                              .eos_tokens = config.eos_tokens,
                              .vocab_size = std::min(config.vocab_size, tokenizer_->vocab_size()),

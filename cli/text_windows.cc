@@ -98,7 +98,7 @@ Progress::Output text_progress(const std::string& verb) {
 }
 
 Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window,
-                      engine::LogitRows logits, const engine::LogitsVisitor& visit) {
+                      engine::LogitRows logits, const engine::RowVisitor& visit) {
   const auto tokens = std::span(window).first(window.size() - 1);
   constexpr size_t kBlock = compute::kKvBlockTokens;
   std::vector<uint32_t> blocks((tokens.size() + kBlock - 1) / kBlock);

@@ -66,7 +66,7 @@ Progress::Output text_progress(const std::string& verb);
 /// Computes one window, but for its last token, from an empty context, using the engine's KV cache
 /// from its first block.
 Status compute_window(engine::Engine& engine, const std::vector<TokenId>& window,
-                      engine::LogitRows logits, const engine::LogitsVisitor& visit);
+                      engine::LogitRows logits, const engine::RowVisitor& visit);
 
 /// compute(window) for one window after the other, until one fails; tells `progress`.
 Status for_each_window(const Text& text, Progress& progress,

@@ -17,22 +17,35 @@ using compute::Matrix;
 // rows x vocabulary floats at once.
 constexpr size_t kLogitRowsAtOnce = 32;
 
-Matrix<float> resized(std::vector<float>& storage, size_t rows, size_t cols) {
-  if (storage.size() < rows * cols) storage.resize(rows * cols);
-  return {storage.data(), rows, cols};
-}
-
-void add(Matrix<float> y, Matrix<const float> x) {
-  for (size_t i = 0; i < y.rows * y.cols; ++i) y.data[i] += x.data[i];
-}
-
-void clip(Matrix<float> x, float limit) {
-  for (size_t i = 0; i < x.rows * x.cols; ++i) x.data[i] = std::clamp(x.data[i], -limit, limit);
+Matrix<float> columns(const Matrix<float>& rows, size_t first, size_t count) {
+  return {rows.data + first, rows.rows, count, rows.stride};
 }
 
 }  // namespace
 
-Engine::Engine(EngineParts parts) : parts_(std::move(parts)), rotary_(parts_.config) {}
+LogitsVisitor each_row(RowVisitor visit) {
+  return [visit = std::move(visit)](std::span<const LogitRow> rows) {
+    for (const LogitRow& row : rows) visit(row.sequence, row.row, row.logits);
+  };
+}
+
+Engine::Engine(EngineParts parts)
+    : parts_(std::move(parts)), rotary_(parts_.config), storage_(parts_.backend) {}
+
+Engine::Storage::Storage(compute::Backend& backend)
+    : hidden(backend),
+      normed(backend),
+      qkv(backend),
+      context(backend),
+      out(backend),
+      shared(backend),
+      gate(backend),
+      cos(backend),
+      sin(backend),
+      encoded(backend),
+      logits(backend),
+      host_rows(backend),
+      host_out(backend) {}
 
 Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequences,
                                            const LogitsVisitor& visit) {
@@ -50,8 +63,8 @@ Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequenc
   return std::move(set_aside_);
 }
 
-Status Engine::step_all(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
-  PREGATE_ASSIGN(const auto set_aside, step(sequences, visit));
+Status Engine::step_all(std::span<const StepSequence> sequences, RowVisitor visit_row) {
+  PREGATE_ASSIGN(const auto set_aside, step(sequences, each_row(std::move(visit_row))));
   if (set_aside.empty()) return {};
   return fail(parts_.experts.missing_error(set_aside.front().missing));
 }
@@ -83,18 +96,41 @@ Status Engine::lay_out(std::span<const StepSequence> sequences) {
     }
     lengths_.insert(lengths_.end(), count, static_cast<uint32_t>(sequence.length_tokens));
   }
-  const auto& config = parts_.config;
-  const size_t n = tokens_.size();
-  hidden_ = resized(storage_.hidden, n, config.hidden_size);
-  normed_ = resized(storage_.normed, n, config.hidden_size);
-  out_ = resized(storage_.out, n, config.hidden_size);
-  shared_ = resized(storage_.shared, n, config.hidden_size);
-  q_ = resized(storage_.q, n, config.num_heads * config.head_dim);
-  context_ = resized(storage_.context, n, config.num_heads * config.head_dim);
-  k_ = resized(storage_.k, n, config.num_kv_heads * config.head_dim);
-  v_ = resized(storage_.v, n, config.num_kv_heads * config.head_dim);
-  rotary_.rows(positions_, lengths_, cos_, sin_);
+  PREGATE_TRY(take_rows());
+  PREGATE_TRY(place_rotary());
   return parts_.router.begin_step(step_tokens());
+}
+
+Status Engine::take_rows() {
+  const auto& config = parts_.config;
+  const size_t n = tokens_.size(), q_cols = config.num_heads * config.head_dim;
+  const size_t kv_cols = config.num_kv_heads * config.head_dim;
+  PREGATE_ASSIGN(hidden_, storage_.hidden.take_rows(n, config.hidden_size));
+  PREGATE_ASSIGN(normed_, storage_.normed.take_rows(n, config.hidden_size));
+  PREGATE_ASSIGN(out_, storage_.out.take_rows(n, config.hidden_size));
+  PREGATE_ASSIGN(shared_, storage_.shared.take_rows(n, config.hidden_size));
+  PREGATE_ASSIGN(gate_, storage_.gate.take_rows(n, 1));
+  PREGATE_ASSIGN(context_, storage_.context.take_rows(n, q_cols));
+  PREGATE_ASSIGN(qkv_, storage_.qkv.take_rows(n, q_cols + 2 * kv_cols));
+  q_ = columns(qkv_, 0, q_cols);
+  k_ = columns(qkv_, q_cols, kv_cols);
+  v_ = columns(qkv_, q_cols + kv_cols, kv_cols);
+  const size_t widest = std::max(config.hidden_size, q_cols);
+  const size_t encoded_bytes = n * compute::encoded_row_bytes(parts_.format, widest);
+  PREGATE_ASSIGN(encoded_memory_, storage_.encoded.take(encoded_bytes));
+  return {};
+}
+
+Status Engine::place_rotary() {
+  const size_t n = positions_.size();
+  if (n == 0) return {};
+  std::vector<float> cos, sin;
+  rotary_.rows(positions_, lengths_, cos, sin);
+  PREGATE_ASSIGN(cos_, storage_.cos.take_rows(n, cos.size() / n));
+  PREGATE_ASSIGN(sin_, storage_.sin.take_rows(n, sin.size() / n));
+  parts_.backend.write(cos_.data, cos.data(), cos.size() * sizeof(float));
+  parts_.backend.write(sin_.data, sin.data(), sin.size() * sizeof(float));
+  return {};
 }
 
 router::LayerTime Engine::time_of(LayerIdx layer) const {
@@ -117,18 +153,18 @@ void Engine::look_ahead_after(LayerIdx layer) {
 }
 
 Status Engine::embed() {
+  const Rows rows = storage_.host_rows.begin(hidden_);
   for (size_t r = 0; r < tokens_.size(); ++r) {
     const auto token = static_cast<size_t>(tokens_[r]);
-    PREGATE_TRY(compute::read_row(parts_.weights.embedding, token, hidden_.row(r)));
+    PREGATE_TRY(compute::read_row(parts_.weights.embedding, token, rows.row(r)));
   }
+  storage_.host_rows.send(hidden_);
   return {};
 }
 
 compute::EncodedRows Engine::encode(Rows rows) {
-  const size_t bytes = rows.rows * compute::encoded_row_bytes(parts_.format, rows.cols);
-  if (storage_.encoded.size() < bytes) storage_.encoded.resize(bytes);
-  parts_.backend.encode(rows, parts_.format, storage_.encoded.data());
-  return {parts_.format, rows.rows, rows.cols, storage_.encoded.data()};
+  parts_.backend.encode(rows, parts_.format, encoded_memory_);
+  return {parts_.format, rows.rows, rows.cols, encoded_memory_};
 }
 
 void Engine::attention(LayerIdx layer) {
@@ -136,7 +172,8 @@ void Engine::attention(LayerIdx layer) {
   const auto& weights = parts_.weights.layers[layer.value];
   compute::Backend& backend = parts_.backend;
 
-  backend.rms_norm(hidden_, weights.input_norm, static_cast<float>(config.rms_norm_eps), normed_);
+  backend.rms_norm(hidden_, weights.input_norm.view(), static_cast<float>(config.rms_norm_eps),
+                   normed_);
   encoded_ = encode(normed_);
   project_heads(weights);
   backend.store_kv(*parts_.kv, layer.value, placed_, k_, v_);
@@ -146,50 +183,47 @@ void Engine::attention(LayerIdx layer) {
       .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
       .window = config.layers[layer.value].window};
   backend.attention(*parts_.kv, options, placed_, q_, context_);
-  backend.linear(encode(context_), *weights.o, weights.o_bias, out_);
-  add(hidden_, out_);
+  backend.linear(encode(context_), *weights.o, weights.o_bias.view(), out_);
+  backend.add(out_, hidden_);
 }
 
 // Queries, keys and values: biased, clipped, normed and rotated as the family asks, in this order.
 void Engine::project_heads(const model::LayerWeights& weights) {
   const auto& config = parts_.config;
   compute::Backend& backend = parts_.backend;
-  backend.linear(encoded_, *weights.q, weights.q_bias, q_);
-  backend.linear(encoded_, *weights.k, weights.k_bias, k_);
-  backend.linear(encoded_, *weights.v, weights.v_bias, v_);
+  const compute::LinearMap maps[] = {{weights.q.get(), weights.q_bias.view(), q_},
+                                     {weights.k.get(), weights.k_bias.view(), k_},
+                                     {weights.v.get(), weights.v_bias.view(), v_}};
+  backend.linear_all(encoded_, maps);
   const auto epsilon = static_cast<float>(config.rms_norm_eps);
-  if (!weights.q_norm.empty()) backend.rms_norm(q_, weights.q_norm, epsilon, q_);
-  if (!weights.k_norm.empty()) backend.rms_norm(k_, weights.k_norm, epsilon, k_);
-  if (config.clip_qkv) {
-    for (const Rows& rows : {q_, k_, v_}) clip(rows, static_cast<float>(*config.clip_qkv));
-  }
-  const Matrix<const float> cos(cos_.data(), q_.rows, cos_.size() / q_.rows);
-  const Matrix<const float> sin(sin_.data(), q_.rows, sin_.size() / q_.rows);
-  backend.rotate(q_, config.head_dim, cos, sin);
-  backend.rotate(k_, config.head_dim, cos, sin);
+  if (!weights.q_norm.empty()) backend.rms_norm(q_, weights.q_norm.view(), epsilon, q_);
+  if (!weights.k_norm.empty()) backend.rms_norm(k_, weights.k_norm.view(), epsilon, k_);
+  if (config.clip_qkv) backend.clip(qkv_, static_cast<float>(*config.clip_qkv));
+  backend.rotate(columns(qkv_, 0, q_.cols + k_.cols), config.head_dim, cos_, sin_);
 }
 
 Status Engine::feed_forward(LayerIdx layer) {
   const auto& weights = parts_.weights.layers[layer.value];
-  parts_.backend.rms_norm(hidden_, weights.post_attention_norm,
+  parts_.backend.rms_norm(hidden_, weights.post_attention_norm.view(),
                           static_cast<float>(parts_.config.rms_norm_eps), normed_);
   encoded_ = encode(normed_);
   if (weights.dense) {
-    if (mlp_observer_) mlp_observer_(layer, normed_);
+    if (mlp_observer_) mlp_observer_(layer, storage_.host_rows.read(normed_));
     run_on_all_rows(*weights.dense, out_);
   } else {
     PREGATE_TRY(mixture_of_experts(layer));
   }
-  add(hidden_, out_);
+  parts_.backend.add(out_, hidden_);
   return {};
 }
 
 Status Engine::mixture_of_experts(LayerIdx layer) {
   parts_.router.route(layer, normed_, decisions_);
   if (observer_) observer_(layer, decisions_);
+  const bool stay = parts_.experts.in_row_memory();
   const ExpertBatch batch{.step = num_steps_,
                           .layer = layer,
-                          .rows = encoded_,
+                          .rows = stay ? encoded_ : storage_.host_rows.read(encoded_),
                           .top_k = decisions_.top_k,
                           .expert_ids = decisions_.expert_ids,
                           .gates = decisions_.gates};
@@ -197,26 +231,35 @@ Status Engine::mixture_of_experts(LayerIdx layer) {
   look_ahead_after(layer);  // after what is needed now, and while that is computed
   const auto& weights = parts_.weights.layers[layer.value];
   if (weights.shared) run_on_all_rows(*weights.shared, shared_);
-  PREGATE_ASSIGN(homeless_, parts_.experts.combine(ticket, out_));
+  PREGATE_TRY(combine_experts(ticket));
   if (weights.shared) add_shared_expert(weights);
+  return {};
+}
+
+Status Engine::combine_experts(DispatchTicket ticket) {
+  const bool stay = parts_.experts.in_row_memory();
+  const Rows out = stay ? out_ : storage_.host_out.begin(out_);
+  PREGATE_ASSIGN(homeless_, parts_.experts.combine(ticket, out));
+  if (!stay) storage_.host_out.send(out_);
   return {};
 }
 
 // Leaves the sequences of homeless rows out; the rows of the others close up.
 Status Engine::set_aside(std::span<const StepSequence> sequences, LayerIdx layer) {
   std::vector<size_t> kept;
-  size_t num_rows = 0;
+  std::vector<uint32_t> kept_rows;
   for (size_t i = 0; i < present_.size(); ++i) {
     if (auto missing = missing_experts(placed_[i]); !missing.empty()) {
       set_aside_.push_back({present_[i], {layer, std::move(missing)}});
       continue;
     }
-    const Rows rows = hidden_.slice_rows(placed_[i].first_row, placed_[i].num_rows);
-    const Rows to = hidden_.slice_rows(num_rows, rows.rows);
-    if (to.data != rows.data) std::copy_n(rows.data, rows.rows * rows.cols, to.data);
-    num_rows += rows.rows;
+    for (size_t row = 0; row < placed_[i].num_rows; ++row) {
+      kept_rows.push_back(static_cast<uint32_t>(placed_[i].first_row + row));
+    }
     kept.push_back(present_[i]);
   }
+  parts_.backend.take_rows(hidden_, kept_rows, normed_.slice_rows(0, kept_rows.size()));
+  std::swap(storage_.hidden, storage_.normed);
   homeless_.clear();
   present_ = std::move(kept);
   PREGATE_TRY(lay_out(sequences));
@@ -239,15 +282,10 @@ std::vector<ExpertId> Engine::missing_experts(const compute::SequenceRows& rows)
 
 // out += sigmoid(shared_gate(x)) * shared(x), or without the gate where the family has none.
 void Engine::add_shared_expert(const model::LayerWeights& weights) {
-  if (weights.shared_gate) {
-    const Rows gate = resized(storage_.gate, normed_.rows, 1);
-    parts_.backend.linear(compute::f32_rows(normed_), *weights.shared_gate, {}, gate);
-    for (size_t r = 0; r < gate.rows; ++r) {
-      const float factor = 1.0f / (1.0f + std::exp(-gate.data[r]));
-      for (float& value : shared_.row(r)) value *= factor;
-    }
-  }
-  add(out_, shared_);
+  compute::Backend& backend = parts_.backend;
+  if (!weights.shared_gate) return backend.add(shared_, out_);
+  backend.linear(compute::f32_rows(normed_), *weights.shared_gate, {}, gate_);
+  backend.add_gated(shared_, gate_, out_);
 }
 
 void Engine::run_on_all_rows(const compute::PackedExpert& expert, Rows out) {
@@ -259,32 +297,37 @@ void Engine::run_on_all_rows(const compute::PackedExpert& expert, Rows out) {
 }
 
 void Engine::visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
-  struct Wanted {
-    size_t place, row;  // in present_ and placed_; of the sequence
-  };
-  std::vector<Wanted> wanted;
+  std::vector<LogitRow> wanted;
+  std::vector<uint32_t> wanted_rows;
   for (size_t i = 0; i < present_.size(); ++i) {
     const StepSequence& sequence = sequences[present_[i]];
     const size_t count = sequence.tokens.size();
-    if (sequence.logits == LogitRows::kLast) wanted.push_back({i, count - 1});
-    if (sequence.logits != LogitRows::kAll) continue;
-    for (size_t row = 0; row < count; ++row) wanted.push_back({i, row});
+    const size_t first = sequence.logits == LogitRows::kNone   ? count
+                         : sequence.logits == LogitRows::kLast ? count - 1
+                                                               : 0;
+    for (size_t row = first; row < count; ++row) {
+      wanted.push_back({present_[i], row, {}});
+      wanted_rows.push_back(static_cast<uint32_t>(placed_[i].first_row + row));
+    }
   }
+  const size_t vocabulary = parts_.config.vocab_size;
   for (size_t first = 0; first < wanted.size(); first += kLogitRowsAtOnce) {
     const size_t count = std::min(kLogitRowsAtOnce, wanted.size() - first);
-    const Rows rows = normed_.slice_rows(0, count);
-    for (size_t i = 0; i < count; ++i) {
-      const auto& [place, row] = wanted[first + i];
-      std::ranges::copy(hidden_.row(placed_[place].first_row + row), rows.row(i).begin());
-    }
-    parts_.backend.rms_norm(rows, parts_.weights.final_norm,
-                            static_cast<float>(parts_.config.rms_norm_eps), rows);
-    const Rows logits = resized(storage_.logits, count, parts_.config.vocab_size);
-    parts_.backend.linear(encode(rows), *parts_.weights.lm_head, {}, logits);
-    for (size_t i = 0; i < count; ++i) {
-      visit(present_[wanted[first + i].place], wanted[first + i].row, logits.row(i));
-    }
+    const Rows logits = storage_.logits.take_rows(count, vocabulary);
+    make_logits(std::span(wanted_rows).subspan(first, count), logits);
+    const std::span<LogitRow> rows = std::span(wanted).subspan(first, count);
+    for (size_t i = 0; i < count; ++i) rows[i].logits = logits.row(i);
+    visit(rows);
   }
+}
+
+// Of these rows of hidden_, in host memory.
+void Engine::make_logits(std::span<const uint32_t> hidden_rows, Rows logits) {
+  const Rows rows = normed_.slice_rows(0, hidden_rows.size());
+  parts_.backend.take_rows(hidden_, hidden_rows, rows);
+  parts_.backend.rms_norm(rows, parts_.weights.final_norm.view(),
+                          static_cast<float>(parts_.config.rms_norm_eps), rows);
+  parts_.backend.linear(encode(rows), *parts_.weights.lm_head, {}, logits);
 }
 
 }  // namespace pregate::engine

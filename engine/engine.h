@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "compute/backend.h"
+#include "compute/row_memory.h"
 #include "engine/expert_client.h"
 #include "model/rotary.h"
 #include "model/weights.h"
@@ -33,15 +34,22 @@ struct SetAside {
   MissingExperts missing;
 };
 
-/// Called once for each row that asked for logits [vocab], in order; `row` counts the rows of that
-/// sequence within this step.
-using LogitsVisitor =
-    std::function<void(size_t sequence, size_t row, std::span<const float> logits)>;
+/// A row that asked for logits [vocab]; `row` counts the rows of that sequence within this step.
+struct LogitRow {
+  size_t sequence = 0, row = 0;
+  std::span<const float> logits;
+};
+
+/// Called with some rows at a time, all in order.
+using LogitsVisitor = std::function<void(std::span<const LogitRow> rows)>;
+/// Called with each.
+using RowVisitor = std::function<void(size_t sequence, size_t row, std::span<const float> logits)>;
+LogitsVisitor each_row(RowVisitor visit);
 
 /// Called once per MoE layer and step with the router's decisions.
 using RoutingObserver = std::function<void(LayerIdx layer, const router::Decisions& decisions)>;
 
-/// Called once per dense layer and step with its MLP's input [n, h].
+/// Called once per dense layer and step with its MLP's input [n, h], in host memory.
 using MlpObserver = std::function<void(LayerIdx layer, compute::Matrix<const float> rows)>;
 
 /// Parts that an engine is put together from; what is referred to must outlive it.
@@ -68,7 +76,7 @@ class Engine {
   Result<std::vector<SetAside>> step(std::span<const StepSequence> sequences,
                                      const LogitsVisitor& visit_logits);
   /// For callers with nothing to do meanwhile: to set one aside is an error.
-  Status step_all(std::span<const StepSequence> sequences, const LogitsVisitor& visit_logits);
+  Status step_all(std::span<const StepSequence> sequences, RowVisitor visit_row);
 
   ExpertClient& experts() const { return parts_.experts; }
   router::Router& router() const { return parts_.router; }
@@ -81,6 +89,8 @@ class Engine {
 
   Status begin_step(std::span<const StepSequence> sequences);
   Status lay_out(std::span<const StepSequence> sequences);
+  Status take_rows();
+  Status place_rotary();
   router::StepTokens step_tokens() const { return {tokens_, positions_, lengths_, placed_}; }
   router::LayerTime time_of(LayerIdx layer) const;
   void look_ahead_from(LayerIdx layer);
@@ -90,10 +100,12 @@ class Engine {
   void project_heads(const model::LayerWeights& weights);
   Status feed_forward(LayerIdx layer);
   Status mixture_of_experts(LayerIdx layer);
+  Status combine_experts(DispatchTicket ticket);
   void add_shared_expert(const model::LayerWeights& weights);
   Status set_aside(std::span<const StepSequence> sequences, LayerIdx layer);
   std::vector<ExpertId> missing_experts(const compute::SequenceRows& rows) const;
   void visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit);
+  void make_logits(std::span<const uint32_t> hidden_rows, Rows logits);
   compute::EncodedRows encode(Rows rows);
   void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
 
@@ -115,13 +127,16 @@ class Engine {
   router::Plan plan_;             // scratch
   compute::EncodedRows encoded_;  // of normed_ (or context_), the input of the next linear maps
   Rows hidden_;                   // the residual stream
-  Rows normed_, q_, k_, v_, context_, out_, shared_;
-  std::vector<float> cos_, sin_;
+  Rows qkv_, q_, k_, v_;          // the first one, and its columns
+  Rows normed_, context_, out_, shared_, gate_, cos_, sin_;
+  std::byte* encoded_memory_ = nullptr;  // where encoded_ lies
 
-  // Storage of the views above; grows, never shrinks.
+  // Where the views above lie.
   struct Storage {
-    std::vector<float> hidden, normed, q, k, v, context, out, shared, gate, logits;
-    std::vector<std::byte> encoded;
+    explicit Storage(compute::Backend& backend);
+    compute::RowBuffer hidden, normed, qkv, context, out, shared, gate, cos, sin, encoded;
+    compute::HostBuffer logits;
+    compute::HostCopy host_rows, host_out;
   } storage_;
 };
 

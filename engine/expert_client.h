@@ -44,6 +44,9 @@ struct MissingExperts {
 class ExpertClient {
  public:
   virtual ~ExpertClient() = default;
+  /// Whether a batch's rows and `out` lie in row memory of the engine's back end
+  /// (compute/backend.h) and not in host memory.
+  virtual bool in_row_memory() const { return false; }
   virtual Result<DispatchTicket> dispatch(const ExpertBatch& batch) = 0;
   /// Sets out [n, h] to the sum over each row's experts of gate * expert(row), but for the rows
   /// that it returns, one entry for each of their experts that is missing: of those `out` means

@@ -20,8 +20,10 @@ Result<ExpertTable> load_all_experts(const model::Checkpoint& checkpoint, comput
 /// Adds a row's experts in ascending order of id, as remote experts do with --reproducible.
 class LocalExperts final : public ExpertClient {
  public:
+  /// `backend`: the engine's.
   LocalExperts(compute::Backend& backend, ExpertTable experts);
 
+  bool in_row_memory() const override { return true; }
   Result<DispatchTicket> dispatch(const ExpertBatch& batch) override;
   Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
                                            compute::Matrix<float> out) override;

@@ -84,6 +84,10 @@ class Loader {
     count(tensor);
     return values;
   }
+  Result<compute::RowVector> row_vector(const TensorId& id) {
+    PREGATE_ASSIGN(const auto values, vector(id));
+    return compute::RowVector::make(values, backend_);
+  }
 
   Result<MatrixPtr> matrix(const TensorId& id, WeightFormat format) {
     PREGATE_ASSIGN(const TensorView tensor, find(id));
@@ -196,16 +200,16 @@ Status load_attention(Loader& loader, const ModelConfig& config, LayerIdx layer,
   PREGATE_ASSIGN(weights.v, loader.matrix(id(kValue)));
   PREGATE_ASSIGN(weights.o, loader.matrix(id(kAttentionOut)));
   if (config.qkv_bias) {
-    PREGATE_ASSIGN(weights.q_bias, loader.vector(id(kQueryBias)));
-    PREGATE_ASSIGN(weights.k_bias, loader.vector(id(kKeyBias)));
-    PREGATE_ASSIGN(weights.v_bias, loader.vector(id(kValueBias)));
+    PREGATE_ASSIGN(weights.q_bias, loader.row_vector(id(kQueryBias)));
+    PREGATE_ASSIGN(weights.k_bias, loader.row_vector(id(kKeyBias)));
+    PREGATE_ASSIGN(weights.v_bias, loader.row_vector(id(kValueBias)));
   }
   if (config.attention_out_bias) {
-    PREGATE_ASSIGN(weights.o_bias, loader.vector(id(kAttentionOutBias)));
+    PREGATE_ASSIGN(weights.o_bias, loader.row_vector(id(kAttentionOutBias)));
   }
   if (config.qk_norm != QkNorm::kNone) {
-    PREGATE_ASSIGN(weights.q_norm, loader.vector(id(kQueryNorm)));
-    PREGATE_ASSIGN(weights.k_norm, loader.vector(id(kKeyNorm)));
+    PREGATE_ASSIGN(weights.q_norm, loader.row_vector(id(kQueryNorm)));
+    PREGATE_ASSIGN(weights.k_norm, loader.row_vector(id(kKeyNorm)));
   }
   return {};
 }
@@ -247,9 +251,9 @@ Result<PregateWeights> load_pregate(Loader& loader) {
 
 Result<LayerWeights> load_layer(Loader& loader, const ModelConfig& config, LayerIdx layer) {
   LayerWeights weights;
-  PREGATE_ASSIGN(weights.input_norm, loader.vector({.role = kInputNorm, .layer = layer}));
+  PREGATE_ASSIGN(weights.input_norm, loader.row_vector({.role = kInputNorm, .layer = layer}));
   PREGATE_ASSIGN(weights.post_attention_norm,
-                 loader.vector({.role = kPostAttentionNorm, .layer = layer}));
+                 loader.row_vector({.role = kPostAttentionNorm, .layer = layer}));
   PREGATE_TRY(load_attention(loader, config, layer, weights));
   PREGATE_TRY(load_feed_forward(loader, config, layer, weights));
   return weights;
@@ -277,6 +281,7 @@ size_t backbone_source_bytes(const Checkpoint& checkpoint) {
 size_t bytes_of(const MatrixPtr& matrix) { return matrix == nullptr ? 0 : matrix->bytes(); }
 size_t bytes_of(const ExpertPtr& expert) { return expert == nullptr ? 0 : expert->bytes(); }
 size_t bytes_of(const std::vector<float>& values) { return values.size() * sizeof(float); }
+size_t bytes_of(const compute::RowVector& vector) { return vector.bytes(); }
 
 size_t layer_bytes(const LayerWeights& layer) {
   size_t total = 0;
@@ -326,7 +331,7 @@ Result<BackboneWeights> load_backbone(std::shared_ptr<const Checkpoint> checkpoi
     PREGATE_ASSIGN(LayerWeights layer, load_layer(loader, config, LayerIdx{l}));
     weights.layers.push_back(std::move(layer));
   }
-  PREGATE_ASSIGN(weights.final_norm, loader.vector({.role = kFinalNorm}));
+  PREGATE_ASSIGN(weights.final_norm, loader.row_vector({.role = kFinalNorm}));
   const TensorRole head = config.tie_embeddings ? kEmbedding : kLmHead;
   PREGATE_ASSIGN(weights.lm_head, loader.matrix({.role = head}));
   if (config.pregate) {

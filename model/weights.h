@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compute/backend.h"
+#include "compute/row_memory.h"
 #include "model/config.h"
 #include "model/families/tensors.h"
 
@@ -28,10 +29,10 @@ using ExpertPtr = std::unique_ptr<compute::PackedExpert>;
 
 /// All that a layer needs apart from its routed experts. Vectors are empty where a family has none.
 struct LayerWeights {
-  std::vector<float> input_norm, post_attention_norm;  // [h]
+  compute::RowVector input_norm, post_attention_norm;  // [h]
   MatrixPtr q, k, v, o;
-  std::vector<float> q_bias, k_bias, v_bias, o_bias;
-  std::vector<float> q_norm, k_norm;  // [d] per head, or the full width
+  compute::RowVector q_bias, k_bias, v_bias, o_bias;
+  compute::RowVector q_norm, k_norm;  // [d] per head, or the full width
   MatrixPtr router;                   // f32 [num_experts, h]; null in a dense layer
   ExpertPtr dense;                    // the MLP of a dense layer
   ExpertPtr shared;                   // the shared expert
@@ -44,7 +45,8 @@ struct AffineMap {
   std::vector<float> bias;
 };
 
-/// The pre-gating router, where a model has one; see router/pregate/pregate_router.h.
+/// The pre-gating router, where a model has one; see router/pregate/pregate_router.h. Its rows and
+/// vectors lie in host memory.
 struct PregateWeights {
   compute::SourceMatrix embedding;  ///< [vocab, e], in the mapped checkpoint.
   std::vector<float> input_norm, post_attention_norm, out_norm;  // [e]
@@ -55,7 +57,7 @@ struct PregateWeights {
 struct BackboneWeights {
   compute::SourceMatrix embedding;  ///< [vocab, h], in the mapped checkpoint.
   std::vector<LayerWeights> layers;
-  std::vector<float> final_norm;  // [h]
+  compute::RowVector final_norm;  // [h]
   MatrixPtr lm_head;              // [vocab, h]
   std::optional<PregateWeights> pregate;
   std::shared_ptr<const Checkpoint> checkpoint;  ///< Keeps `embedding` mapped.

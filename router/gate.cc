@@ -26,22 +26,4 @@ float unscaled_softmax(std::span<const float> logits, std::vector<float>& probab
   return sum;
 }
 
-void choose_top_k(std::span<const float> logits, size_t top_k, bool normalize,
-                  std::vector<float>& probabilities, Decisions& out) {
-  const float sum = unscaled_softmax(logits, probabilities);
-  const size_t first = out.expert_ids.size();
-  float chosen_sum = 0.0f;
-  for (size_t k = 0; k < top_k; ++k) {
-    // Few experts and small k: a scan per choice beats a heap, and ties go to the lower id by
-    // itself.
-    const auto best = std::max_element(probabilities.begin(), probabilities.end());
-    out.expert_ids.push_back(ExpertId(static_cast<uint32_t>(best - probabilities.begin())));
-    out.gates.push_back(*best / sum);
-    chosen_sum += out.gates.back();
-    *best = -1.0f;
-  }
-  if (!normalize) return;
-  for (size_t k = first; k < out.gates.size(); ++k) out.gates[k] /= chosen_sum;
-}
-
 }  // namespace pregate::router

@@ -18,10 +18,4 @@ compute::Matrix<const float> gate_logits(compute::Backend& backend,
 /// Sets `probabilities` to exp(logit - the largest one) and returns their sum.
 float unscaled_softmax(std::span<const float> logits, std::vector<float>& probabilities);
 
-/// The k best experts of one row of gate logits [num_experts], in Router's order. `probabilities`
-/// is scratch. Gates are the softmax over all experts at the chosen ones; with `normalize` they are
-/// scaled to sum to one (Mixtral's softmax over the chosen logits is the same thing).
-void choose_top_k(std::span<const float> logits, size_t top_k, bool normalize,
-                  std::vector<float>& probabilities, Decisions& out);
-
 }  // namespace pregate::router

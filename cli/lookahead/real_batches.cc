@@ -47,7 +47,7 @@ class RealRun {
                                        .vocab_size = runtime_->config().vocab_size,
                                        .max_model_len = runtime_->max_model_len()};
     coordinator::Scheduler scheduler(
-        runtime_->engine(), rules,
+        runtime_->engine(), runtime_->threads(), rules,
         {.limits = {.max_step_tokens = kMaxStepTokens, .max_sequences = kMaxSequences},
          .policy = {.name = name},
          .num_kv_blocks = runtime_->num_kv_blocks(),

@@ -71,7 +71,7 @@ Status check_room(const ModelRuntime& runtime, const Windows& windows, size_t ba
 }
 
 Status compute_step(engine::Engine& engine, std::span<const Window> windows, size_t position,
-                    size_t count, const engine::LogitsVisitor& visit) {
+                    size_t count, const engine::RowVisitor& visit) {
   const size_t blocks_each = blocks_of(windows.front());
   std::vector<std::vector<uint32_t>> blocks(windows.size());
   std::vector<engine::StepSequence> step;

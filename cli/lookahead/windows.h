@@ -23,6 +23,6 @@ Status check_room(const ModelRuntime& runtime, const Windows& windows, size_t ba
 /// One step: `count` tokens of each window, from `position` on. A window's last token is never
 /// computed. `visit` is called with the logits of the last one of each.
 Status compute_step(engine::Engine& engine, std::span<const Window> windows, size_t position,
-                    size_t count, const engine::LogitsVisitor& visit = {});
+                    size_t count, const engine::RowVisitor& visit = {});
 
 }  // namespace pregate::cli

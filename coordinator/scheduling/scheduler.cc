@@ -20,11 +20,17 @@ std::optional<ExpertPreview> make_preview(const BatchPolicy& policy, router::Rou
   return ExpertPreview(router, {.num_kv = options.num_kv_blocks, .num_prompt = num_prompt});
 }
 
+bool wants_all_logits(const Sequence& sequence) {
+  return sequence.wants_prompt_logprobs() && sequence.num_generated() == 0;
+}
+
 }  // namespace
 
-Scheduler::Scheduler(engine::Engine& engine, TextRules rules, SchedulerOptions options,
-                     monitoring::ServingProbe& probe, std::function<Status()> available)
+Scheduler::Scheduler(engine::Engine& engine, ThreadPool& threads, TextRules rules,
+                     SchedulerOptions options, monitoring::ServingProbe& probe,
+                     std::function<Status()> available)
     : engine_(engine),
+      threads_(threads),
       rules_(std::move(rules)),
       options_(options),
       probe_(probe),
@@ -188,7 +194,7 @@ Result<std::vector<engine::SetAside>> Scheduler::compute(const std::vector<Slice
   std::vector<engine::StepSequence> sequences;
   for (const Slice& slice : step) {
     const Sequence& sequence = *slice.sequence;
-    const bool all = sequence.wants_prompt_logprobs() && sequence.num_generated() == 0;
+    const bool all = wants_all_logits(sequence);
     const auto last = slice.reaches_end() ? engine::LogitRows::kLast : engine::LogitRows::kNone;
     sequences.push_back(
         {.tokens = std::span(sequence.tokens).subspan(sequence.num_computed, slice.num_tokens),
@@ -197,19 +203,33 @@ Result<std::vector<engine::SetAside>> Scheduler::compute(const std::vector<Slice
          .blocks = sequence.blocks.blocks(),
          .logits = all ? engine::LogitRows::kAll : last});
   }
-  return engine_.step(sequences, [&](size_t index, size_t row, std::span<const float> logits) {
-    const Slice& slice = step[index];
-    Sequence& sequence = *slice.sequence;
-    if (sequences[index].logits == engine::LogitRows::kAll) {
-      sequence.append_prompt_logprob(sequence.num_computed + row, logits);
-    }
-    if (!slice.reaches_end() || row + 1 != slice.num_tokens) return;
-    if (sequence.request().request.max_tokens == 0) {
-      sequence.finish_without_tokens();
-    } else {
-      sequence.append_token(logits);
-    }
+  return engine_.step(sequences,
+                      [&](std::span<const engine::LogitRow> rows) { take_logits(step, rows); });
+}
+
+// To choose tokens, among all of a vocabulary, takes long for one thread; their texts do not.
+void Scheduler::take_logits(const std::vector<Slice>& step,
+                            std::span<const engine::LogitRow> rows) {
+  const auto is_for_token = [&](const engine::LogitRow& row) {
+    const Slice& slice = step[row.sequence];
+    return slice.reaches_end() && row.row + 1 == slice.num_tokens &&
+           slice.sequence->request().request.max_tokens > 0;
+  };
+  threads_.parallel_for(rows.size(), [&](size_t i, size_t) {
+    if (is_for_token(rows[i])) step[rows[i].sequence].sequence->choose_token(rows[i].logits);
   });
+  for (const engine::LogitRow& row : rows) {
+    const Slice& slice = step[row.sequence];
+    Sequence& sequence = *slice.sequence;
+    if (wants_all_logits(sequence)) {
+      sequence.append_prompt_logprob(sequence.num_computed + row.row, row.logits);
+    }
+    if (is_for_token(row)) {
+      sequence.append_chosen();
+    } else if (slice.reaches_end() && row.row + 1 == slice.num_tokens) {
+      sequence.finish_without_tokens();
+    }
+  }
 }
 
 // Nothing was sampled for them: when they are planned again, all is as if they had not been now.

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "coordinator/scheduling/batch_planner.h"
 #include "coordinator/scheduling/expert_preview.h"
 #include "coordinator/scheduling/generation.h"
@@ -30,9 +31,10 @@ struct SchedulerOptions {
 
 class Scheduler final : public GenerationService {
  public:
-  /// Engine and probe must outlive it. `available` says whether requests can be computed now; its
+  /// Engine, threads (the engine's, which it leaves idle while its logits are read) and probe must
+  /// outlive it. `available` says whether requests can be computed now; its
   /// error is what submit() answers when they cannot. Called on any thread.
-  Scheduler(engine::Engine& engine, TextRules rules, SchedulerOptions options,
+  Scheduler(engine::Engine& engine, ThreadPool& threads, TextRules rules, SchedulerOptions options,
             monitoring::ServingProbe& probe, std::function<Status()> available);
   ~Scheduler() override;
 
@@ -52,6 +54,7 @@ class Scheduler final : public GenerationService {
   void look_for_homes();
   void look_at_experts();
   Result<std::vector<engine::SetAside>> compute(const std::vector<Slice>& step);
+  void take_logits(const std::vector<Slice>& step, std::span<const engine::LogitRow> rows);
   void put_aside(std::vector<Slice>& step, const std::vector<engine::SetAside>& set_aside);
   void deliver(const std::vector<Slice>& step, TimePoint started);
   void note_token(Sequence& sequence, TimePoint now);
@@ -66,6 +69,7 @@ class Scheduler final : public GenerationService {
 
   // Constant after construction.
   engine::Engine& engine_;
+  ThreadPool& threads_;
   const TextRules rules_;
   const SchedulerOptions options_;
   monitoring::ServingProbe& probe_;

@@ -17,8 +17,12 @@ Sequence::Sequence(std::shared_ptr<ActiveRequest> request, uint32_t choice, cons
   pending_.choice = choice;
 }
 
-void Sequence::append_token(std::span<const float> logits) {
-  append_text(sampler_.sample(logits, rules_.vocab_size, forbidden_tokens()));
+void Sequence::choose_token(std::span<const float> logits) {
+  chosen_ = sampler_.sample(logits, rules_.vocab_size, forbidden_tokens());
+}
+
+void Sequence::append_chosen() {
+  append_text(std::move(chosen_));
   check_length();
 }
 

@@ -51,8 +51,14 @@ class Sequence {
   size_t num_generated() const { return tokens.size() - num_prompt; }
   bool wants_prompt_logprobs() const { return request_->request.prompt_logprobs.has_value(); }
 
-  /// Chooses the next token from `logits`, and adds it and its text to the pending chunk.
-  void append_token(std::span<const float> logits);
+  /// Chooses the next token from `logits`. Of different sequences at a time on any threads.
+  void choose_token(std::span<const float> logits);
+  /// Adds what was chosen, and its text, to the pending chunk.
+  void append_chosen();
+  void append_token(std::span<const float> logits) {
+    choose_token(logits);
+    append_chosen();
+  }
   /// Reports the prompt token after `position` from the logits at `position`.
   void append_prompt_logprob(size_t position, std::span<const float> logits);
   /// Ends a request that wanted nothing but its prompt computed.
@@ -91,6 +97,7 @@ class Sequence {
   const uint32_t choice_;
   const TextRules& rules_;
   engine::Sampler sampler_;
+  engine::SampledToken chosen_;  // from choose_token() to append_chosen()
   model::StreamDecoder decoder_;
   StopScanner scanner_;
   GenerationChunk pending_;

@@ -3,24 +3,30 @@
 #include <utility>
 
 #include "base/check.h"
+#include "compute/f32_rows.h"
 
 namespace pregate::router {
 
 TopKRouter::TopKRouter(compute::Backend& backend, Options options)
-    : backend_(backend), options_(std::move(options)) {
+    : backend_(backend), options_(std::move(options)), logits_memory_(backend) {
   PREGATE_CHECK(options_.top_k <= options_.num_experts);
+}
+
+Status TopKRouter::begin_step(const StepTokens& step) {
+  PREGATE_ASSIGN(logits_, logits_memory_.take_rows(step.tokens.size(), options_.num_experts));
+  return {};
 }
 
 void TopKRouter::route(LayerIdx layer, compute::Matrix<const float> rows, Decisions& out) {
   const compute::PackedMatrix* gate = options_.gates.at(layer.value);
-  PREGATE_CHECK(gate != nullptr && options_.top_k > 0);
-  const auto logits = gate_logits(backend_, *gate, rows, logits_);
+  PREGATE_CHECK(gate != nullptr && options_.top_k > 0 && rows.rows == logits_.rows);
+  backend_.linear(compute::f32_rows(rows), *gate, {}, logits_);
   out.top_k = options_.top_k;
+  ids_.resize(rows.rows * out.top_k);
+  out.gates.resize(ids_.size());
+  backend_.choose_top_k(logits_, {out.top_k, options_.normalize}, {ids_, out.gates});
   out.expert_ids.clear();
-  out.gates.clear();
-  for (size_t r = 0; r < rows.rows; ++r) {
-    choose_top_k(logits.row(r), options_.top_k, options_.normalize, probabilities_, out);
-  }
+  for (const uint32_t id : ids_) out.expert_ids.emplace_back(id);
 }
 
 }  // namespace pregate::router

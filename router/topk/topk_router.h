@@ -1,11 +1,9 @@
 // The router ordinary MoE models are trained with: softmax over a linear gate, best k.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "compute/backend.h"
-#include "router/gate.h"
 #include "router/router.h"
 
 namespace pregate::router {
@@ -21,13 +19,15 @@ class TopKRouter final : public Router {
   };
   TopKRouter(compute::Backend& backend, Options options);
 
+  Status begin_step(const StepTokens& step) override;
   void route(LayerIdx layer, compute::Matrix<const float> rows, Decisions& out) override;
 
  private:
   compute::Backend& backend_;
   const Options options_;
-  std::vector<float> logits_;  // scratch, [n, num_experts]
-  std::vector<float> probabilities_;
+  compute::RowBuffer logits_memory_;
+  compute::Matrix<float> logits_;  // [n, num_experts]
+  std::vector<uint32_t> ids_;      // [n * top_k]
 };
 
 }  // namespace pregate::router

@@ -62,7 +62,7 @@ class PregateRouterTest : public ::testing::TestWithParam<std::string> {
           .length_tokens = prompt.ids.size(),
           .blocks = blocks_,
           .logits = engine::LogitRows::kNone};
-      EXPECT_TRUE(runtime_->engine().step({&step, 1}, [](size_t, size_t, auto) {}).has_value());
+      EXPECT_TRUE(runtime_->engine().step_all({&step, 1}, [](size_t, size_t, auto) {}).has_value());
     }
     return experts_;
   }
@@ -145,7 +145,7 @@ TEST_P(PregateRouterTest, PreviewGoesOnFromAStepAndTheStepFromIt) {
                                     .length_tokens = prompt.ids.size(),
                                     .blocks = blocks_,
                                     .logits = engine::LogitRows::kNone};
-    ASSERT_TRUE(runtime_->engine().step({&step, 1}, [](size_t, size_t, auto) {}).has_value());
+    ASSERT_TRUE(runtime_->engine().step_all({&step, 1}, [](size_t, size_t, auto) {}).has_value());
     ASSERT_EQ(experts_, std::vector{prompt.experts[last]});
   }
 }

@@ -116,7 +116,7 @@ Status generate(engine::Engine& engine, std::vector<Generation>& texts, size_t n
     const auto take_best = [&](size_t index, size_t, std::span<const float> logits) {
       next[index] = best_of(logits);
     };
-    PREGATE_ASSIGN(const auto set_aside, engine.step(sequences, take_best));
+    PREGATE_ASSIGN(const auto set_aside, engine.step(sequences, engine::each_row(take_best)));
     for (const auto& [index, missing] : set_aside) {
       running[index]->missing = missing;
       running[index]->was_set_aside = true;

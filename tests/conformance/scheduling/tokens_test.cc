@@ -67,8 +67,8 @@ class Served {
                           .eos_tokens = {},
                           .vocab_size = 26,
                           .max_model_len = kMaxModelLen};
-    scheduler_ = std::make_unique<Scheduler>(runtime_->engine(), rules, options, probe_,
-                                             [] { return Status{}; });
+    scheduler_ = std::make_unique<Scheduler>(runtime_->engine(), runtime_->threads(), rules,
+                                             options, probe_, [] { return Status{}; });
   }
 
   std::future<Tokens> ask(GenerationRequest request) {

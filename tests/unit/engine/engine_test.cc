@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/backends.h"
 #include "tests/support/losable_experts.h"
 #include "tests/support/tiny_model.h"
 
@@ -26,7 +27,8 @@ struct Prompt {
   std::vector<uint32_t> blocks;
 };
 
-class EngineTest : public ::testing::Test {
+/// With rows in host memory, and in a device's where the host cannot touch them.
+class EngineTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     test_support::write_tiny_model(directory_.path() / "model", "qwen3_moe");
@@ -43,7 +45,8 @@ class EngineTest : public ::testing::Test {
     auto runtime = cli::ModelRuntime::load({.model = directory_.path() / "model",
                                             .weights = compute::WeightFormat::kF32,
                                             .kv_dtype = compute::DType::kF32,
-                                            .backend = "reference",
+                                            .backend = GetParam(),
+                                            .make_backend = test_support::make_backend,
                                             .kv_cache_bytes = 64 << 20},
                                            connect, no_progress);
     ASSERT_TRUE(runtime.has_value()) << runtime.error().message;
@@ -81,10 +84,10 @@ class EngineTest : public ::testing::Test {
   Result<std::vector<SetAside>> step(const std::vector<StepSequence>& sequences, Logits& logits) {
     needed_.clear();
     experts_->rows_of_dispatches.clear();
-    return runtime_->engine().step(sequences,
-                                   [&](size_t sequence, size_t row, std::span<const float> values) {
-                                     logits[{sequence, row}].assign(values.begin(), values.end());
-                                   });
+    const auto keep = [&](size_t sequence, size_t row, std::span<const float> values) {
+      logits[{sequence, row}].assign(values.begin(), values.end());
+    };
+    return runtime_->engine().step(sequences, each_row(keep));
   }
 
   static std::vector<size_t> sequences_of(const std::vector<SetAside>& set_aside) {
@@ -131,7 +134,7 @@ class EngineTest : public ::testing::Test {
 
 /// For every expert of every layer in turn: who needs it is set aside, the others' logits are what
 /// they are otherwise, to the bit; and so are the logits of those set aside once it is back.
-TEST_F(EngineTest, WhoNeedsAMissingExpertIsSetAsideAndNobodyElse) {
+TEST_P(EngineTest, WhoNeedsAMissingExpertIsSetAsideAndNobodyElse) {
   Logits undisturbed;
   ASSERT_THAT(step(sequences(), undisturbed).value(), IsEmpty());
   const auto needed = needed_;
@@ -159,7 +162,7 @@ TEST_F(EngineTest, WhoNeedsAMissingExpertIsSetAsideAndNobodyElse) {
 }
 
 /// What was set aside costs nothing any more.
-TEST_F(EngineTest, LaterLayersSeeOnlyTheRowsThatAreLeft) {
+TEST_P(EngineTest, LaterLayersSeeOnlyTheRowsThatAreLeft) {
   losses_.lose({LayerIdx(0), ExpertId(3)});
   Logits logits;
   const auto set_aside = step(sequences(), logits);
@@ -172,7 +175,7 @@ TEST_F(EngineTest, LaterLayersSeeOnlyTheRowsThatAreLeft) {
   EXPECT_THAT(experts_->rows_of_dispatches, ElementsAre(num_rows, num_left));
 }
 
-TEST_F(EngineTest, AStepOfWhichNothingIsLeftEnds) {
+TEST_P(EngineTest, AStepOfWhichNothingIsLeftEnds) {
   for (uint32_t id = 0; id < 8; ++id) losses_.lose({LayerIdx(0), ExpertId(id)});
   Logits logits;
   const auto set_aside = step(sequences(), logits);
@@ -186,7 +189,7 @@ TEST_F(EngineTest, AStepOfWhichNothingIsLeftEnds) {
   EXPECT_EQ(std::ranges::adjacent_find(missing, std::ranges::greater_equal{}), missing.end());
 }
 
-TEST_F(EngineTest, WhoMustHaveAllGetsAnErrorInstead) {
+TEST_P(EngineTest, WhoMustHaveAllGetsAnErrorInstead) {
   const auto nobody = [](size_t, size_t, std::span<const float>) {};
   EXPECT_TRUE(runtime_->engine().step_all(sequences(), nobody));
   for (uint32_t id = 0; id < 8; ++id) losses_.lose({LayerIdx(1), ExpertId(id)});
@@ -195,6 +198,13 @@ TEST_F(EngineTest, WhoMustHaveAllGetsAnErrorInstead) {
   EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
   EXPECT_THAT(status.error().message, HasSubstr("of layer 1"));
 }
+
+std::string memory_of(const ::testing::TestParamInfo<std::string>& backend) {
+  return backend.param == "reference" ? "host" : "device";
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, EngineTest,
+                         ::testing::Values("reference", test_support::kFakeCuda), memory_of);
 
 }  // namespace
 }  // namespace pregate::engine

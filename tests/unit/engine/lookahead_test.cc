@@ -100,11 +100,11 @@ class Setting {
                       .blocks = blocks[s]});
     }
     std::map<size_t, TokenId> next;
-    const auto aside =
-        runtime->engine().step(step, [&](size_t s, size_t, std::span<const float> logits) {
+    const auto aside = runtime->engine().step(
+        step, each_row([&](size_t s, size_t, std::span<const float> logits) {
           next[s] = static_cast<TokenId>(std::ranges::max_element(logits) - logits.begin());
           all_logits.insert(all_logits.end(), logits.begin(), logits.end());
-        });
+        }));
     ASSERT_TRUE(aside.has_value());
     num_set_aside += aside->size();
     for (const auto& [s, token] : next) {

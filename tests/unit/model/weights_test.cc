@@ -26,6 +26,10 @@ constexpr const char* kQwen2 =
         "moe_intermediate_size":6,"shared_expert_intermediate_size":10,"intermediate_size":12,
         "mlp_only_layers":[1],"vocab_size":16,"tie_word_embeddings":false})";
 
+std::vector<float> numbers(const compute::RowVector& vector) {
+  return {vector.view().begin(), vector.view().end()};
+}
+
 /// A whole Qwen2Moe model of one MoE and one dense layer, whose tensors a test may change.
 class Weights : public ::testing::Test {
  protected:
@@ -92,8 +96,8 @@ TEST_F(Weights, LoadsAllButTheRoutedExperts) {
   EXPECT_EQ(weights->lm_head->out_features(), 16u);
   ASSERT_EQ(weights->layers.size(), 2u);
   const LayerWeights& moe = weights->layers[0];
-  EXPECT_EQ(moe.input_norm, tensors_["model.layers.0.input_layernorm.weight"].values);
-  EXPECT_EQ(moe.q_bias, tensors_["model.layers.0.self_attn.q_proj.bias"].values);
+  EXPECT_EQ(numbers(moe.input_norm), tensors_["model.layers.0.input_layernorm.weight"].values);
+  EXPECT_EQ(numbers(moe.q_bias), tensors_["model.layers.0.self_attn.q_proj.bias"].values);
   EXPECT_EQ(moe.k->out_features(), 4u);
   EXPECT_EQ(moe.router->out_features(), 3u);
   EXPECT_EQ(moe.shared->intermediate_size(), 10u);

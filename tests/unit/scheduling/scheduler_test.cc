@@ -56,9 +56,10 @@ class SchedulerTest : public ::testing::Test {
                           .eos_tokens = runtime_->config().eos_tokens,
                           .vocab_size = 300,
                           .max_model_len = 400};
-    scheduler_ = std::make_unique<Scheduler>(runtime_->engine(), rules, options, probe_, [this] {
-      return available_ ? Status{} : fail(ErrorCode::kUnavailable, "worker 3 is gone");
-    });
+    scheduler_ = std::make_unique<Scheduler>(
+        runtime_->engine(), runtime_->threads(), rules, options, probe_, [this] {
+          return available_ ? Status{} : fail(ErrorCode::kUnavailable, "worker 3 is gone");
+        });
   }
 
   std::future<Answer> ask(GenerationRequest request, RequestId* id = nullptr) {
