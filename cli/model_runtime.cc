@@ -84,6 +84,7 @@ Result<std::unique_ptr<ModelRuntime>> ModelRuntime::load(const RuntimeOptions& o
                             .weights = std::move(weights),
                             .format = options.weights,
                             .backend = backend,
+                            .threads = *runtime->threads_,
                             .kv = std::move(kv),
                             .router = *runtime->router_,
                             .experts = *runtime->experts_,

@@ -45,7 +45,9 @@ Engine::Storage::Storage(compute::Backend& backend)
       encoded(backend),
       logits(backend),
       host_rows(backend),
-      host_out(backend) {}
+      host_out(backend),
+      host_cos(backend),
+      host_sin(backend) {}
 
 Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequences,
                                            const LogitsVisitor& visit) {
@@ -124,13 +126,27 @@ Status Engine::take_rows() {
 Status Engine::place_rotary() {
   const size_t n = positions_.size();
   if (n == 0) return {};
-  std::vector<float> cos, sin;
-  rotary_.rows(positions_, lengths_, cos, sin);
-  PREGATE_ASSIGN(cos_, storage_.cos.take_rows(n, cos.size() / n));
-  PREGATE_ASSIGN(sin_, storage_.sin.take_rows(n, sin.size() / n));
-  parts_.backend.write(cos_.data, cos.data(), cos.size() * sizeof(float));
-  parts_.backend.write(sin_.data, sin.data(), sin.size() * sizeof(float));
+  PREGATE_ASSIGN(cos_, storage_.cos.take_rows(n, rotary_.num_frequencies()));
+  PREGATE_ASSIGN(sin_, storage_.sin.take_rows(n, rotary_.num_frequencies()));
+  const Rows cos = storage_.host_cos.begin(cos_), sin = storage_.host_sin.begin(sin_);
+  for_rows([&](size_t first, size_t count) {
+    rotary_.rows(std::span(positions_).subspan(first, count),
+                 std::span(lengths_).subspan(first, count), cos.slice_rows(first, count),
+                 sin.slice_rows(first, count));
+  });
+  storage_.host_cos.send(cos_);
+  storage_.host_sin.send(sin_);
   return {};
+}
+
+// What the host does to each row of the step, by all threads: pieces of all rows.
+void Engine::for_rows(const std::function<void(size_t first, size_t count)>& body) {
+  constexpr size_t kPiece = 16;
+  const size_t n = tokens_.size();
+  parts_.threads.parallel_for((n + kPiece - 1) / kPiece, [&](size_t piece, size_t) {
+    const size_t first = piece * kPiece;
+    body(first, std::min(kPiece, n - first));
+  });
 }
 
 router::LayerTime Engine::time_of(LayerIdx layer) const {
@@ -154,10 +170,14 @@ void Engine::look_ahead_after(LayerIdx layer) {
 
 Status Engine::embed() {
   const Rows rows = storage_.host_rows.begin(hidden_);
-  for (size_t r = 0; r < tokens_.size(); ++r) {
-    const auto token = static_cast<size_t>(tokens_[r]);
-    PREGATE_TRY(compute::read_row(parts_.weights.embedding, token, rows.row(r)));
-  }
+  std::vector<Status> read(rows.rows);
+  for_rows([&](size_t first, size_t count) {
+    for (size_t r = first; r < first + count; ++r) {
+      const auto token = static_cast<size_t>(tokens_[r]);
+      read[r] = compute::read_row(parts_.weights.embedding, token, rows.row(r));
+    }
+  });
+  for (Status& one : read) PREGATE_TRY(one);
   storage_.host_rows.send(hidden_);
   return {};
 }

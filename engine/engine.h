@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "compute/backend.h"
 #include "compute/row_memory.h"
 #include "engine/expert_client.h"
@@ -58,6 +59,7 @@ struct EngineParts {
   model::BackboneWeights weights;
   compute::WeightFormat format = compute::WeightFormat::kBf16;
   compute::Backend& backend;
+  ThreadPool& threads;                     ///< The back end's.
   std::unique_ptr<compute::KvStorage> kv;  ///< Of all layers of `config`.
   router::Router& router;
   ExpertClient& experts;
@@ -96,6 +98,7 @@ class Engine {
   void look_ahead_from(LayerIdx layer);
   void look_ahead_after(LayerIdx layer);
   Status embed();
+  void for_rows(const std::function<void(size_t first, size_t count)>& body);
   void attention(LayerIdx layer);
   void project_heads(const model::LayerWeights& weights);
   Status feed_forward(LayerIdx layer);
@@ -131,12 +134,12 @@ class Engine {
   Rows normed_, context_, out_, shared_, gate_, cos_, sin_;
   std::byte* encoded_memory_ = nullptr;  // where encoded_ lies
 
-  // Where the views above lie.
+  // Where the views above lie, and what the host has of them.
   struct Storage {
     explicit Storage(compute::Backend& backend);
     compute::RowBuffer hidden, normed, qkv, context, out, shared, gate, cos, sin, encoded;
     compute::HostBuffer logits;
-    compute::HostCopy host_rows, host_out;
+    compute::HostCopy host_rows, host_out, host_cos, host_sin;
   } storage_;
 };
 

@@ -121,10 +121,17 @@ Rotary::Rotary(const ModelConfig& config)
 
 void Rotary::rows(std::span<const uint32_t> positions, std::span<const uint32_t> sequence_lengths,
                   std::vector<float>& cos, std::vector<float>& sin) const {
-  PREGATE_CHECK(positions.size() == sequence_lengths.size());
   const size_t cols = num_frequencies();
   cos.resize(positions.size() * cols);
   sin.resize(positions.size() * cols);
+  rows(positions, sequence_lengths, {cos.data(), positions.size(), cols},
+       {sin.data(), positions.size(), cols});
+}
+
+void Rotary::rows(std::span<const uint32_t> positions, std::span<const uint32_t> sequence_lengths,
+                  compute::Matrix<float> cos, compute::Matrix<float> sin) const {
+  PREGATE_CHECK(positions.size() == sequence_lengths.size() && cos.rows == positions.size());
+  PREGATE_CHECK(cos.cols == num_frequencies() && sin.cols == cos.cols && sin.rows == cos.rows);
   std::vector<float> stretched;  // kDynamic: for the last length beyond the trained one
   size_t stretched_length = 0;
   for (size_t row = 0; row < positions.size(); ++row) {
@@ -135,10 +142,10 @@ void Rotary::rows(std::span<const uint32_t> positions, std::span<const uint32_t>
       stretched_length = length;
     }
     const std::vector<float>& frequencies = stretches ? stretched : frequencies_;
-    for (size_t j = 0; j < cols; ++j) {
+    for (size_t j = 0; j < cos.cols; ++j) {
       const float angle = float(positions[row]) * frequencies[j];
-      cos[row * cols + j] = std::cos(angle) * attention_factor_;
-      sin[row * cols + j] = std::sin(angle) * attention_factor_;
+      cos.row(row)[j] = std::cos(angle) * attention_factor_;
+      sin.row(row)[j] = std::sin(angle) * attention_factor_;
     }
   }
 }

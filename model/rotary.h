@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "compute/types.h"
 #include "model/config.h"
 
 namespace pregate::model {
@@ -21,6 +22,9 @@ class Rotary {
   /// cos and sin [positions.size(), num_frequencies()] row by row, the attention factor included.
   /// sequence_lengths: of the sequence each row belongs to, in tokens. Only RopeType::kDynamic
   /// reads it, and transformers takes it as the larger of prompt length and position + 1.
+  void rows(std::span<const uint32_t> positions, std::span<const uint32_t> sequence_lengths,
+            compute::Matrix<float> cos, compute::Matrix<float> sin) const;
+  /// The same, resized.
   void rows(std::span<const uint32_t> positions, std::span<const uint32_t> sequence_lengths,
             std::vector<float>& cos, std::vector<float>& sin) const;
 
