@@ -39,6 +39,9 @@ constexpr uint16_t f32_to_f16(float value) {
   return uint16_t(sign | (magnitude - kRebias) >> 13);
 }
 
+/// The largest number in E4M3.
+inline constexpr float kLargestF8 = 448.0f;
+
 /// E4M3 without infinities; the magnitude 0x7f is a NaN.
 constexpr float f8_to_f32(uint8_t value) {
   const auto sign = static_cast<uint32_t>(value & 0x80u) << 24;
@@ -48,6 +51,19 @@ constexpr float f8_to_f32(uint8_t value) {
   constexpr float kTwoTo120 = 0x1p120f;
   const float scaled = std::bit_cast<float>(magnitude << 20) * kTwoTo120;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
+}
+
+/// For finite values: rounds to nearest even, and to kLargestF8 what is larger.
+constexpr uint8_t f32_to_f8(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 24 & 0x80u, magnitude = bits & 0x7FFFFFFFu;
+  // Added to 2^14, what is below the smallest normal number is rounded to steps of 2^-9.
+  constexpr float kSmallestNormal = 0x1p-6f, kRound = 0x1p14f;
+  const auto subnormal = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + kRound) & 0xffu;
+  constexpr uint32_t kRebias = (127 - 7) << 3, kLargest = 0x7e;
+  const uint32_t rounded = ((magnitude + 0x7FFFFu + (magnitude >> 20 & 1u)) >> 20) - kRebias;
+  const uint32_t normal = rounded < kLargest ? rounded : kLargest;
+  return uint8_t(sign | (std::bit_cast<float>(magnitude) < kSmallestNormal ? subnormal : normal));
 }
 
 }  // namespace pregate::compute

@@ -36,12 +36,4 @@ struct Q4Group {
   int8_t codes[kQ8Group] = {};  ///< Past the row's end 0.
 };
 
-/// What the weights of an output with `cols` inputs take: as many bytes as an encoded row, but kQ4
-/// its codes, factors and scales (kept_format() in backend.h: not everywhere).
-constexpr size_t weight_row_bytes(WeightFormat format, size_t cols) {
-  if (format != WeightFormat::kQ4) return encoded_row_bytes(format, cols);
-  constexpr size_t kGroupBytes = kQ8Group / 2 + kQ4Parts / 2 + sizeof(uint16_t);
-  return (cols + kQ8Group - 1) / kQ8Group * kGroupBytes;
-}
-
 }  // namespace pregate::compute

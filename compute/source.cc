@@ -33,14 +33,10 @@ void convert_to_f32(const std::byte* from, DType dtype, std::span<float> out) {
   }
 }
 
-void scale_row(const BlockScales& scales, size_t row, std::span<float> values) {
-  const size_t blocks = (values.size() + scales.block_cols - 1) / scales.block_cols;
-  const size_t bytes = dtype_bytes(scales.dtype);
-  const std::byte* from = scales.data + row / scales.block_rows * blocks * bytes;
-  for (size_t col = 0; col < values.size(); from += bytes) {
-    float scale = 0.0f;
-    convert_to_f32(from, scales.dtype, {&scale, 1});
-    const size_t end = std::min(col + scales.block_cols, values.size());
+void scale_row(const SourceMatrix& source, size_t row, std::span<float> values) {
+  for (size_t col = 0; col < values.size();) {
+    const float scale = block_scale(source, row, col);
+    const size_t end = std::min(col + source.scales.block_cols, values.size());
     for (; col < end; ++col) values[col] *= scale;
   }
 }
@@ -77,13 +73,22 @@ Status read_row(const SourceMatrix& source, size_t row, std::span<float> out) {
   PREGATE_CHECK(row < source.rows && out.size() == source.cols);
   const std::byte* from = source.data + row * source.cols * dtype_bytes(source.dtype);
   convert_to_f32(from, source.dtype, out);
-  if (source.scales.data != nullptr) scale_row(source.scales, row, out);
+  if (source.scales.data != nullptr) scale_row(source, row, out);
   for (size_t col = 0; col < out.size(); ++col) {
     if (std::isfinite(out[col])) continue;
     return fail(ErrorCode::kDataLoss, "row {}, column {} is {}; expected a finite number", row, col,
                 out[col]);
   }
   return {};
+}
+
+float block_scale(const SourceMatrix& source, size_t row, size_t col) {
+  const BlockScales& scales = source.scales;
+  const size_t blocks_of_row = (source.cols + scales.block_cols - 1) / scales.block_cols;
+  const size_t block = row / scales.block_rows * blocks_of_row + col / scales.block_cols;
+  float scale = 0.0f;
+  convert_to_f32(scales.data + block * dtype_bytes(scales.dtype), scales.dtype, {&scale, 1});
+  return scale;
 }
 
 }  // namespace pregate::compute

@@ -18,4 +18,7 @@ Status check_source(const ExpertSource& source);
 /// infinite.
 Status read_row(const SourceMatrix& source, size_t row, std::span<float> out);
 
+/// The scale of the block in which row and column lie, of a matrix that has scales.
+float block_scale(const SourceMatrix& source, size_t row, size_t col);
+
 }  // namespace pregate::compute

@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "compute/q4.h"
+#include "compute/weight_bytes.h"
 #include "model/families/family.h"
 #include "model/weights.h"
 

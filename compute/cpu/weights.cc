@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compute/source.h"
+#include "compute/weight_bytes.h"
 
 namespace pregate::compute::cpu {
 namespace {

@@ -16,8 +16,8 @@
 
 #include <cstddef>
 
-#include "compute/q4.h"
 #include "compute/types.h"
+#include "compute/weight_bytes.h"
 
 namespace pregate::compute::cuda {
 

@@ -2,7 +2,7 @@
 #include <limits>
 
 #include "compute/number.h"
-#include "compute/q4.h"
+#include "compute/weight_bytes.h"
 #include "tests/conformance/compute/fixture.h"
 
 namespace pregate::compute {

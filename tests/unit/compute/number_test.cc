@@ -63,7 +63,31 @@ TEST(F8, EveryValueIsWhatTheFormatSays) {
     ASSERT_EQ(value, (bits & 0x80) != 0 ? -magnitude : magnitude) << bits;
     ASSERT_EQ(std::signbit(value), (bits & 0x80) != 0) << bits;
   }
-  EXPECT_EQ(f8_to_f32(0x7e), 448.0f);
+  EXPECT_EQ(f8_to_f32(0x7e), kLargestF8);
+}
+
+TEST(F8, EveryValueSurvivesTheRoundTrip) {
+  for (uint32_t bits = 0; bits < 0x100; ++bits) {
+    if ((bits & 0x7f) == 0x7f) continue;
+    ASSERT_EQ(f32_to_f8(f8_to_f32(static_cast<uint8_t>(bits))), bits);
+  }
+}
+
+TEST(F8, RoundsToNearestEven) {
+  for (uint8_t code = 0; code < 0x7e; ++code) {
+    const float low = f8_to_f32(code), high = f8_to_f32(code + 1);
+    const float tie = (low + high) / 2;
+    ASSERT_EQ(f32_to_f8(tie), code % 2 == 0 ? code : code + 1) << tie;
+    ASSERT_EQ(f32_to_f8(-tie), 0x80 | (code % 2 == 0 ? code : code + 1)) << tie;
+    ASSERT_EQ(f32_to_f8(std::nextafter(tie, low)), code) << tie;
+    ASSERT_EQ(f32_to_f8(std::nextafter(tie, high)), code + 1) << tie;
+  }
+}
+
+TEST(F8, WhatIsTooLargeBecomesTheLargest) {
+  EXPECT_EQ(f32_to_f8(465.0f), 0x7e);
+  EXPECT_EQ(f32_to_f8(-std::numeric_limits<float>::max()), 0xfe);
+  EXPECT_EQ(f32_to_f8(std::numeric_limits<float>::denorm_min()), 0);
 }
 
 }  // namespace
