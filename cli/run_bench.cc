@@ -48,6 +48,7 @@ double peak_ops(const compute::MachineLimits& limits, compute::WeightFormat form
     case compute::WeightFormat::kF32:
       return limits.f32_flops;
     case compute::WeightFormat::kBf16:
+    case compute::WeightFormat::kF8:
       return limits.bf16_flops;
     case compute::WeightFormat::kQ8:
     case compute::WeightFormat::kQ4:

@@ -26,7 +26,7 @@ std::vector<std::string> available_backends() {
 }
 
 WeightFormat kept_format(const std::string& name, WeightFormat format) {
-  return name == "reference" ? arithmetic_of(format) : format;
+  return name == "reference" && format == WeightFormat::kQ4 ? WeightFormat::kQ8 : format;
 }
 
 Result<std::unique_ptr<Backend>> make_backend(const std::string& name, ThreadPool& threads) {

@@ -36,16 +36,18 @@ enum class WeightFormat : uint8_t {
   kBf16 = 1,  ///< Weights and rows rounded to bf16.
   kQ8 = 2,    ///< int8 with one f32 scale per group of kQ8Group inputs, weights and rows alike.
   kQ4 = 3,    ///< Weights are those of kQ8 that 4 bits hold (q4.h); rows as in kQ8.
+  kF8 = 4,    ///< Weights are E4M3 with scales as in kQ8 (f8.h); rows as in kBf16.
 };
-inline constexpr size_t kNumWeightFormats = 4;
+inline constexpr size_t kNumWeightFormats = 5;
 
 /// The format whose arithmetic this is: rows are the same, and serve for weights of either.
 constexpr WeightFormat arithmetic_of(WeightFormat format) {
-  return format == WeightFormat::kQ4 ? WeightFormat::kQ8 : format;
+  if (format == WeightFormat::kQ4) return WeightFormat::kQ8;
+  return format == WeightFormat::kF8 ? WeightFormat::kBf16 : format;
 }
 
-/// Inputs that share a scale in WeightFormat::kQ8. 128 keeps scales under 4 % of the weight bytes
-/// and lets a kernel run 128 int8 products before it must leave integers.
+/// Inputs that share a scale in WeightFormat::kQ8, kQ4 and kF8. 128 keeps scales under 4 % of the
+/// weight bytes and lets a kernel run 128 int8 products before it must leave integers.
 inline constexpr size_t kQ8Group = 128;
 
 /// Row-major, `stride` elements from one row to the next.
@@ -94,6 +96,7 @@ struct SourceMatrix {
 ///   kQ8    with G = ceil(cols / kQ8Group): G x f32 scale, then G * kQ8Group x int8 (zero padded);
 ///          scale = max|x| / 127 over the group, value = round-to-nearest-even(x / scale)
 ///   kQ4    as kQ8
+///   kF8    as kBf16
 /// Little-endian. `data` must be aligned to 4 bytes.
 struct EncodedRows {
   WeightFormat format = WeightFormat::kF32;
@@ -107,6 +110,7 @@ constexpr size_t encoded_row_bytes(WeightFormat format, size_t cols) {
     case WeightFormat::kF32:
       return cols * 4;
     case WeightFormat::kBf16:
+    case WeightFormat::kF8:
       return cols * 2;
     case WeightFormat::kQ8:
     case WeightFormat::kQ4:

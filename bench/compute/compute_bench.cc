@@ -51,6 +51,7 @@ class Machine {
       case WeightFormat::kF32:
         return limits.f32_flops;
       case WeightFormat::kBf16:
+      case WeightFormat::kF8:
         return limits.bf16_flops;
       case WeightFormat::kQ8:
       case WeightFormat::kQ4:
@@ -256,6 +257,7 @@ void register_all(Machine& machine) {
   };
   const std::pair<WeightFormat, std::string> formats[] = {{WeightFormat::kQ4, "q4"},
                                                           {WeightFormat::kQ8, "q8"},
+                                                          {WeightFormat::kF8, "f8"},
                                                           {WeightFormat::kBf16, "bf16"},
                                                           {WeightFormat::kF32, "f32"}};
   for (const auto& [format, name] : formats) {

@@ -29,6 +29,12 @@ constexpr MultiplyKernel q4_kernel() {
 }
 
 template <class Isa>
+constexpr MultiplyKernel f8_kernel() {
+  return {1, Isa::kFloatRows, multiply_float_rows<Isa, WideF8Step<Isa>>, widen_group,
+          widened_row_bytes};
+}
+
+template <class Isa>
 constexpr KernelSet make_kernels(const char* name, PeakLoop bf16_peak = peak_loop<F32Peak<Isa>>(),
                                  MultiplyKernel bf16 = wide_bf16_kernel<Isa>(),
                                  MultiplyKernel q8 = q8_kernel<Isa>()) {
@@ -37,9 +43,9 @@ constexpr KernelSet make_kernels(const char* name, PeakLoop bf16_peak = peak_loo
   set.panel_outputs = 2 * Isa::kLanes;
   set.multiply = {
       MultiplyKernel{1, Isa::kFloatRows, multiply_float_rows<Isa, F32Step<Isa>>, nullptr, nullptr},
-      bf16, q8, q4_kernel<Isa>()};
+      bf16, q8, q4_kernel<Isa>(), f8_kernel<Isa>()};
   set.encode_group = {encode_f32_group, encode_bf16_group, encode_q8_group<Isa>,
-                      encode_q8_group<Isa>};
+                      encode_q8_group<Isa>, encode_bf16_group};
   set.round_q4 = round_q4;
   set.silu_multiply = silu_multiply<Isa>;
   set.attend = {attend<Isa, F32Elements<Isa>>, attend<Isa, Bf16Elements<Isa>>};

@@ -21,6 +21,7 @@ namespace pregate::compute::cpu {
 /// output lie together:
 ///   f32, bf16  [inputs / step_inputs][panel_outputs][step_inputs]
 ///   q8         per group of kQ8Group inputs: that for int8, then panel_outputs f32 scales
+///   f8         as q8, for codes in E4M3
 ///   q4         per group of kQ8Group inputs: panel_outputs uint32, whose 4 bits from 4p on are the
 ///              factor of part p; panel_outputs bf16 scales; then for 8 inputs at a time
 ///              [panel_outputs][4] bytes, the i-th of which has code + 8 of input i below and that

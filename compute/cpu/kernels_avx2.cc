@@ -19,6 +19,14 @@ struct Avx2 {
     return reinterpret_cast<F32>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
 
+  static F32 load_f8(const std::byte* from) {
+    const __m128i codes =
+        _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+    // A shift leaves a copy of the sign beside it.
+    const __m128i bits = _mm_and_si128(_mm_slli_epi16(codes, 7), _mm_set1_epi16(short(0xbf80)));
+    return F32(_mm256_cvtph_ps(bits));
+  }
+
   // The byte product wants one unsigned operand, so the sign of a weight moves to the row's value:
   // w * x = |w| * (sign(w) x). Pairs of products fit 16 bits: 2 * 127 * 127 < 2^15. Widening the
   // weights to 16 bits instead takes as many instructions per product and twice the row bytes.

@@ -21,6 +21,15 @@ struct Avx512 {
                                  << 16);
   }
 
+  static F32 load_f8(const std::byte* from) {
+    const __m256i codes =
+        _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    // A shift leaves a copy of the sign beside it.
+    const __m256i bits =
+        _mm256_and_si256(_mm256_slli_epi16(codes, 7), _mm256_set1_epi16(short(0xbf80)));
+    return F32(_mm512_maskz_cvtph_ps(0xffff, bits));
+  }
+
   // vpdpbusd wants one unsigned operand: weights become w + 128, which is w with its top bit
   // turned.
   using Q8Weights = __m512i;
@@ -47,6 +56,7 @@ struct Avx512 {
 struct Bf16PairStep {
   static constexpr size_t kInputs = 2;
   static constexpr size_t kVectorBytes = 64;
+  static constexpr bool kScaled = false;
   static __m512i weights(const std::byte* from) { return _mm512_loadu_si512(from); }
   static __m512i row(const std::byte* row, size_t step) {
     return _mm512_set1_epi32(load<int32_t>(row + 4 * step));

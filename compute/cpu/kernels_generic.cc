@@ -18,6 +18,15 @@ struct Generic {
     return reinterpret_cast<F32>(__builtin_convertvector(load<U16>(from), I32) << 16);
   }
 
+  static F32 load_f8(const std::byte* from) {
+    typedef int8_t I8 __attribute__((vector_size(kLanes)));
+    // A shift leaves copies of the sign beside it; a product puts the exponent right.
+    constexpr auto kSignAndMagnitude = static_cast<int32_t>(0x87f00000);
+    const I32 bits =
+        (__builtin_convertvector(load<I8>(from), I32) << 20) & broadcast<I32>(kSignAndMagnitude);
+    return reinterpret_cast<F32>(bits) * 0x1p112f;
+  }
+
   using Q8Weights = I32;
   static Q8Weights load_q8(const std::byte* from) { return load<I32>(from); }
   /// Byte `n` of each lane, with its sign.

@@ -4,6 +4,8 @@
 //                                registers and leave room for what is multiplied
 //   fma(a, b, c)                 a * b + c
 //   load_bf16(from)              kLanes bf16 numbers as f32
+//   load_f8(from)                kLanes codes in E4M3 as f32, times 2^-8: that is what f16 makes of
+//                                their sign, exponent and mantissa
 //   Q8Weights load_q8(from)      4 * kLanes int8: four inputs of each output
 //   dot4(sum, weights, x)        adds the four products of each output; x holds the row's four
 //                                values in every lane
@@ -32,12 +34,14 @@ template <size_t kBytes>
   }
 }
 
-/// Steps of a float product: what a vector of weights and a row's share of it are.
+/// Steps of a float product: what a vector of weights and a row's share of it are, and whether the
+/// weights of a group have a scale.
 template <class Isa>
 struct F32Step {
   using Operand = typename Vectors<Isa::kLanes>::F32;
   static constexpr size_t kInputs = 1;
   static constexpr size_t kVectorBytes = 4 * Isa::kLanes;
+  static constexpr bool kScaled = false;
   static Operand weights(const std::byte* from) { return load<Operand>(from); }
   static Operand row(const std::byte* row, size_t step) {
     return broadcast<Operand>(load<float>(row + 4 * step));
@@ -53,6 +57,17 @@ struct WideBf16Step : F32Step<Isa> {
   static Operand weights(const std::byte* from) { return Isa::load_bf16(from); }
 };
 
+/// f8 weights widened to f32; prepared rows are f32. Also on processors that multiply pairs of
+/// bf16: codes take longer to become bf16, and Sapphire Rapids multiplies half as many bf16 as f32.
+template <class Isa>
+struct WideF8Step : F32Step<Isa> {
+  using Operand = typename F32Step<Isa>::Operand;
+  static constexpr size_t kVectorBytes = Isa::kLanes;
+  static constexpr bool kScaled = true;
+  static constexpr float kUnit = 0x1p8f;  ///< What all weights are to be multiplied by.
+  static Operand weights(const std::byte* from) { return Isa::load_f8(from); }
+};
+
 template <class Isa, typename F32, size_t kRows>
 [[gnu::always_inline]] inline void store_sums(const Tile& tile, const F32 (&sums)[kRows][2]) {
   for (size_t r = 0; r < kRows; ++r) {
@@ -61,15 +76,13 @@ template <class Isa, typename F32, size_t kRows>
   }
 }
 
-template <class Isa, class Step, size_t kRows>
-void multiply_float(const Tile& tile) {
-  using F32 = typename Vectors<Isa::kLanes>::F32;
-  const size_t num_steps = (tile.cols + Step::kInputs - 1) / Step::kInputs;
-  const std::byte* panel = tile.panel;
+/// Adds the products of steps [first, end); the panel's weights begin with the first of them.
+template <class Step, typename F32, size_t kRows>
+[[gnu::always_inline]] inline void add_steps(const Tile& tile, size_t first, size_t end,
+                                             const std::byte* panel, F32 (&sums)[kRows][2]) {
   const std::byte* rows[kRows];
-  F32 sums[kRows][2] = {};
   for (size_t r = 0; r < kRows; ++r) rows[r] = tile.rows[r];
-  for (size_t step = 0; step < num_steps; ++step, panel += 2 * Step::kVectorBytes) {
+  for (size_t step = first; step < end; ++step, panel += 2 * Step::kVectorBytes) {
     prefetch<2 * Step::kVectorBytes>(panel);
     const auto w0 = Step::weights(panel);
     const auto w1 = Step::weights(panel + Step::kVectorBytes);
@@ -79,6 +92,39 @@ void multiply_float(const Tile& tile) {
       sums[r][0] = Step::add_product(sums[r][0], w0, x);
       sums[r][1] = Step::add_product(sums[r][1], w1, x);
     }
+  }
+}
+
+/// Adds the sums of each group, scaled.
+template <class Isa, class Step, typename F32, size_t kRows>
+[[gnu::always_inline]] inline void add_scaled_groups(const Tile& tile, size_t num_steps,
+                                                     F32 (&sums)[kRows][2]) {
+  constexpr size_t kSteps = kQ8Group / Step::kInputs;
+  constexpr size_t kScaleBytes = 4 * Isa::kLanes;
+  const std::byte* panel = tile.panel;
+  for (size_t first = 0; first < num_steps; first += kSteps) {
+    const size_t end = first + kSteps < num_steps ? first + kSteps : num_steps;
+    F32 of_group[kRows][2] = {};
+    add_steps<Step>(tile, first, end, panel, of_group);
+    panel += 2 * kSteps * Step::kVectorBytes;
+    const F32 scale0 = load<F32>(panel), scale1 = load<F32>(panel + kScaleBytes);
+    panel += 2 * kScaleBytes;
+#pragma GCC unroll 8
+    for (size_t r = 0; r < kRows; ++r) {
+      sums[r][0] += of_group[r][0] * Step::kUnit * scale0;
+      sums[r][1] += of_group[r][1] * Step::kUnit * scale1;
+    }
+  }
+}
+
+template <class Isa, class Step, size_t kRows>
+void multiply_float(const Tile& tile) {
+  const size_t num_steps = (tile.cols + Step::kInputs - 1) / Step::kInputs;
+  typename Vectors<Isa::kLanes>::F32 sums[kRows][2] = {};
+  if constexpr (Step::kScaled) {
+    add_scaled_groups<Isa, Step>(tile, num_steps, sums);
+  } else {
+    add_steps<Step>(tile, 0, num_steps, tile.panel, sums);
   }
   store_sums<Isa>(tile, sums);
 }
@@ -181,7 +227,7 @@ template <size_t kCount>
   return sum;
 }
 
-/// Prepared bf16 rows for WideBf16Step.
+/// Prepared bf16 rows for WideBf16Step and WideF8Step.
 inline size_t widened_row_bytes(size_t cols) { return 4 * cols; }
 
 inline void widen_group(const std::byte* encoded, size_t cols, size_t group, std::byte* prepared) {

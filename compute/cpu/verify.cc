@@ -99,7 +99,8 @@ Status verify_kernels(const KernelSet& kernels) {
   } const formats[] = {{WeightFormat::kF32, "f32", 1e-5f},
                        {WeightFormat::kBf16, "bf16", 1e-2f},
                        {WeightFormat::kQ8, "q8", 0.0f},
-                       {WeightFormat::kQ4, "q4", 0.0f}};
+                       {WeightFormat::kQ4, "q4", 0.0f},
+                       {WeightFormat::kF8, "f8", 1e-2f}};
   for (const auto& [format, name, tolerance] : formats) {
     for (const size_t rows : kRows) {
       const auto expected = run_linear(generic, format, rows);

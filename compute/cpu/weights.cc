@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "compute/f8.h"
 #include "compute/source.h"
 #include "compute/weight_bytes.h"
 
@@ -13,6 +14,10 @@ namespace {
 
 size_t element_bytes(WeightFormat format) {
   return format == WeightFormat::kF32 ? 4 : format == WeightFormat::kBf16 ? 2 : 1;
+}
+
+bool is_in_groups(WeightFormat format) {
+  return format != WeightFormat::kF32 && format != WeightFormat::kBf16;
 }
 
 size_t num_groups(size_t cols) { return (cols + kQ8Group - 1) / kQ8Group; }
@@ -28,15 +33,27 @@ void scatter(std::span<const std::byte> row, size_t stride_bytes, std::byte* out
   std::memcpy(out, row.data() + from, row.size() - from);
 }
 
-void place_q8_row(const KernelSet& kernels, const std::byte* encoded, size_t cols, size_t output,
-                  std::byte* panel) {
+/// The numbers of an output, as many as are multiplied in a step side by side.
+void scatter(const KernelSet& kernels, WeightFormat format, std::span<const std::byte> numbers,
+             size_t output, std::byte* out) {
+  const size_t unit_bytes = kernels.multiply_of(format).step_inputs * element_bytes(format);
+  const size_t stride_bytes = unit_bytes * kernels.panel_outputs;
+  out += output * unit_bytes;
+  if (unit_bytes == 4) return scatter<4>(numbers, stride_bytes, out);
+  if (unit_bytes == 2) return scatter<2>(numbers, stride_bytes, out);
+  scatter<1>(numbers, stride_bytes, out);
+}
+
+/// Scales, then the values of groups: q8 and f8.
+void place_scaled_row(const KernelSet& kernels, WeightFormat format, const std::byte* row,
+                      size_t cols, size_t output, std::byte* panel) {
   const size_t groups = num_groups(cols);
-  const std::byte* values = encoded + groups * sizeof(float);
+  const std::byte* values = row + groups * sizeof(float);
   for (size_t g = 0; g < groups; ++g) {
     std::byte* group = panel + g * (kQ8Group + sizeof(float)) * kernels.panel_outputs;
-    scatter<4>({values + g * kQ8Group, kQ8Group}, 4 * kernels.panel_outputs, group + 4 * output);
+    scatter(kernels, format, {values + g * kQ8Group, kQ8Group}, output, group);
     std::byte* scales = group + kQ8Group * kernels.panel_outputs;
-    std::memcpy(scales + 4 * output, encoded + 4 * g, sizeof(float));
+    std::memcpy(scales + 4 * output, row + 4 * g, sizeof(float));
   }
 }
 
@@ -66,25 +83,13 @@ void place_q4_row(const KernelSet& kernels, std::span<const float> row, size_t o
   }
 }
 
-void place_row(const KernelSet& kernels, WeightFormat format, std::span<const std::byte> encoded,
-               size_t output, std::byte* panel) {
-  const size_t step = kernels.multiply_of(format).step_inputs;
-  const size_t unit_bytes = step * element_bytes(format);
-  const size_t stride_bytes = unit_bytes * kernels.panel_outputs;
-  if (unit_bytes == 4) {
-    scatter<4>(encoded, stride_bytes, panel + output * unit_bytes);
-  } else {
-    scatter<2>(encoded, stride_bytes, panel + output * unit_bytes);
-  }
-}
-
-/// Encodes the rows of one panel like any other rows and lays them side by side.
+/// Rounds the rows of one panel, most formats like any other rows, and lays them side by side.
 Status pack_panel(const KernelSet& kernels, WeightFormat format, const SourceMatrix& source,
                   size_t index, std::span<std::byte> panel) {
   const size_t first = index * kernels.panel_outputs;
   const size_t end = std::min(first + kernels.panel_outputs, source.rows);
   std::vector<float> row(source.cols);
-  std::vector<std::byte> encoded(encoded_row_bytes(format, source.cols));
+  std::vector<std::byte> rounded(weight_row_bytes(format, source.cols));
   std::ranges::fill(panel, std::byte{0});
   for (size_t r = first; r < end; ++r) {
     PREGATE_TRY(read_row(source, r, row));
@@ -92,11 +97,15 @@ Status pack_panel(const KernelSet& kernels, WeightFormat format, const SourceMat
       place_q4_row(kernels, row, r - first, panel.data());
       continue;
     }
-    encode_row(kernels, row, format, encoded.data());
-    if (format == WeightFormat::kQ8) {
-      place_q8_row(kernels, encoded.data(), source.cols, r - first, panel.data());
+    if (format == WeightFormat::kF8) {
+      keep_f8_row(source, r, row, rounded.data());
     } else {
-      place_row(kernels, format, encoded, r - first, panel.data());
+      encode_row(kernels, row, format, rounded.data());
+    }
+    if (is_in_groups(format)) {
+      place_scaled_row(kernels, format, rounded.data(), source.cols, r - first, panel.data());
+    } else {
+      scatter(kernels, format, rounded, r - first, panel.data());
     }
   }
   return {};
@@ -105,12 +114,7 @@ Status pack_panel(const KernelSet& kernels, WeightFormat format, const SourceMat
 }  // namespace
 
 size_t panel_bytes(const KernelSet& kernels, WeightFormat format, size_t cols) {
-  if (format == WeightFormat::kQ8) {
-    return num_groups(cols) * (kQ8Group + sizeof(float)) * kernels.panel_outputs;
-  }
-  if (format == WeightFormat::kQ4) {
-    return weight_row_bytes(format, cols) * kernels.panel_outputs;
-  }
+  if (is_in_groups(format)) return weight_row_bytes(format, cols) * kernels.panel_outputs;
   const size_t step = kernels.multiply_of(format).step_inputs;
   const size_t padded_cols = (cols + step - 1) / step * step;
   const size_t bytes = padded_cols * element_bytes(format) * kernels.panel_outputs;

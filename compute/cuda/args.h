@@ -32,12 +32,12 @@ struct GemmTile {
   uint32_t first_row = 0;              ///< A multiple of kAtomRows.
   uint32_t num_rows = 0;
   uint32_t num_panels = 0;
-  uint32_t num_blocks = 0;  ///< k blocks of weights and rows.
+  uint32_t num_blocks = 0;  ///< k blocks of rows and of the inputs of weights.
 };
 
 enum class GemmOutput : uint8_t {
   kNumbers,      ///< f32 [row][output], row by row.
-  kActivations,  ///< silu(gate) * up: f32 [row][output]; of bf16, rows as layout.h has them.
+  kActivations,  ///< silu(gate) * up: f32 [row][output]; of bf16 and f8, rows as layout.h has them.
 };
 
 struct GemmArgs {

@@ -75,7 +75,7 @@ size_t product_bytes(const CudaExpert& expert) {
   const WeightFormat format = expert.weight_format;
   const size_t activations = expert.num_gate_up_panels() * kHalfPanel;
   const size_t blocks = num_blocks(format, expert.hidden) + num_blocks(format, activations);
-  const size_t numbers = format == WeightFormat::kBf16 ? 0 : activations;
+  const size_t numbers = arithmetic_of(format) == WeightFormat::kBf16 ? 0 : activations;
   return blocks * kBlockBytes + (numbers + expert.num_down_panels() * kPanelRows) * sizeof(float);
 }
 
@@ -308,7 +308,7 @@ Status CudaBackend::activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs
   PREGATE_ASSIGN(std::byte* const rows,
                  activations_.take(rows_bytes(product.format, inputs, product.rows_stride)));
   product.rows = rows;
-  if (product.format == WeightFormat::kBf16) {
+  if (arithmetic_of(product.format) == WeightFormat::kBf16) {
     gate_up.out = rows;
     gate_up.out_stride = product.rows_stride;
     stream_->gemm(gate_up);

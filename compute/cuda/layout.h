@@ -1,14 +1,16 @@
 // How weights and rows lie in a device's memory. Both are cut along their inputs into k blocks of
-// 128 bytes (64 bf16, 32 f32 or 128 int8, which is one scale group), so that every piece a kernel
-// needs is one contiguous run of memory that it can bring into shared memory by a bulk copy, in the
-// order in which the matrix units read it without bank conflicts ("128-byte swizzle" in the PTX
-// manual): the 16-byte chunk c of row r is kept at place c ^ (r % 8).
+// 128 bytes of rows (64 bf16, 32 f32 or 128 int8, which is one scale group), so that every piece a
+// kernel needs is one contiguous run of memory that it can bring into shared memory by a bulk copy,
+// in the order in which the matrix units read it without bank conflicts ("128-byte swizzle" in the
+// PTX manual): the 16-byte chunk c of row r is kept at place c ^ (r % 8).
 //
 //   weights   panels of kPanelRows outputs, one after the other. A panel:
 //               [k blocks][ kPanelRows x 128 bytes, then (q8) kPanelRows f32 scales ]
 //             gate and up share panels: 64 outputs of gate, then the same 64 of up
 //             q4: [k blocks][ kPanelRows x 64 bytes of codes, then as many factors, all eight of an
 //             output in 4 bytes, then bf16 scales ]; see q4_code_at()
+//             f8: [groups of two k blocks][ kPanelRows x 128 bytes of codes, then as many f32
+//             scales ]; see f8_code_at()
 //   rows      [k blocks][stride rows x 128 bytes], then (q8) [k blocks][stride rows] f32 scales
 //
 // Missing outputs and inputs are zero. Knows nothing of CUDA.
@@ -39,8 +41,10 @@ constexpr bool has_scales(WeightFormat format) {
   return arithmetic_of(format) == WeightFormat::kQ8;
 }
 
+/// Of a number of rows.
 constexpr size_t element_bytes(WeightFormat format) {
-  return format == WeightFormat::kF32 ? 4 : format == WeightFormat::kBf16 ? 2 : 1;
+  const WeightFormat of_rows = arithmetic_of(format);
+  return of_rows == WeightFormat::kF32 ? 4 : of_rows == WeightFormat::kBf16 ? 2 : 1;
 }
 
 /// Inputs of a k block.
@@ -63,17 +67,36 @@ constexpr size_t q4_code_at(size_t row, size_t input) {
 }
 constexpr size_t q4_code_shift(size_t input) { return input / 16 % 2 * 4; }
 
+/// Where the scales of a k block in kQ8 begin, and of two in kF8.
+inline constexpr size_t kScalesAt = kPanelRows * kBlockBytes;
 /// Where factors and scales of a k block in kQ4 begin.
 inline constexpr size_t kQ4FactorsAt = kPanelRows * kBlockBytes / 2;
 inline constexpr size_t kQ4ScalesAt = kQ4FactorsAt + kPanelRows * kQ4Parts / 2;
 
+/// Codes in kF8 lie by the lanes that multiply them too: for each of four lanes and each k block 16
+/// bytes, which are 4 of each 16 inputs. Odd rows have those of the second k block first: eight
+/// lanes read chunks of two rows at a time, which must not come from the same banks.
+constexpr size_t f8_code_at(size_t row, size_t input) {
+  const size_t chunk = input / 64 * 4 + input % 8 / 2;
+  return row * kBlockBytes + (chunk ^ row % 2 * 4) * 16 + input % 64 / 16 * 4 + input % 16 / 8 * 2 +
+         input % 2;
+}
+
+/// k blocks of a piece of a panel, which is what is copied at once.
+constexpr size_t piece_blocks(WeightFormat format) {
+  return format == WeightFormat::kF8 ? kQ8Group / block_inputs(format) : 1;
+}
+
+/// Of a piece.
 constexpr size_t panel_block_bytes(WeightFormat format) {
-  if (format == WeightFormat::kQ4) return kPanelRows * weight_row_bytes(format, kBlockBytes);
+  if (format == WeightFormat::kQ4 || format == WeightFormat::kF8) {
+    return kPanelRows * weight_row_bytes(format, kQ8Group);
+  }
   return kPanelRows * (kBlockBytes + (has_scales(format) ? sizeof(float) : 0));
 }
 
 constexpr size_t panel_bytes(WeightFormat format, size_t inputs) {
-  return num_blocks(format, inputs) * panel_block_bytes(format);
+  return divide_up(num_blocks(format, inputs), piece_blocks(format)) * panel_block_bytes(format);
 }
 
 /// Of `stride` rows, and what a kernel may read past them.

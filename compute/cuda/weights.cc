@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compute/cpu/weights.h"
+#include "compute/f8.h"
 #include "compute/source.h"
 
 namespace pregate::compute::cuda {
@@ -48,8 +49,19 @@ void Packer::place_row(const std::byte* encoded, size_t cols, size_t panel_row,
   }
   if (!scaled) return;
   for (size_t b = 0; b < blocks; ++b) {
-    std::byte* scales = panel + b * panel_block_bytes(format_) + kPanelRows * kBlockBytes;
+    std::byte* scales = panel + b * panel_block_bytes(format_) + kScalesAt;
     std::memcpy(scales + panel_row * sizeof(float), encoded + b * sizeof(float), sizeof(float));
+  }
+}
+
+void Packer::place_f8_row(const std::byte* weights, size_t cols, size_t panel_row,
+                          std::byte* panel) const {
+  const size_t groups = divide_up(cols, kQ8Group);
+  const std::byte* codes = weights + groups * sizeof(float);
+  for (size_t g = 0; g < groups; ++g, codes += kQ8Group, panel += panel_block_bytes(format_)) {
+    for (size_t i = 0; i < kQ8Group; ++i) panel[f8_code_at(panel_row, i)] = codes[i];
+    std::memcpy(panel + kScalesAt + panel_row * sizeof(float), weights + g * sizeof(float),
+                sizeof(float));
   }
 }
 
@@ -64,16 +76,19 @@ void Packer::place_q4_row(std::span<const float> row, size_t panel_row, std::byt
 Status Packer::pack_rows(const SourceMatrix& source, size_t first, size_t num_rows,
                          size_t panel_row, std::byte* panel) const {
   std::vector<float> row(source.cols);
-  std::vector<std::byte> encoded(encoded_row_bytes(format_, source.cols));
+  std::vector<std::byte> rounded(weight_row_bytes(format_, source.cols));
   const size_t end = std::min(first + num_rows, source.rows);
   for (size_t r = first; r < end; ++r) {
     PREGATE_TRY(read_row(source, r, row));
     if (format_ == WeightFormat::kQ4) {
       place_q4_row(row, panel_row + r - first, panel);
-      continue;
+    } else if (format_ == WeightFormat::kF8) {
+      keep_f8_row(source, r, row, rounded.data());
+      place_f8_row(rounded.data(), source.cols, panel_row + r - first, panel);
+    } else {
+      cpu::encode_row(kernels_, row, format_, rounded.data());
+      place_row(rounded.data(), source.cols, panel_row + r - first, panel);
     }
-    cpu::encode_row(kernels_, row, format_, encoded.data());
-    place_row(encoded.data(), source.cols, panel_row + r - first, panel);
   }
   return {};
 }

@@ -43,7 +43,8 @@ struct CudaExpert final : PackedExpert {
   Arena::Block memory;
 };
 
-/// Puts weights in order; `kernels` encode them as rows are encoded, or round them to kQ4.
+/// Puts weights in order; `kernels` encode them as rows are encoded, or round them to kQ4. kF8 is
+/// the same everywhere (f8.h).
 class Packer {
  public:
   /// All must outlive it.
@@ -61,6 +62,9 @@ class Packer {
   Status pack_rows(const SourceMatrix& source, size_t first, size_t num_rows, size_t panel_row,
                    std::byte* panel) const;
   void place_row(const std::byte* encoded, size_t cols, size_t panel_row, std::byte* panel) const;
+  /// `weights`: as keep_f8_row() writes them.
+  void place_f8_row(const std::byte* weights, size_t cols, size_t panel_row,
+                    std::byte* panel) const;
   void place_q4_row(std::span<const float> row, size_t panel_row, std::byte* panel) const;
 
   const cpu::KernelSet& kernels_;

@@ -10,7 +10,7 @@
 namespace pregate::compute::reference {
 
 /// A weight is kept row by row in the format in which rows are encoded, so that a product is the
-/// dot product of two encoded rows.
+/// dot product of two encoded rows; in kF8, as f8.h says.
 class DenseMatrix final : public PackedMatrix {
  public:
   static Result<std::unique_ptr<DenseMatrix>> pack(const SourceMatrix& source, WeightFormat format);
@@ -19,14 +19,13 @@ class DenseMatrix final : public PackedMatrix {
   size_t out_features() const override { return out_features_; }
   size_t in_features() const override { return in_features_; }
   size_t bytes() const override { return rows_.size(); }
-  const std::byte* row(size_t out) const {
-    return rows_.data() + out * encoded_row_bytes(format_, in_features_);
-  }
+  const std::byte* row(size_t out) const { return rows_.data() + out * row_bytes_; }
 
  private:
   WeightFormat format_ = WeightFormat::kF32;
   size_t out_features_ = 0;
   size_t in_features_ = 0;
+  size_t row_bytes_ = 0;
   std::vector<std::byte> rows_;
 };
 
@@ -41,8 +40,8 @@ struct Expert final : public PackedExpert {
 
 /// Rounds `cols` numbers to `format`; out has encoded_row_bytes(format, cols) bytes.
 void encode_row(std::span<const float> x, WeightFormat format, std::byte* out);
-/// The product sum of two encoded rows of `cols` numbers.
-float dot(const std::byte* a, const std::byte* b, WeightFormat format, size_t cols);
+/// The product sum of an encoded row of `cols` numbers and the weights of an output.
+float dot(const std::byte* x, const std::byte* weights, WeightFormat format, size_t cols);
 
 class ReferenceBackend final : public HostBackend {
  public:

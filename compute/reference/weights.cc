@@ -3,10 +3,12 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "compute/f8.h"
 #include "compute/number.h"
 #include "compute/q4.h"
 #include "compute/reference/backend.h"
 #include "compute/source.h"
+#include "compute/weight_bytes.h"
 
 namespace pregate::compute::reference {
 namespace {
@@ -105,6 +107,22 @@ float dot_q8(const std::byte* a, const std::byte* b, size_t cols) {
   return sum;
 }
 
+float dot_f8(const std::byte* x, const std::byte* weights, size_t cols) {
+  const size_t num_groups = (cols + kQ8Group - 1) / kQ8Group;
+  const auto* numbers = reinterpret_cast<const uint16_t*>(x);
+  const auto* scales = reinterpret_cast<const float*>(weights);
+  const auto* codes = reinterpret_cast<const uint8_t*>(scales + num_groups);
+  float sum = 0.0f;
+  for (size_t g = 0; g < num_groups; ++g) {
+    float group_sum = 0.0f;
+    for (size_t i = g * kQ8Group; i < std::min((g + 1) * kQ8Group, cols); ++i) {
+      group_sum += bf16_to_f32(numbers[i]) * f8_to_f32(codes[i]);
+    }
+    sum += group_sum * scales[g];
+  }
+  return sum;
+}
+
 }  // namespace
 
 void encode_row(std::span<const float> x, WeightFormat format, std::byte* out) {
@@ -113,6 +131,7 @@ void encode_row(std::span<const float> x, WeightFormat format, std::byte* out) {
       std::memcpy(out, x.data(), x.size_bytes());
       break;
     case WeightFormat::kBf16:
+    case WeightFormat::kF8:
       std::transform(x.begin(), x.end(), reinterpret_cast<uint16_t*>(out), f32_to_bf16);
       break;
     case WeightFormat::kQ8:
@@ -122,14 +141,15 @@ void encode_row(std::span<const float> x, WeightFormat format, std::byte* out) {
   }
 }
 
-float dot(const std::byte* a, const std::byte* b, WeightFormat format, size_t cols) {
-  if (arithmetic_of(format) == WeightFormat::kQ8) return dot_q8(a, b, cols);
+float dot(const std::byte* x, const std::byte* weights, WeightFormat format, size_t cols) {
+  if (arithmetic_of(format) == WeightFormat::kQ8) return dot_q8(x, weights, cols);
+  if (format == WeightFormat::kF8) return dot_f8(x, weights, cols);
   const auto number = [format](const std::byte* row, size_t i) {
     return format == WeightFormat::kF32 ? reinterpret_cast<const float*>(row)[i]
                                         : bf16_to_f32(reinterpret_cast<const uint16_t*>(row)[i]);
   };
   float sum = 0.0f;
-  for (size_t i = 0; i < cols; ++i) sum += number(a, i) * number(b, i);
+  for (size_t i = 0; i < cols; ++i) sum += number(x, i) * number(weights, i);
   return sum;
 }
 
@@ -140,14 +160,16 @@ Result<std::unique_ptr<DenseMatrix>> DenseMatrix::pack(const SourceMatrix& sourc
   matrix->format_ = format;
   matrix->out_features_ = source.rows;
   matrix->in_features_ = source.cols;
-  const size_t row_bytes = encoded_row_bytes(format, source.cols);
-  matrix->rows_.resize(source.rows * row_bytes);
+  matrix->row_bytes_ = weight_row_bytes(kept_format("reference", format), source.cols);
+  matrix->rows_.resize(source.rows * matrix->row_bytes_);
   std::vector<float> row(source.cols);
   for (size_t r = 0; r < source.rows; ++r) {
     PREGATE_TRY(read_row(source, r, row));
-    std::byte* const out = matrix->rows_.data() + r * row_bytes;
+    std::byte* const out = matrix->rows_.data() + r * matrix->row_bytes_;
     if (format == WeightFormat::kQ4) {
       for_groups(row, out, round_q4_group);
+    } else if (format == WeightFormat::kF8) {
+      keep_f8_row(source, r, row, out);
     } else {
       encode_row(row, format, out);
     }

@@ -42,10 +42,10 @@ struct Line {
 
 Line weights_line(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
   const size_t stride = panel_block_bytes(args.format);
-  const std::byte* first = tile.weights + panel * tile.num_blocks * stride;
-  const size_t scale_at = args.format == WeightFormat::kQ4
-                              ? kQ4ScalesAt + row * sizeof(uint16_t)
-                              : kPanelRows * kBlockBytes + row * sizeof(float);
+  const size_t pieces = divide_up(tile.num_blocks, piece_blocks(args.format));
+  const std::byte* first = tile.weights + panel * pieces * stride;
+  const size_t scale_at = args.format == WeightFormat::kQ4 ? kQ4ScalesAt + row * sizeof(uint16_t)
+                                                           : kScalesAt + row * sizeof(float);
   return {first, stride, first + scale_at, stride, row};
 }
 
@@ -61,6 +61,11 @@ int q4_weight(const Line& weights, size_t block, size_t input) {
   const auto factors = read<uint32_t>(from + kQ4FactorsAt + weights.row * sizeof(uint32_t));
   const auto factor = static_cast<int>(factors >> (4 * (input / kQ4Part)) & 15);
   return ((codes & 15) + kQ4SmallestCode) * factor;
+}
+
+float f8_weight(const Line& weights, size_t piece, size_t input) {
+  const std::byte* from = weights.blocks + piece * weights.block_stride;
+  return f8_to_f32(read<uint8_t>(from + f8_code_at(weights.row, input))) * weights.scale(piece);
 }
 
 float dot_block(const Line& a, const Line& b, WeightFormat format, size_t block, float sum) {
@@ -79,6 +84,14 @@ float dot_block(const Line& a, const Line& b, WeightFormat format, size_t block,
                bf16_to_f32(read<uint16_t>(b.at(block, byte)));
       });
       return sum;
+    case WeightFormat::kF8: {
+      const size_t first = block % piece_blocks(format) * block_inputs(format);
+      add([&](size_t byte) {
+        sum += f8_weight(a, block / piece_blocks(format), first + byte / element_bytes(format)) *
+               bf16_to_f32(read<uint16_t>(b.at(block, byte)));
+      });
+      return sum;
+    }
     case WeightFormat::kQ4: {
       int32_t products = 0;
       add([&](size_t byte) {
@@ -114,7 +127,7 @@ void store_number(const GemmArgs& args, size_t row, size_t col, float value) {
 
 void store_activation(const GemmArgs& args, size_t row, size_t col, float gate, float up) {
   const float value = gate / (1.0f + std::exp(-gate)) * up;
-  if (args.format != WeightFormat::kBf16) {
+  if (arithmetic_of(args.format) != WeightFormat::kBf16) {
     write(args.out + (row * args.out_stride + col) * sizeof(float), value);
     return;
   }

@@ -2,7 +2,7 @@
 // their weighted sums come out. Several routings in turn, replayed from a recording, so that
 // launching costs nothing. Beside each time: the least it could take, from the limits measured in
 // the same run.
-//   moe_bench [--weights=bf16,q8,q4] [--tokens=1,8,64,512,4096] [--only=NAME] [--portable]
+//   moe_bench [--weights=bf16,f8,q8,q4] [--tokens=1,8,64,512,4096] [--only=NAME] [--portable]
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -41,8 +41,10 @@ struct Shape {
 constexpr Shape kShapes[] = {{"olmoe-1b-7b", 2048, 1024, 64, 8},
                              {"qwen3-30b-a3b", 2048, 768, 128, 8},
                              {"deepseek-v3", 7168, 2048, 256, 8}};
-constexpr std::pair<std::string_view, WeightFormat> kFormats[] = {
-    {"bf16", WeightFormat::kBf16}, {"q8", WeightFormat::kQ8}, {"q4", WeightFormat::kQ4}};
+constexpr std::pair<std::string_view, WeightFormat> kFormats[] = {{"bf16", WeightFormat::kBf16},
+                                                                  {"f8", WeightFormat::kF8},
+                                                                  {"q8", WeightFormat::kQ8},
+                                                                  {"q4", WeightFormat::kQ4}};
 constexpr size_t kMaxRoutings = 8;
 
 /// How long something is measured. Parts tell where time goes and need be less exact.
@@ -188,7 +190,7 @@ class Call {
 
   /// In bf16 the first product leaves rows for the second one.
   static bool has(Part part, WeightFormat format) {
-    return part != kEncode || format != WeightFormat::kBf16;
+    return part != kEncode || arithmetic_of(format) != WeightFormat::kBf16;
   }
 
   void run(Stream& stream, Part part) {
@@ -301,7 +303,8 @@ double measure(Stream& stream, const Calls& calls, Call::Part part, const Effort
 }
 
 struct Options {
-  std::vector<WeightFormat> formats{WeightFormat::kBf16, WeightFormat::kQ8, WeightFormat::kQ4};
+  std::vector<WeightFormat> formats{WeightFormat::kBf16, WeightFormat::kF8, WeightFormat::kQ8,
+                                    WeightFormat::kQ4};
   std::vector<size_t> tokens{1, 8, 64, 512, 4096};
   std::string only;
   bool portable = false;
@@ -417,7 +420,7 @@ int run(const Options& options) {
 
 [[noreturn]] void end_with_usage() {
   fmt::print(stderr,
-             "moe_bench [--weights=bf16,q8,q4] [--tokens=1,8,64,512,4096] [--only=NAME] "
+             "moe_bench [--weights=bf16,f8,q8,q4] [--tokens=1,8,64,512,4096] [--only=NAME] "
              "[--portable]\n");
   std::exit(2);
 }

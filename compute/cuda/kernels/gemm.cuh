@@ -13,7 +13,7 @@
 namespace pregate::compute::cuda {
 
 cudaError_t launch_gemm_f32(const GemmArgs& args, bool overlap, cudaStream_t stream);
-/// bf16, q8 and q4, from sm_80 on.
+/// bf16, q8, q4 and f8, from sm_80 on.
 cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream);
 /// bf16, sm_90 only.
 cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream);

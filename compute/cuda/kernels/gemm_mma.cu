@@ -1,7 +1,8 @@
-// bf16, q8 and q4 products on every device from sm_80 on: four warps multiply one panel with a tile
-// of rows, through a ring of stages that all threads fill. Integer sums of a group are exact and
-// the f32 operations per group are those of the CPU kernels, in the same order: q8 gives the same
-// bits, and so does q4, whose codes become int8 on their way from shared memory into registers.
+// bf16, q8, q4 and f8 products on every device from sm_80 on: four warps multiply one panel with a
+// tile of rows, through a ring of stages that all threads fill. Integer sums of a group are exact
+// and the f32 operations per group are those of the CPU kernels, in the same order: q8 gives the
+// same bits, and so does q4, whose codes become int8 on their way from shared memory into
+// registers. There codes of f8 become bf16, exactly.
 #include <type_traits>
 
 #include "compute/cuda/kernels/epilogue.cuh"
@@ -12,15 +13,19 @@ namespace pregate::compute::cuda {
 namespace {
 
 constexpr uint32_t kThreads = 128;
-constexpr uint32_t kStages = 4;
 
+/// A piece of a panel, and the same k blocks of rows.
 template <WeightFormat kFormat, int kCols>
 struct Stage {
   static constexpr bool kScaled = has_scales(kFormat);
+  static constexpr uint32_t kBlocks = piece_blocks(kFormat);
   static constexpr uint32_t kPanelBytes = panel_block_bytes(kFormat);
   static constexpr uint32_t kRowBytes = kCols * kBlockBytes;
   static constexpr uint32_t kScaleBytes = kScaled ? kCols * sizeof(float) : 0;
-  static constexpr uint32_t kBytes = round_up(kPanelBytes + kRowBytes + kScaleBytes, 128);
+  static constexpr uint32_t kBytes = round_up(kPanelBytes + kBlocks * kRowBytes + kScaleBytes, 128);
+  /// Of the ring: as many as devices of 8.6 and 8.9 have memory for.
+  static constexpr uint32_t kCount = kBlocks == 1 ? 4 : 3;
+  static_assert(kCount * kBytes <= 99 * 1024);
   static_assert(kPanelBytes % 16 == 0, "what is copied at once");
 };
 
@@ -31,18 +36,34 @@ __device__ __forceinline__ void copy_together(uint32_t to, const std::byte* from
   }
 }
 
+/// Of a panel.
+template <WeightFormat kFormat>
+__device__ __forceinline__ uint32_t num_pieces(const GemmTile& tile) {
+  return uint32_t(divide_up(tile.num_blocks, piece_blocks(kFormat)));
+}
+
+/// The last piece of a panel may have more k blocks than the rows, behind which there is anything.
+template <WeightFormat kFormat>
+__device__ __forceinline__ uint32_t blocks_of_piece(const GemmTile& tile, uint32_t piece) {
+  constexpr uint32_t kBlocks = piece_blocks(kFormat);
+  return min(kBlocks, tile.num_blocks - kBlocks * piece);
+}
+
 template <WeightFormat kFormat, int kCols>
 __device__ __forceinline__ void fetch(const GemmArgs& args, const GemmTile& tile, const Work& work,
-                                      uint32_t block, uint32_t stage) {
+                                      uint32_t piece, uint32_t stage) {
   using S = Stage<kFormat, kCols>;
-  const size_t panel_block = size_t(work.panel) * tile.num_blocks + block;
-  copy_together(stage, tile.weights + panel_block * S::kPanelBytes, S::kPanelBytes);
-  const size_t row = size_t(block) * args.rows_stride + work.first_row;
-  copy_together(stage + S::kPanelBytes, args.rows + row * kBlockBytes, S::kRowBytes);
+  const size_t panel_piece = size_t(work.panel) * num_pieces<kFormat>(tile) + piece;
+  copy_together(stage, tile.weights + panel_piece * S::kPanelBytes, S::kPanelBytes);
+  uint32_t to = stage + S::kPanelBytes;
+  for (uint32_t i = 0; i < blocks_of_piece<kFormat>(tile, piece); ++i, to += S::kRowBytes) {
+    const size_t row = size_t(S::kBlocks * piece + i) * args.rows_stride + work.first_row;
+    copy_together(to, args.rows + row * kBlockBytes, S::kRowBytes);
+  }
   if constexpr (S::kScaled) {
     const size_t scales = size_t(args.rows_blocks) * args.rows_stride * kBlockBytes;
-    copy_together(stage + S::kPanelBytes + S::kRowBytes, args.rows + scales + row * sizeof(float),
-                  S::kScaleBytes);
+    const size_t row = size_t(piece) * args.rows_stride + work.first_row;
+    copy_together(to, args.rows + scales + row * sizeof(float), S::kScaleBytes);
   }
 }
 
@@ -79,11 +100,11 @@ __device__ __forceinline__ uint32_t times_factor(uint32_t codes, uint32_t factor
   return ((products | kHighest) - offsets) ^ (~products & kHighest);
 }
 
-/// The same of codes: a lane reads all that it needs of a k block at once, and makes its part of
-/// each fragment itself.
-class CodedWeights {
+/// The same of codes in kQ4: a lane reads all that it needs of a k block at once, and makes its
+/// part of each fragment itself.
+class Q4Weights {
  public:
-  __device__ __forceinline__ CodedWeights(const uint8_t* panel, uint32_t warp) {
+  __device__ __forceinline__ Q4Weights(const uint8_t* panel, uint32_t warp) {
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
     for (uint32_t i = 0; i < 4; ++i) {
@@ -115,13 +136,52 @@ class CodedWeights {
   uint32_t factors_[4];
 };
 
+/// Two codes in E4M3, each in the upper half of its 16 bits, as bf16: sign and magnitude are moved
+/// into place, and a product puts the exponent right.
+__device__ __forceinline__ uint32_t f8_to_bf16(uint32_t codes) {
+  constexpr uint32_t kSigns = 0x80008000u, kMagnitudes = 0x07f007f0u, kTwoTo120 = 0x7b807b80u;
+  return multiply_pairs((codes & kSigns) | (codes >> 4 & kMagnitudes), kTwoTo120);
+}
+
+/// The same of codes in kF8, of one of two k blocks.
+class F8Weights {
+ public:
+  __device__ __forceinline__ F8Weights(const uint8_t* panel, uint32_t warp, uint32_t block) {
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t input = block * uint32_t(block_inputs(WeightFormat::kF8)) + 2 * (lane % 4);
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t output = 16 * warp + lane / 4 + i % 2 * 8 + i / 2 * 64;
+      const uint4 codes = *reinterpret_cast<const uint4*>(panel + f8_code_at(output, input));
+      codes_[i][0] = codes.x, codes_[i][1] = codes.y;
+      codes_[i][2] = codes.z, codes_[i][3] = codes.w;
+    }
+  }
+
+  __device__ __forceinline__ void load(uint32_t step, uint32_t (&low)[4],
+                                       uint32_t (&high)[4]) const {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; ++i) {  // 8 inputs of both outputs, and the next 8
+      low[i] = two(i % 2, step, i / 2);
+      high[i] = two(2 + i % 2, step, i / 2);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ uint32_t two(uint32_t output, uint32_t step, uint32_t half) const {
+    return f8_to_bf16(__byte_perm(codes_[output][step], 0, half == 0 ? 0x1404 : 0x3424));
+  }
+
+  uint32_t codes_[4][4];
+};
+
 template <WeightFormat kFormat>
 __device__ __forceinline__ float panel_scale(const uint8_t* panel, uint32_t output) {
   if constexpr (kFormat == WeightFormat::kQ4) {
     const auto* scales = reinterpret_cast<const uint16_t*>(panel + kQ4ScalesAt);
     return __uint_as_float(uint32_t(scales[output]) << 16);
   } else {
-    return reinterpret_cast<const float*>(panel + kPanelRows * kBlockBytes)[output];
+    return reinterpret_cast<const float*>(panel + kScalesAt)[output];
   }
 }
 
@@ -144,27 +204,58 @@ __device__ __forceinline__ void multiply_block(const Weights& weights, uint32_t 
   }
 }
 
+/// Adds the integer sums of a group, scaled.
 template <WeightFormat kFormat, int kCols>
-__device__ __forceinline__ void add_block(const uint8_t* stage, uint32_t warp,
-                                          float (&low)[kCols / 2], float (&high)[kCols / 2]) {
+__device__ __forceinline__ void add_int8_piece(const uint8_t* stage, uint32_t warp,
+                                               float (&low)[kCols / 2], float (&high)[kCols / 2]) {
   using S = Stage<kFormat, kCols>;
-  using Weights = std::conditional_t<kFormat == WeightFormat::kQ4, CodedWeights, StoredWeights>;
-  const Weights weights(stage, warp);
+  using Weights = std::conditional_t<kFormat == WeightFormat::kQ4, Q4Weights, StoredWeights>;
   const uint32_t rows = shared_address(stage) + S::kPanelBytes;
-  if constexpr (!S::kScaled) {
-    multiply_block<kCols>(weights, rows, low, high, multiply_bf16);
-  } else {
-    int32_t low_dots[kCols / 2] = {}, high_dots[kCols / 2] = {};
-    multiply_block<kCols>(weights, rows, low_dots, high_dots, multiply_int8);
-    const auto* row_scales = reinterpret_cast<const float*>(stage + S::kPanelBytes + S::kRowBytes);
-    const uint32_t lane = threadIdx.x % 32;
+  int32_t low_dots[kCols / 2] = {}, high_dots[kCols / 2] = {};
+  multiply_block<kCols>(Weights(stage, warp), rows, low_dots, high_dots, multiply_int8);
+  const auto* row_scales = reinterpret_cast<const float*>(stage + S::kPanelBytes + S::kRowBytes);
+  const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
-    for (uint32_t i = 0; i < kCols / 2; ++i) {
-      const uint32_t output = 16 * warp + lane / 4 + (i & 2 ? 8 : 0);
-      const float scale = row_scales[i / 4 * 8 + 2 * (lane % 4) + (i & 1)];
-      low[i] += float(low_dots[i]) * (panel_scale<kFormat>(stage, output) * scale);
-      high[i] += float(high_dots[i]) * (panel_scale<kFormat>(stage, 64 + output) * scale);
-    }
+  for (uint32_t i = 0; i < kCols / 2; ++i) {
+    const uint32_t output = 16 * warp + lane / 4 + (i & 2 ? 8 : 0);
+    const float scale = row_scales[i / 4 * 8 + 2 * (lane % 4) + (i & 1)];
+    low[i] += float(low_dots[i]) * (panel_scale<kFormat>(stage, output) * scale);
+    high[i] += float(high_dots[i]) * (panel_scale<kFormat>(stage, 64 + output) * scale);
+  }
+}
+
+/// Adds the sums of a group, scaled.
+template <int kCols>
+__device__ __forceinline__ void add_f8_piece(const uint8_t* stage, uint32_t num_blocks,
+                                             uint32_t warp, float (&low)[kCols / 2],
+                                             float (&high)[kCols / 2]) {
+  using S = Stage<WeightFormat::kF8, kCols>;
+  const uint32_t rows = shared_address(stage) + S::kPanelBytes;
+  float low_dots[kCols / 2] = {}, high_dots[kCols / 2] = {};
+  for (uint32_t block = 0; block < num_blocks; ++block) {
+    multiply_block<kCols>(F8Weights(stage, warp, block), rows + block * S::kRowBytes, low_dots,
+                          high_dots, multiply_bf16);
+  }
+  const uint32_t first_output = 16 * warp + threadIdx.x % 32 / 4;
+#pragma unroll
+  for (uint32_t i = 0; i < kCols / 2; ++i) {
+    const uint32_t output = first_output + (i & 2 ? 8 : 0);
+    low[i] += low_dots[i] * panel_scale<WeightFormat::kF8>(stage, output);
+    high[i] += high_dots[i] * panel_scale<WeightFormat::kF8>(stage, 64 + output);
+  }
+}
+
+/// num_blocks: of rows.
+template <WeightFormat kFormat, int kCols>
+__device__ __forceinline__ void add_piece(const uint8_t* stage, uint32_t num_blocks, uint32_t warp,
+                                          float (&low)[kCols / 2], float (&high)[kCols / 2]) {
+  if constexpr (kFormat == WeightFormat::kBf16) {
+    const uint32_t rows = shared_address(stage) + Stage<kFormat, kCols>::kPanelBytes;
+    multiply_block<kCols>(StoredWeights(stage, warp), rows, low, high, multiply_bf16);
+  } else if constexpr (kFormat == WeightFormat::kF8) {
+    add_f8_piece<kCols>(stage, num_blocks, warp, low, high);
+  } else {
+    add_int8_piece<kFormat, kCols>(stage, warp, low, high);
   }
 }
 
@@ -174,7 +265,7 @@ __device__ __forceinline__ void store(const GemmArgs& args, const Work& work, ui
                                       const float (&high)[kCols / 2]) {
   if constexpr (kOutput == GemmOutput::kNumbers) {
     store_numbers<kCols>(args, work, warp, low, high);
-  } else if constexpr (kFormat == WeightFormat::kBf16) {
+  } else if constexpr (arithmetic_of(kFormat) == WeightFormat::kBf16) {
     store_bf16_activations<kCols>(args, work, warp, low, high);
   } else {
     store_f32_activations<kCols>(args, work, warp, low, high);
@@ -191,19 +282,21 @@ __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ Gem
   if (blockIdx.x >= tile.num_panels || first >= tile.num_rows) return;
   const Work work{blockIdx.x, tile.first_row + first, min(uint32_t(kCols), tile.num_rows - first)};
   const uint32_t warp = threadIdx.x / 32;
-  const auto fetch_block = [&](uint32_t block) {
-    const uint32_t stage = shared_address(memory) + block % kStages * S::kBytes;
-    if (block < tile.num_blocks) fetch<kFormat, kCols>(args, tile, work, block, stage);
+  const uint32_t pieces = num_pieces<kFormat>(tile);
+  const auto fetch_piece = [&](uint32_t piece) {
+    const uint32_t stage = shared_address(memory) + piece % S::kCount * S::kBytes;
+    if (piece < pieces) fetch<kFormat, kCols>(args, tile, work, piece, stage);
     commit_copies();  // an empty group keeps the count right
   };
   wait_for_kernels_before();
-  for (uint32_t block = 0; block + 1 < kStages; ++block) fetch_block(block);
+  for (uint32_t piece = 0; piece + 1 < S::kCount; ++piece) fetch_piece(piece);
   float low[kCols / 2] = {}, high[kCols / 2] = {};
-  for (uint32_t block = 0; block < tile.num_blocks; ++block) {
-    wait_for_copies<kStages - 2>();
+  for (uint32_t piece = 0; piece < pieces; ++piece) {
+    wait_for_copies<S::kCount - 2>();
     __syncthreads();
-    fetch_block(block + kStages - 1);
-    add_block<kFormat, kCols>(memory + block % kStages * S::kBytes, warp, low, high);
+    fetch_piece(piece + S::kCount - 1);
+    add_piece<kFormat, kCols>(memory + piece % S::kCount * S::kBytes,
+                              blocks_of_piece<kFormat>(tile, piece), warp, low, high);
   }
   store<kFormat, kOutput, kCols>(args, work, warp, low, high);
 }
@@ -211,7 +304,8 @@ __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ Gem
 template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
 cudaError_t launch(const GemmArgs& args, bool overlap, cudaStream_t stream) {
   const dim3 grid(args.max_panels, args.num_tiles, uint32_t(divide_up(args.max_rows, kCols)));
-  const uint32_t bytes = kStages * Stage<kFormat, kCols>::kBytes;
+  using S = Stage<kFormat, kCols>;
+  const uint32_t bytes = S::kCount * S::kBytes;
   return launch_kernel<gemm_mma<kFormat, kOutput, kCols>>({grid, kThreads, bytes, stream, overlap},
                                                           args);
 }
@@ -234,13 +328,19 @@ cudaError_t launch_for_output(const GemmArgs& args, bool overlap, cudaStream_t s
 }  // namespace
 
 cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream) {
-  if (args.format == WeightFormat::kBf16) {
-    return launch_for_output<WeightFormat::kBf16>(args, overlap, stream);
+  switch (args.format) {
+    case WeightFormat::kBf16:
+      return launch_for_output<WeightFormat::kBf16>(args, overlap, stream);
+    case WeightFormat::kQ8:
+      return launch_for_output<WeightFormat::kQ8>(args, overlap, stream);
+    case WeightFormat::kQ4:
+      return launch_for_output<WeightFormat::kQ4>(args, overlap, stream);
+    case WeightFormat::kF8:
+      return launch_for_output<WeightFormat::kF8>(args, overlap, stream);
+    case WeightFormat::kF32:
+      break;
   }
-  if (args.format == WeightFormat::kQ4) {
-    return launch_for_output<WeightFormat::kQ4>(args, overlap, stream);
-  }
-  return launch_for_output<WeightFormat::kQ8>(args, overlap, stream);
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace pregate::compute::cuda

@@ -87,6 +87,14 @@ __device__ __forceinline__ void multiply_bf16(float* sum, const uint32_t (&a)[4]
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// Two products of two bf16. Also subnormal numbers are multiplied.
+__device__ __forceinline__ uint32_t multiply_pairs(uint32_t a, uint32_t b) {
+  constexpr uint32_t kNegativeZeros = 0x80008000u;  // which change no sign of a zero
+  uint32_t products;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(products) : "r"(a), "r"(b), "r"(kNegativeZeros));
+  return products;
+}
+
 __device__ __forceinline__ void multiply_int8(int32_t* sum, const uint32_t (&a)[4], uint32_t b0,
                                               uint32_t b1) {
   asm volatile(

@@ -15,6 +15,8 @@ std::string to_string(WeightFormat format) {
       return "q8";
     case WeightFormat::kQ4:
       return "q4";
+    case WeightFormat::kF8:
+      return "f8";
   }
   return "unknown";
 }

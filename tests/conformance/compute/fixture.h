@@ -15,7 +15,8 @@
 namespace pregate::compute {
 
 inline constexpr WeightFormat kFormats[] = {WeightFormat::kF32, WeightFormat::kBf16,
-                                            WeightFormat::kQ8, WeightFormat::kQ4};
+                                            WeightFormat::kQ8, WeightFormat::kQ4,
+                                            WeightFormat::kF8};
 
 std::string to_string(WeightFormat format);
 

@@ -210,7 +210,9 @@ TEST_P(QuantizedTest, RowsOfOneFormatServeBoth) {
   const Numbers weights = Numbers::random(random_, 20, 200);
   const Numbers x = Numbers::random(random_, 3, 200);
   for (const auto& [of_rows, of_weights] : {std::pair(WeightFormat::kQ8, WeightFormat::kQ4),
-                                            std::pair(WeightFormat::kQ4, WeightFormat::kQ8)}) {
+                                            std::pair(WeightFormat::kQ4, WeightFormat::kQ8),
+                                            std::pair(WeightFormat::kBf16, WeightFormat::kF8),
+                                            std::pair(WeightFormat::kF8, WeightFormat::kBf16)}) {
     const auto packed = subject_->pack(weights.source(), of_weights).value();
     Numbers y(3, 20), expected(3, 20);
     subject_->linear(Encoded(*subject_, x, of_rows).view(), *packed, {}, y.view());

@@ -65,7 +65,7 @@ std::vector<float> kept(Backend& backend, const std::vector<float>& weights, Wei
   std::vector<float> numbers(weights.size());
   for (size_t i = 0; i < weights.size(); ++i) {
     std::vector<float> x(weights.size(), 0.0f);
-    x[i] = 127.0f;  // which q8 holds exactly
+    x[i] = 127.0f;  // which q8 and bf16 hold exactly
     std::vector<std::byte> encoded(encoded_row_bytes(format, x.size()));
     backend.encode({x.data(), 1, x.size()}, format, encoded.data());
     backend.linear({format, 1, x.size(), encoded.data()}, *packed, {}, {&numbers[i], 1, 1});
@@ -89,6 +89,21 @@ TEST_F(ReferenceTest, Q4KeepsWhatItsFactorsAndCodesHold) {
   expected[128] = 0.0f;
   expected[256] = 210.0f;
   EXPECT_EQ(kept(*backend_, weights, WeightFormat::kQ4), expected);
+}
+
+TEST_F(ReferenceTest, F8KeepsWhatItsScaleAndCodesHold) {
+  std::vector<float> weights(300, 0.0f);
+  weights[0] = -448.0f;  // the scale becomes 1
+  weights[1] = 13.0f, weights[2] = 27.0f, weights[3] = 29.0f;
+  weights[4] = 0x1p-6f, weights[5] = 0x1.8p-7f, weights[6] = 0x1p-9f, weights[7] = 0x1p-10f;
+  weights[128] = std::numeric_limits<float>::denorm_min();  // the scale becomes 0
+  weights[256] = 896.0f, weights[299] = 0x1p-8f;            // the scale becomes 2
+  std::vector<float> expected = weights;
+  expected[2] = 28.0f;  // ties: to even
+  expected[3] = 28.0f;
+  expected[7] = 0.0f;
+  expected[128] = 0.0f;
+  EXPECT_EQ(kept(*backend_, weights, WeightFormat::kF8), expected);
 }
 
 TEST_F(ReferenceTest, LinearMultipliesAndAddsBias) {

@@ -58,6 +58,11 @@ TEST(VerifyKernels, NamesTheOperationThatIsWrong) {
   EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/generic: wrong result of linear in q4");
 
   wrong = kGenericKernels;
+  MultiplyKernel& f8 = wrong.multiply[static_cast<size_t>(WeightFormat::kF8)];
+  f8.multiply = wrong.multiply_of(WeightFormat::kBf16).multiply;
+  EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/generic: wrong result of linear in f8");
+
+  wrong = kGenericKernels;
   wrong.attend.back() = attend_to_nothing;
   EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/generic: wrong result of attention");
 }

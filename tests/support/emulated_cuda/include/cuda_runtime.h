@@ -54,6 +54,16 @@ constexpr float __uint_as_float(uint32_t x) { return std::bit_cast<float>(x); }
 constexpr float __fadd_rn(float a, float b) { return a + b; }
 constexpr float __fsub_rn(float a, float b) { return a - b; }
 constexpr float __fmul_rn(float a, float b) { return a * b; }
+/// Byte i of the result is the one of a's four and b's four that hexadecimal digit i of `selector`
+/// says.
+constexpr uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = uint64_t{b} << 32 | a;
+  uint32_t result = 0;
+  for (uint32_t i = 0; i < 4; ++i) {
+    result |= uint32_t(bytes >> (8 * (selector >> (4 * i) & 7)) & 0xff) << (8 * i);
+  }
+  return result;
+}
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }

@@ -101,16 +101,19 @@ TEST_F(CudaBackendTest, TheKvCacheLiesBesideTheWeights) {
   EXPECT_EQ(cuda->free_bytes().value(), size_t{64} << 10);
 }
 
-TEST_F(CudaBackendTest, WeightsInFourBitsTakeLittleMore) {
+TEST_F(CudaBackendTest, WeightsInFewBitsTakeLittleMore) {
   const auto cuda = backend(std::make_shared<FakeDevice>());
   constexpr size_t kWide = 512;
   const std::vector<float> numbers(kWide * kWide, 0.5f);
   const SourceMatrix matrix{reinterpret_cast<const std::byte*>(numbers.data()), DType::kF32, kWide,
                             kWide};
-  const auto packed = cuda->pack_expert({matrix, matrix, matrix}, WeightFormat::kQ4).value();
-  const size_t needed = 3 * kWide * weight_row_bytes(WeightFormat::kQ4, kWide);
-  EXPECT_EQ(needed, 3 * kWide * kWide * 35 / 64);  // 4.375 bits each
-  EXPECT_EQ(packed->bytes(), round_up(needed, Arena::kAlignment));
+  for (const auto& [format, bits] :
+       {std::pair(WeightFormat::kQ4, 4.375), std::pair(WeightFormat::kF8, 8.25)}) {
+    const auto packed = cuda->pack_expert({matrix, matrix, matrix}, format).value();
+    const size_t needed = 3 * kWide * weight_row_bytes(format, kWide);
+    EXPECT_EQ(double(needed), 3 * kWide * kWide * bits / 8);
+    EXPECT_EQ(packed->bytes(), round_up(needed, Arena::kAlignment));
+  }
 }
 
 TEST_F(CudaBackendTest, ALostDeviceIsAnErrorWhileLoading) {

@@ -6,6 +6,7 @@
 
 #include <cuda_runtime.h>
 
+#include "compute/number.h"
 #include "tests/support/emulated_cuda/barriers.h"
 #include "tests/support/emulated_cuda/matrix_units.h"
 #include "tests/support/emulated_cuda/warpgroup.h"
@@ -43,6 +44,13 @@ inline uint32_t turn_over(uint32_t pair) { return emulated::turn_over(pair); }
 
 inline void multiply_bf16(float* sum, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulated::multiply_bf16(sum, a, b0, b1);
+}
+inline uint32_t multiply_pairs(uint32_t a, uint32_t b) {
+  const auto product = [a, b](uint32_t shift) {
+    const float exact = bf16_to_f32(uint16_t(a >> shift)) * bf16_to_f32(uint16_t(b >> shift));
+    return uint32_t(f32_to_bf16(exact)) << shift;
+  };
+  return product(0) | product(16);
 }
 inline void multiply_int8(int32_t* sum, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulated::multiply_int8(sum, a, b0, b1);
