@@ -30,7 +30,8 @@ void add_model_flags(Flags& flags, ModelOptions& options, Command& command) {
                                       "or pytorch_model*.bin"));
   flags.choice<WeightFormat>("--weights", options.weights, kWeightNames,
                              "How weights are kept in memory; q8 and q4 quantise to 8 and to 4 "
-                             "bits while loading");
+                             "bits while loading, f8 to E4M3, in which fp8 checkpoints stay as "
+                             "they are");
   flags.text("--backend,--device", options.backend,
              "What computes: cpu (the fastest kernels this processor runs), cuda:N (a CUDA device "
              "by its number), or another name of `pregate version`");

@@ -13,7 +13,8 @@ inline const std::vector<std::pair<std::string, compute::WeightFormat>> kWeightN
     {"bf16", compute::WeightFormat::kBf16},
     {"f32", compute::WeightFormat::kF32},
     {"q8", compute::WeightFormat::kQ8},
-    {"q4", compute::WeightFormat::kQ4}};
+    {"q4", compute::WeightFormat::kQ4},
+    {"f8", compute::WeightFormat::kF8}};
 
 inline std::string name_of(compute::WeightFormat format) {
   for (const auto& [name, named] : kWeightNames) {

@@ -22,11 +22,19 @@ size_t loaded_bytes(const TensorId& id, const std::vector<size_t>& shape, Weight
                     size_t checkpoint_bytes) {
   if (id.role == TensorRole::kEmbedding) return checkpoint_bytes;
   if (id.role == TensorRole::kPregateEmbedding) return checkpoint_bytes;
-  const Part part = part_of(id.role);
-  const bool is_gate = part == Part::kRouter || id.role == TensorRole::kSharedGate;
+  const bool is_gate = part_of(id.role) == Part::kRouter || id.role == TensorRole::kSharedGate;
   if (shape.size() == 1 || is_gate) return parameters_of(shape) * sizeof(float);
+  return shape[0] * compute::weight_row_bytes(format, shape[1]);
+}
+
+/// How a tensor is kept that is a matrix and no gate.
+Result<WeightFormat> format_of(const Checkpoint& checkpoint, const TensorId& id,
+                               WeightFormat format) {
+  const Part part = part_of(id.role);
   const bool is_mlp = part == Part::kExperts || part == Part::kShared || part == Part::kDense;
-  return shape[0] * compute::weight_row_bytes(is_mlp ? format : matrix_format(format), shape[1]);
+  if (is_mlp) return format;
+  PREGATE_ASSIGN(const TensorView tensor, checkpoint.tensor(checkpoint.family().tensor_name(id)));
+  return matrix_format(format, tensor);
 }
 
 /// What the channels of an expert, or of the shared part, take of the dense MLP they lie in.
@@ -83,13 +91,15 @@ Result<ModelSummary> summarize(const Checkpoint& checkpoint, WeightFormat format
     part.parameters += parameters_of(shape);
     part.checkpoint_bytes += stored_bytes;
     const std::vector<size_t> rows{parameters_of(shape) / shape.back(), shape.back()};
-    part.loaded_bytes += loaded_bytes(id, shape.size() == 3 ? rows : shape, format, stored_bytes);
+    PREGATE_ASSIGN(const WeightFormat kept, format_of(checkpoint, id, format));
+    part.loaded_bytes += loaded_bytes(id, shape.size() == 3 ? rows : shape, kept, stored_bytes);
   }
   if (config.tie_embeddings) {  // the same parameters once more, packed for the last product
+    PREGATE_ASSIGN(const WeightFormat kept,
+                   format_of(checkpoint, {.role = TensorRole::kEmbedding}, format));
     parts[Part::kLmHead] = {
         .part = Part::kLmHead,
-        .loaded_bytes = config.vocab_size *
-                        compute::weight_row_bytes(matrix_format(format), config.hidden_size)};
+        .loaded_bytes = config.vocab_size * compute::weight_row_bytes(kept, config.hidden_size)};
   }
 
   ModelSummary summary;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "compute/f8.h"
 #include "compute/source.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/checkpoint/direct_files.h"
@@ -97,7 +98,10 @@ class Loader {
     count(tensor);
     return packed;
   }
-  Result<MatrixPtr> matrix(const TensorId& id) { return matrix(id, matrix_format(format_)); }
+  Result<MatrixPtr> matrix(const TensorId& id) {
+    PREGATE_ASSIGN(const TensorView tensor, find(id));
+    return matrix(id, matrix_format(format_, tensor));
+  }
 
   Result<ExpertPtr> mlp(const TensorId& gate, const TensorId& up, const TensorId& down) {
     if (checkpoint_.config().masks && gate.role != kDenseGate) return masked_mlp(gate);
@@ -311,6 +315,12 @@ size_t pregate_bytes(const PregateWeights& weights) {
 }
 
 }  // namespace
+
+WeightFormat matrix_format(WeightFormat weights, const TensorView& matrix) {
+  const bool is_kept =
+      weights == WeightFormat::kF8 && compute::is_kept_in_f8(matrix.dtype, matrix.scales);
+  return is_kept ? weights : compute::arithmetic_of(weights);
+}
 
 size_t BackboneWeights::bytes() const {
   size_t total = embedding.rows * embedding.cols * compute::dtype_bytes(embedding.dtype);

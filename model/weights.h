@@ -12,14 +12,14 @@
 
 namespace pregate::model {
 
-/// How matrices are kept that are no part of an expert or an MLP, and no gate (which are in f32):
-/// in q4 they cost more accuracy than all experts, and are a small part of the memory.
-constexpr compute::WeightFormat matrix_format(compute::WeightFormat weights) {
-  return compute::arithmetic_of(weights);
-}
-
 class Checkpoint;   // model/checkpoint/checkpoint.h
 class DirectFiles;  // model/checkpoint/direct_files.h
+struct TensorView;  // model/checkpoint/checkpoint.h
+
+/// How a matrix is kept that is no part of an expert or an MLP, and no gate (which are in f32):
+/// rounded to q4 they cost more accuracy than all experts, and are a small part of the memory. In
+/// f8 is what need not be rounded to it.
+compute::WeightFormat matrix_format(compute::WeightFormat weights, const TensorView& matrix);
 
 /// Called now and then from the loading thread with the bytes packed so far and in all.
 using LoadProgress = std::function<void(size_t done_bytes, size_t total_bytes)>;

@@ -17,18 +17,20 @@ namespace {
 
 using compute::WeightFormat;
 
-/// Of the range of the reference's logits. f32: rounding only (seen: 4e-7). bf16, q8 and q4 round
-/// weights and rows (2^-8, 1/254 of a group's largest value, and in q4 a weight to about 1/15 of
-/// its part's largest); these random models have large weights and few dimensions, so errors
-/// average out little, and where a router is near a tie a row goes to another expert. Seen: largest
-/// 0.07, 0.26 and 0.21, mean 0.013, 0.013 and 0.030.
+/// Of the range of the reference's logits. f32: rounding only (seen: 4e-7). The others round
+/// weights and rows (bf16 to 2^-8, q8 to 1/254 of a group's largest value, and of weights q4 to
+/// about 1/15 of a part's largest and f8 to 2^-4); these random models have large weights and few
+/// dimensions, so errors average out little, and where a router is near a tie a row goes to another
+/// expert. Seen of bf16, q8, q4 and f8: largest 0.07, 0.26, 0.21 and 0.27, mean 0.013, 0.013, 0.030
+/// and 0.027.
 struct Tolerance {
   double largest, mean;
 };
 const std::map<WeightFormat, Tolerance> kTolerances = {{WeightFormat::kF32, {1e-5, 1e-6}},
                                                        {WeightFormat::kBf16, {0.15, 0.02}},
                                                        {WeightFormat::kQ8, {0.4, 0.02}},
-                                                       {WeightFormat::kQ4, {0.4, 0.05}}};
+                                                       {WeightFormat::kQ4, {0.4, 0.05}},
+                                                       {WeightFormat::kF8, {0.4, 0.05}}};
 
 struct Setup {
   golden::GoldenCase golden;
@@ -37,7 +39,7 @@ struct Setup {
 };
 
 std::string name_of(const Setup& setup) {
-  const char* formats[] = {"f32", "bf16", "q8", "q4"};
+  const char* formats[] = {"f32", "bf16", "q8", "q4", "f8"};
   std::string name =
       setup.golden.name + "_" + formats[static_cast<int>(setup.format)] + "_" + setup.backend;
   for (char& c : name) {
@@ -160,7 +162,8 @@ TEST_P(GoldenGreedyTest, GreedyTokensAreTheReferences) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenTest,
                          ::testing::ValuesIn(setups_of({WeightFormat::kF32, WeightFormat::kBf16,
-                                                        WeightFormat::kQ8, WeightFormat::kQ4})),
+                                                        WeightFormat::kQ8, WeightFormat::kQ4,
+                                                        WeightFormat::kF8})),
                          [](const auto& test) { return name_of(test.param); });
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenGreedyTest,
                          ::testing::ValuesIn(setups_of({WeightFormat::kF32})),

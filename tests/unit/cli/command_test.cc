@@ -184,7 +184,7 @@ TEST_F(CommandTest, WrongValuesAreNamedWithTheirSource) {
   EXPECT_EQ(run({"serve", "--model", "m", "--port", "70000"}), kExitUsage);
   EXPECT_THAT(errors_, HasSubstr("--port: expected a whole number from 0 to 65535, got \"70000\""));
   EXPECT_EQ(run({"serve", "--model", "m", "--weights", "int4"}), kExitUsage);
-  EXPECT_THAT(errors_, HasSubstr("--weights: expected one of bf16, f32, q8, q4, got \"int4\""));
+  EXPECT_THAT(errors_, HasSubstr("--weights: expected one of bf16, f32, q8, q4, f8, got \"int4\""));
   EXPECT_EQ(run_with_config("kv-type = \"f64\"\n"), kExitUsage);
   EXPECT_THAT(errors_, HasSubstr(":1: kv-type: expected one of bf16, f32, got \"f64\""));
   environment_ = {{"PREGATE_KV_CACHE_BYTES", "lots"}};

@@ -139,6 +139,36 @@ TEST_F(Weights, InQ4AreExpertsAndMlpsOnly) {
   }
 }
 
+TEST_F(Weights, InF8AreExpertsMlpsAndWhatIsPublishedSo) {
+  const std::string query = "model.layers.0.self_attn.q_proj.weight";
+  tensors_[query] = {{8, 8}, {}, std::string(64, '8')};
+  tensors_[query + "_scale_inv"] = {{1, 1}, {0.5f}};
+  auto config = boost::json::parse(kQwen2).as_object();
+  const auto formats = [&](int block) {
+    config["quantization_config"] = {{"quant_method", "fp8"},
+                                     {"weight_block_size", {block, block}}};
+    directory_.write("config.json", boost::json::serialize(config));
+    const auto checkpoint = open();
+    const auto weights = load_backbone(checkpoint, *backend_, WeightFormat::kF8, {}).value();
+    const LayerWeights& layer = weights.layers[0];
+    // Attention is not summarised otherwise than it is loaded.
+    const auto parts = summarize(*checkpoint, WeightFormat::kF8).value().parts;
+    const auto attention = std::ranges::find(parts, Part::kAttention, &PartSize::part);
+    size_t bytes = 0;
+    for (const LayerWeights& one : weights.layers) {
+      for (const auto* matrix : {&one.q, &one.k, &one.v, &one.o}) bytes += (*matrix)->bytes();
+      for (const auto* bias : {&one.q_bias, &one.k_bias, &one.v_bias}) bytes += 4 * bias->size();
+    }
+    EXPECT_EQ(attention->loaded_bytes, bytes);
+    return std::vector{layer.q->format(),         layer.k->format(),
+                       weights.lm_head->format(), layer.router->format(),
+                       layer.shared->format(),    weights.layers[1].dense->format()};
+  };
+  using enum WeightFormat;
+  EXPECT_EQ(formats(128), (std::vector{kF8, kBf16, kBf16, kF32, kF8, kF8}));
+  EXPECT_EQ(formats(64), (std::vector{kBf16, kBf16, kBf16, kF32, kF8, kF8}));
+}
+
 /// An expert whose gate is of 8-bit numbers, in blocks that its shape cuts off.
 class F8Weights : public Weights {
  protected:
