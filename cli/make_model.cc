@@ -68,9 +68,11 @@ Command add_make_model(CLI::App& app) {
   std::vector<std::pair<std::string, std::string>> presets;
   for (const std::string& name : model::synthetic_presets()) presets.emplace_back(name, name);
   flags.choice("--like", options->model.like, presets, "Take the shape of this model");
-  flags.choice<DType>("--dtype", options->model.dtype,
-                      {{"bf16", DType::kBf16}, {"f16", DType::kF16}, {"f32", DType::kF32}},
-                      "Number format of the weights");
+  flags.choice<DType>(
+      "--dtype", options->model.dtype,
+      {{"bf16", DType::kBf16}, {"f16", DType::kF16}, {"f32", DType::kF32}, {"f8", DType::kF8}},
+      "Number format of the weights; f8: E4M3 with a scale for each block of "
+      "attention, experts and MLPs, and bf16 for the rest");
   flags.count("--seed", options->model.seed, {}, "The same seed gives the same bytes");
   flags.bytes("--shard-bytes", options->model.shard_bytes, "Split weight files at this size");
   add_shape_flags(flags, *options);

@@ -103,17 +103,49 @@ RandomValues::Distribution distribution_of(TensorRole role, const std::vector<si
   return {.mean = is_bias ? 0.0f : 1.0f, .deviation = kSmall};
 }
 
+/// Rows and columns that share a scale in a checkpoint in f8.
+constexpr size_t kF8Block = 128;
+
+/// Whether it is in 8 bits in a checkpoint in f8.
+bool is_in_f8(const TensorId& id, const std::vector<size_t>& shape) {
+  if (shape.size() != 2 || id.role == TensorRole::kSharedGate) return false;
+  const Part part = part_of(id.role);
+  return part == Part::kAttention || part == Part::kExperts || part == Part::kShared ||
+         part == Part::kDense;
+}
+
+/// Codes that use all of E4M3, and scales that make them what the tensor asks for.
+void add_in_f8(RandomTensor codes, std::vector<RandomTensor>& tensors) {
+  constexpr float kCodes = 256.0f;
+  RandomTensor scales = codes;
+  scales.name += "_scale_inv";
+  for (size_t& extent : scales.shape) extent = (extent + kF8Block - 1) / kF8Block;
+  scales.dtype = compute::DType::kF32;
+  scales.seed = ~codes.seed;
+  scales.distribution.mean = codes.distribution.deviation / kCodes;
+  scales.distribution.deviation = scales.distribution.mean / 4;
+  codes.dtype = compute::DType::kF8;
+  codes.distribution.deviation = kCodes;
+  tensors.push_back(std::move(codes));
+  tensors.push_back(std::move(scales));
+}
+
 std::vector<RandomTensor> random_tensors(const Family& family, const ModelConfig& config,
                                          const SyntheticOptions& options) {
+  const bool is_f8 = options.dtype == compute::DType::kF8;
   std::vector<RandomTensor> tensors;
   for (const TensorId& id : all_tensors(config)) {
     RandomTensor tensor{.name = family.tensor_name(id),
                         .shape = tensor_shape(config, id),
-                        .dtype = options.dtype,
+                        .dtype = is_f8 ? compute::DType::kBf16 : options.dtype,
                         .seed = options.seed << 32 ^ tensors.size(),
                         .distribution = {}};
     tensor.distribution = distribution_of(id.role, tensor.shape);
-    tensors.push_back(std::move(tensor));
+    if (is_f8 && is_in_f8(id, tensor.shape)) {
+      add_in_f8(std::move(tensor), tensors);
+    } else {
+      tensors.push_back(std::move(tensor));
+    }
   }
   return tensors;
 }
@@ -175,6 +207,12 @@ Status prepare_directory(const fs::path& directory) {
   return {};
 }
 
+/// Of what has no scales.
+const char* torch_dtype(compute::DType dtype) {
+  if (dtype == compute::DType::kF32) return "float32";
+  return dtype == compute::DType::kF16 ? "float16" : "bfloat16";
+}
+
 }  // namespace
 
 std::vector<std::string> synthetic_presets() {
@@ -205,10 +243,11 @@ Status make_model(const fs::path& directory, const SyntheticOptions& options,
   PREGATE_TRY(write_text(directory / "generation_config.json",
                          boost::json::serialize(generation_config(config))));
   boost::json::object json = family->write_config(config);
-  const bool is_bf16 = options.dtype == compute::DType::kBf16;
-  json["torch_dtype"] = is_bf16                                 ? "bfloat16"
-                        : options.dtype == compute::DType::kF16 ? "float16"
-                                                                : "float32";
+  json["torch_dtype"] = torch_dtype(options.dtype);
+  if (options.dtype == compute::DType::kF8) {
+    json["quantization_config"] = {
+        {"quant_method", "fp8"}, {"fmt", "e4m3"}, {"weight_block_size", {kF8Block, kF8Block}}};
+  }
   return write_text(directory / "config.json", boost::json::serialize(json) + "\n");
 }
 

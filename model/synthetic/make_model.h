@@ -21,6 +21,7 @@ struct SyntheticOptions {
   std::optional<size_t> num_experts, top_k, expert_intermediate_size, shared_intermediate_size;
   std::optional<size_t> vocab_size, max_position;
   std::optional<bool> tie_embeddings;
+  /// kF8: of matrices as DeepSeek publishes them, with scales; the rest is bf16.
   compute::DType dtype = compute::DType::kBf16;
   uint64_t seed = 1;
   size_t shard_bytes = size_t{4} << 30;  ///< A file is split where it would grow beyond this.

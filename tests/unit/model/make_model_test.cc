@@ -43,6 +43,47 @@ TEST(MakeModel, EveryFamilyLoads) {
   }
 }
 
+/// The largest difference between the results of an expert in two formats, for one row.
+float difference_in_f8(const Checkpoint& checkpoint, compute::Backend& backend) {
+  using compute::WeightFormat;
+  const size_t h = checkpoint.config().hidden_size;
+  std::vector<float> x(h, 0.25f);
+  for (size_t i = 0; i < h; i += 3) x[i] = -1.5f;  // which bf16 holds
+  const std::vector<uint32_t> row{0};
+  const std::vector<float> gate{1.0f};
+  const auto apply = [&](WeightFormat format) {
+    const auto expert = load_expert(checkpoint, LayerIdx{1}, ExpertId{3}, backend, format).value();
+    EXPECT_EQ(expert->format(), format);
+    std::vector<std::byte> encoded(encoded_row_bytes(format, h));
+    backend.encode({x.data(), 1, h}, format, encoded.data());
+    const compute::ExpertTask task{expert.get(), row, row, gate};
+    std::vector<float> out(h);
+    backend.experts({format, 1, h, encoded.data()}, {&task, 1}, {out.data(), 1, h});
+    return out;
+  };
+  const auto in_f8 = apply(WeightFormat::kF8), in_f32 = apply(WeightFormat::kF32);
+  float largest = 0.0f, difference = 0.0f;
+  for (size_t i = 0; i < h; ++i) {
+    largest = std::max(largest, std::fabs(in_f32[i]));
+    difference = std::max(difference, std::fabs(in_f8[i] - in_f32[i]));
+  }
+  return difference / largest;
+}
+
+TEST(MakeModel, In8BitsLosesNothingInF8) {
+  ScratchDirectory directory;
+  ASSERT_TRUE(make_model(directory.path(), {.family = "qwen3_moe", .dtype = DType::kF8}, {}));
+  const auto checkpoint = Checkpoint::open(directory.path()).value();
+  ThreadPool threads(1);
+  const auto backend = compute::make_backend("cpu", threads).value();
+  const auto weights = load_backbone(checkpoint, *backend, compute::WeightFormat::kF8, {});
+  ASSERT_TRUE(weights) << weights.error().message;
+  EXPECT_EQ(weights->layers[0].o->format(), compute::WeightFormat::kF8);
+  EXPECT_EQ(weights->lm_head->format(), compute::WeightFormat::kBf16);
+  // Activations are rounded to bf16; weights that were rounded anew would be 2^-5 off.
+  EXPECT_LT(difference_in_f8(*checkpoint, *backend), 4e-3f);
+}
+
 TEST(MakeModel, ShardsHoldTheSameTensorsAsOneFile) {
   ScratchDirectory directory;
   size_t last_done = 0, total = 0;
@@ -161,7 +202,7 @@ TEST(MakeModel, AnUnwritableDirectory) {
 }
 
 TEST(RandomValues, HaveTheAskedMeanAndDeviationInEveryType) {
-  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kF8}) {
     constexpr size_t kCount = 100'003;
     std::vector<std::byte> bytes(kCount * compute::dtype_bytes(dtype));
     RandomValues(3, {.mean = 0.5f, .deviation = 0.1f}, dtype).fill(bytes);
@@ -170,15 +211,16 @@ TEST(RandomValues, HaveTheAskedMeanAndDeviationInEveryType) {
       float value = 0.0f;
       uint16_t half = 0;
       if (dtype == DType::kF32) std::memcpy(&value, bytes.data() + i * 4, 4);
-      if (dtype != DType::kF32) std::memcpy(&half, bytes.data() + i * 2, 2);
+      if (compute::dtype_bytes(dtype) == 2) std::memcpy(&half, bytes.data() + i * 2, 2);
       if (dtype == DType::kBf16) value = compute::bf16_to_f32(half);
       if (dtype == DType::kF16) value = compute::f16_to_f32(half);
+      if (dtype == DType::kF8) value = compute::f8_to_f32(static_cast<uint8_t>(bytes[i]));
       sum += value;
       squares += double(value) * value;
     }
     const double mean = sum / kCount;
     EXPECT_NEAR(mean, 0.5, 0.002);
-    EXPECT_NEAR(std::sqrt(squares / kCount - mean * mean), 0.1, 0.001);
+    EXPECT_NEAR(std::sqrt(squares / kCount - mean * mean), 0.1, 0.002);
   }
 }
 
