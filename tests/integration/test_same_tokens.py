@@ -55,9 +55,10 @@ def greedy_tokens_while(cluster, disturb):
     return answers[0]
 
 
-@pytest.mark.parametrize("weights", ["bf16", "q8", "q4"])
-def test_greedy_tokens_do_not_depend_on_the_number_of_workers(tmp_path, weights):
-    model = make_model(tmp_path / "model")
+@pytest.mark.parametrize("weights, dtype", [("bf16", "bf16"), ("q8", "bf16"), ("q4", "bf16"),
+                                            ("f8", "f8")])
+def test_greedy_tokens_do_not_depend_on_the_number_of_workers(tmp_path, weights, dtype):
+    model = make_model(tmp_path / "model", "--dtype", dtype)
     options = ["--weights", weights, "--reproducible"]
     with Cluster(model, ranks=1, options=options) as cluster:
         expected = greedy_tokens(cluster)
