@@ -157,7 +157,7 @@ TEST_F(Weights, InF8AreExpertsMlpsAndWhatIsPublishedSo) {
     size_t bytes = 0;
     for (const LayerWeights& one : weights.layers) {
       for (const auto* matrix : {&one.q, &one.k, &one.v, &one.o}) bytes += (*matrix)->bytes();
-      for (const auto* bias : {&one.q_bias, &one.k_bias, &one.v_bias}) bytes += 4 * bias->size();
+      for (const auto* bias : {&one.q_bias, &one.k_bias, &one.v_bias}) bytes += bias->bytes();
     }
     EXPECT_EQ(attention->loaded_bytes, bytes);
     return std::vector{layer.q->format(),         layer.k->format(),
