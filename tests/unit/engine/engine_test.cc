@@ -42,13 +42,7 @@ class EngineTest : public ::testing::TestWithParam<std::string> {
       experts_ = losable.get();
       return losable;
     };
-    auto runtime = cli::ModelRuntime::load({.model = directory_.path() / "model",
-                                            .weights = compute::WeightFormat::kF32,
-                                            .kv_dtype = compute::DType::kF32,
-                                            .backend = GetParam(),
-                                            .make_backend = test_support::make_backend,
-                                            .kv_cache_bytes = 64 << 20},
-                                           connect, no_progress);
+    auto runtime = cli::ModelRuntime::load(options(), connect, no_progress);
     ASSERT_TRUE(runtime.has_value()) << runtime.error().message;
     runtime_ = std::move(*runtime);
     runtime_->engine().set_routing_observer(
@@ -58,6 +52,15 @@ class EngineTest : public ::testing::TestWithParam<std::string> {
           }
         });
     for (uint32_t i = 0; i < kNumPrompts; ++i) prompts_.push_back(make_prompt(i));
+  }
+
+  cli::RuntimeOptions options() const {
+    return {.model = directory_.path() / "model",
+            .weights = compute::WeightFormat::kF32,
+            .kv_dtype = compute::DType::kF32,
+            .backend = GetParam(),
+            .make_backend = test_support::make_backend,
+            .kv_cache_bytes = 64 << 20};
   }
 
   /// Three tokens, then two, ...: lengths differ, so that rows which are mixed up show.
@@ -197,6 +200,22 @@ TEST_P(EngineTest, WhoMustHaveAllGetsAnErrorInstead) {
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kUnavailable);
   EXPECT_THAT(status.error().message, HasSubstr("of layer 1"));
+}
+
+/// Rows stay where they are for experts of the engine's own, and come to the host for others.
+TEST_P(EngineTest, WhereExpertsAreChangesNoLogit) {
+  Logits elsewhere, here;
+  ASSERT_THAT(step(sequences(), elsewhere).value(), IsEmpty());
+  const auto quiet = [](const std::string&, size_t, size_t) {};
+  const auto whole =
+      cli::ModelRuntime::load(
+          options(), cli::ModelRuntime::local_experts(compute::WeightFormat::kF32, quiet), quiet)
+          .value();
+  const auto keep = [&](size_t sequence, size_t row, std::span<const float> values) {
+    here[{sequence, row}].assign(values.begin(), values.end());
+  };
+  ASSERT_TRUE(whole->engine().step_all(sequences(), keep));
+  EXPECT_EQ(elsewhere, here);
 }
 
 std::string memory_of(const ::testing::TestParamInfo<std::string>& backend) {
