@@ -54,7 +54,7 @@ bool is_emulated(const golden::GoldenCase& golden, WeightFormat format) {
   static const std::set<std::string> names = {"olmoe_clip_gqa_tied", "qwen2_shared",
                                               "qwen2_dense_window_tied", "qwen3_window_bias"};
   return test_support::has_emulated_cuda() && names.contains(golden.name) &&
-         (format == WeightFormat::kF32 || format == WeightFormat::kBf16);
+         format == WeightFormat::kBf16;
 }
 
 std::vector<Setup> setups_of(std::initializer_list<WeightFormat> formats) {

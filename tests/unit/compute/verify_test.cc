@@ -29,6 +29,11 @@ void multiply_with_one_wrong_bit(const Tile& tile) {
   tile.out[0] *= 1.0f + 0x1p-23f;
 }
 
+void multiply_f8_wrongly(const Tile& tile) {
+  kGenericKernels.multiply_of(WeightFormat::kF8).multiply(tile);
+  tile.out[0] += 100.0f;
+}
+
 void expand_to_nothing(const std::byte*, size_t cols, std::byte* q8_panel) {
   std::memset(q8_panel, 0, panel_bytes(kGenericKernels, WeightFormat::kQ8, cols));
 }
@@ -59,7 +64,7 @@ TEST(VerifyKernels, NamesTheOperationThatIsWrong) {
 
   wrong = kGenericKernels;
   MultiplyKernel& f8 = wrong.multiply[static_cast<size_t>(WeightFormat::kF8)];
-  f8.multiply = wrong.multiply_of(WeightFormat::kBf16).multiply;
+  f8.multiply = multiply_f8_wrongly;
   EXPECT_EQ(verify_kernels(wrong).error().message, "cpu/generic: wrong result of linear in f8");
 
   wrong = kGenericKernels;
