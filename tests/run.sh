@@ -206,7 +206,7 @@ for preset in "${sanitizers[@]}"; do
   target=all
   if [[ $preset == tsan ]]; then target=threaded_tests; fi
   phase "build $preset" 1800 build "$preset" "$target" &&
-    phase "test $preset" 1200 run_sanitized_tests "$preset" "${ctest_arguments[@]}"
+    phase "test $preset" 1500 run_sanitized_tests "$preset" "${ctest_arguments[@]}"
 done
 if $fuzz; then
   phase "build fuzz" 900 build fuzz fuzzers &&
