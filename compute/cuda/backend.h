@@ -120,6 +120,8 @@ class CudaBackend final : public Backend {
   Status lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product);
   /// silu(gate) * up, as the first operand of `product`.
   Status activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product);
+  /// In row memory; `gates` null: without.
+  void begin_add(Matrix<const float> x, const float* gates, Matrix<float> y);
   Status try_take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y);
   Status try_choose_top_k(Matrix<const float> logits, const TopKOptions& options, const TopK& out);
   Status try_write(std::byte* rows, const std::byte* from, size_t bytes);

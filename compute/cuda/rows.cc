@@ -196,26 +196,23 @@ void CudaBackend::rotate(Matrix<float> x, size_t head_dim, Matrix<const float> c
 
 void CudaBackend::add(Matrix<const float> x, Matrix<float> y) {
   if (!are_here({x.data, y.data})) return host_->add(x, y);
+  begin_add(x, nullptr, y);
+}
+
+void CudaBackend::add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) {
+  if (!are_here({x.data, gates.data, y.data})) return host_->add_gated(x, gates, y);
+  PREGATE_CHECK(gates.rows == y.rows && gates.cols == 1 && gates.stride == 1);
+  begin_add(x, gates.data, y);
+}
+
+void CudaBackend::begin_add(Matrix<const float> x, const float* gates, Matrix<float> y) {
   PREGATE_CHECK(same_shape(x, y));
   if (y.rows == 0) return;
   stream_->add({.y = y.data,
                 .y_stride = uint32_t(y.stride),
                 .x = x.data,
                 .x_stride = uint32_t(x.stride),
-                .gate = nullptr,
-                .cols = uint32_t(y.cols),
-                .num_rows = uint32_t(y.rows)});
-}
-
-void CudaBackend::add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) {
-  if (!are_here({x.data, gates.data, y.data})) return host_->add_gated(x, gates, y);
-  PREGATE_CHECK(same_shape(x, y) && gates.rows == y.rows && gates.cols == 1 && gates.stride == 1);
-  if (y.rows == 0) return;
-  stream_->add({.y = y.data,
-                .y_stride = uint32_t(y.stride),
-                .x = x.data,
-                .x_stride = uint32_t(x.stride),
-                .gate = gates.data,
+                .gate = gates,
                 .cols = uint32_t(y.cols),
                 .num_rows = uint32_t(y.rows)});
 }

@@ -19,10 +19,6 @@ Matrix<float> resized(std::vector<float>& storage, size_t rows, size_t cols) {
   return {storage.data(), rows, cols};
 }
 
-void add(Matrix<float> y, Matrix<const float> x) {
-  for (size_t i = 0; i < y.rows * y.cols; ++i) y.data[i] += x.data[i];
-}
-
 /// Plain rotary positions over the router's own heads, with the model's base.
 model::Rotary make_rotary(const model::ModelConfig& config) {
   model::ModelConfig own;
@@ -111,7 +107,7 @@ void PregateRouter::attend(const StepTokens& step, Rows hidden) {
   backend_.attention(*kv_, options, step.sequences, q, context);
   const Rows out = resized(out_, n, hidden.cols);
   apply(weights_.o, context, out);
-  add(hidden, out);
+  backend_.add(out, hidden);
 }
 
 void PregateRouter::feed_forward(Rows hidden) {
@@ -122,7 +118,7 @@ void PregateRouter::feed_forward(Rows hidden) {
   for (float& value : inner_) value /= 1.0f + std::exp(-value);  // SiLU
   const Rows out = resized(out_, hidden.rows, hidden.cols);
   apply(weights_.mlp_out, inner, out);
-  add(hidden, out);
+  backend_.add(out, hidden);
 }
 
 void PregateRouter::apply(const model::AffineMap& map, Rows in, Rows out) {
