@@ -48,7 +48,8 @@ ModelRuntime::ConnectExperts ModelRuntime::local_experts(compute::WeightFormat f
              compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
     const auto report = [&](size_t done, size_t total) { progress("experts", done, total); };
     PREGATE_ASSIGN(auto experts, engine::load_all_experts(*checkpoint, backend, format, report));
-    return std::make_unique<engine::LocalExperts>(backend, std::move(experts));
+    PREGATE_ASSIGN(auto local, engine::LocalExperts::create(backend, std::move(experts)));
+    return local;
   };
 }
 

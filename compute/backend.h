@@ -23,6 +23,7 @@
 #include "compute/row_memory.h"
 #include "compute/top_k.h"
 #include "compute/types.h"
+#include "compute/unattended.h"
 
 namespace pregate::compute {
 
@@ -165,7 +166,7 @@ class Backend {
   virtual void take_rows(Matrix<const float> x, std::span<const uint32_t> rows,
                          Matrix<float> y) = 0;
 
-  /// See TopK, which lies in host memory.
+  /// See TopK, which lies in host memory; or in row memory, as logits then do.
   virtual void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                             const TopK& out) = 0;
 
@@ -180,6 +181,9 @@ class Backend {
   virtual void attention(const KvStorage& kv, const AttentionOptions& options,
                          std::span<const SequenceRows> sequences, Matrix<const float> q,
                          Matrix<float> out) = 0;
+
+  /// Null: it has nothing to gain from it.
+  virtual Unattended* unattended() { return nullptr; }
 };
 
 /// name: "cpu" (the fastest kernels this processor runs), "cpu/avx512", "cpu/avx2", "cpu/generic",

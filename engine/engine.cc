@@ -43,7 +43,9 @@ Engine::Storage::Storage(compute::Backend& backend)
       cos(backend),
       sin(backend),
       encoded(backend),
+      chosen(backend),
       logits(backend),
+      host_chosen(backend),
       host_rows(backend),
       host_out(backend),
       host_cos(backend),
@@ -53,6 +55,18 @@ Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequenc
                                            const LogitsVisitor& visit) {
   PREGATE_TRY(begin_step(sequences));
   PREGATE_TRY(embed());
+  if (is_unattended_) {
+    run_unattended();
+  } else {
+    PREGATE_TRY(run_layers(sequences));
+  }
+  visit_logits(sequences, visit);
+  if (is_unattended_) report_chosen();
+  std::ranges::sort(set_aside_, {}, &SetAside::sequence);
+  return std::move(set_aside_);
+}
+
+Status Engine::run_layers(std::span<const StepSequence> sequences) {
   for (uint32_t layer = 0; layer < parts_.config.num_layers() && !present_.empty(); ++layer) {
     attention(LayerIdx(layer));
     PREGATE_TRY(feed_forward(LayerIdx(layer)));
@@ -60,9 +74,7 @@ Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequenc
       PREGATE_TRY(set_aside(sequences, LayerIdx(layer)));
     }
   }
-  visit_logits(sequences, visit);
-  std::ranges::sort(set_aside_, {}, &SetAside::sequence);
-  return std::move(set_aside_);
+  return {};
 }
 
 Status Engine::step_all(std::span<const StepSequence> sequences, RowVisitor visit_row) {
@@ -79,6 +91,11 @@ Status Engine::begin_step(std::span<const StepSequence> sequences) {
   std::iota(present_.begin(), present_.end(), size_t{0});
   PREGATE_TRY(lay_out(sequences));
   look_ahead_from(LayerIdx(0));
+  is_unattended_ = can_run_unattended();
+  if (is_unattended_) {
+    const size_t num_layers = parts_.config.num_layers();
+    PREGATE_ASSIGN(chosen_memory_, storage_.chosen.take(num_layers * chosen_bytes()));
+  }
   return {};
 }
 
@@ -230,6 +247,8 @@ Status Engine::feed_forward(LayerIdx layer) {
   if (weights.dense) {
     if (mlp_observer_) mlp_observer_(layer, storage_.host_rows.read(normed_));
     run_on_all_rows(*weights.dense, out_);
+  } else if (is_unattended_) {
+    mixture_unattended(layer);
   } else {
     PREGATE_TRY(mixture_of_experts(layer));
   }
@@ -254,6 +273,62 @@ Status Engine::mixture_of_experts(LayerIdx layer) {
   PREGATE_TRY(combine_experts(ticket));
   if (weights.shared) add_shared_expert(weights);
   return {};
+}
+
+bool Engine::can_run_unattended() const {
+  compute::Unattended* const unattended = parts_.backend.unattended();
+  const size_t n = tokens_.size();
+  return unattended != nullptr && n > 0 && n <= unattended->max_rows() &&
+         parts_.router.unattended_top_k() > 0 && parts_.experts.runs_unattended() &&
+         parts_.lookahead == nullptr && !mlp_observer_;
+}
+
+void Engine::run_unattended() {
+  const uint64_t key[] = {reinterpret_cast<uintptr_t>(this), tokens_.size()};
+  parts_.backend.unattended()->repeat(key, *parts_.kv, placed_, [this] {
+    for (uint32_t layer = 0; layer < parts_.config.num_layers(); ++layer) {
+      attention(LayerIdx(layer));
+      PREGATE_CHECK(feed_forward(LayerIdx(layer)).has_value());
+    }
+  });
+}
+
+void Engine::mixture_unattended(LayerIdx layer) {
+  const compute::TopK chosen = chosen_in(layer, chosen_memory_);
+  parts_.router.route_unattended(layer, normed_, chosen);
+  parts_.experts.run_unattended(layer, encoded_, chosen, out_);
+  const auto& weights = parts_.weights.layers[layer.value];
+  if (!weights.shared) return;
+  run_on_all_rows(*weights.shared, shared_);
+  add_shared_expert(weights);
+}
+
+/// Of a layer.
+size_t Engine::chosen_bytes() const {
+  return tokens_.size() * parts_.router.unattended_top_k() * (sizeof(uint32_t) + sizeof(float));
+}
+
+compute::TopK Engine::chosen_in(LayerIdx layer, std::byte* chosen) const {
+  const size_t count = tokens_.size() * parts_.router.unattended_top_k();
+  auto* const ids = reinterpret_cast<uint32_t*>(chosen + layer.value * chosen_bytes());
+  return {{ids, count}, {reinterpret_cast<float*>(ids + count), count}};
+}
+
+// What the observer of each layer would have been told in it.
+void Engine::report_chosen() {
+  if (!observer_) return;
+  const size_t bytes = parts_.config.num_layers() * chosen_bytes();
+  std::byte* const chosen = storage_.host_chosen.take(bytes);
+  parts_.backend.read(chosen, chosen_memory_, bytes);
+  decisions_.top_k = parts_.router.unattended_top_k();
+  for (uint32_t layer = 0; layer < parts_.config.num_layers(); ++layer) {
+    if (!parts_.config.layers[layer].is_moe) continue;
+    const auto [ids, gates] = chosen_in(LayerIdx(layer), chosen);
+    decisions_.expert_ids.clear();
+    for (const uint32_t id : ids) decisions_.expert_ids.emplace_back(id);
+    decisions_.gates.assign(gates.begin(), gates.end());
+    observer_(LayerIdx(layer), decisions_);
+  }
 }
 
 Status Engine::combine_experts(DispatchTicket ticket) {

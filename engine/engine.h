@@ -90,6 +90,7 @@ class Engine {
   using Rows = compute::Matrix<float>;
 
   Status begin_step(std::span<const StepSequence> sequences);
+  Status run_layers(std::span<const StepSequence> sequences);
   Status lay_out(std::span<const StepSequence> sequences);
   Status take_rows();
   Status place_rotary();
@@ -102,7 +103,14 @@ class Engine {
   void attention(LayerIdx layer);
   void project_heads(const model::LayerWeights& weights);
   Status feed_forward(LayerIdx layer);
+  /// Whether this step's layers are computed without looking at anything in between.
+  bool can_run_unattended() const;
+  void run_unattended();
+  size_t chosen_bytes() const;
+  compute::TopK chosen_in(LayerIdx layer, std::byte* chosen) const;
+  void report_chosen();
   Status mixture_of_experts(LayerIdx layer);
+  void mixture_unattended(LayerIdx layer);
   Status combine_experts(DispatchTicket ticket);
   void add_shared_expert(const model::LayerWeights& weights);
   Status set_aside(std::span<const StepSequence> sequences, LayerIdx layer);
@@ -133,12 +141,14 @@ class Engine {
   Rows qkv_, q_, k_, v_;          // the first one, and its columns
   Rows normed_, context_, out_, shared_, gate_, cos_, sin_;
   std::byte* encoded_memory_ = nullptr;  // where encoded_ lies
+  bool is_unattended_ = false;
+  std::byte* chosen_memory_ = nullptr;  // if unattended; [layer][ids [n * k], gates [n * k]]
 
   // Where the views above lie, and what the host has of them.
   struct Storage {
     explicit Storage(compute::Backend& backend);
-    compute::RowBuffer hidden, normed, qkv, context, out, shared, gate, cos, sin, encoded;
-    compute::HostBuffer logits;
+    compute::RowBuffer hidden, normed, qkv, context, out, shared, gate, cos, sin, encoded, chosen;
+    compute::HostBuffer logits, host_chosen;
     compute::HostCopy host_rows, host_out, host_cos, host_sin;
   } storage_;
 };

@@ -8,6 +8,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "compute/top_k.h"
 #include "compute/types.h"
 #include "router/lookahead/lookahead.h"
 
@@ -53,6 +54,11 @@ class ExpertClient {
   /// nothing. kUnavailable or kDeadlineExceeded, naming the worker, when it did not answer.
   virtual Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
                                                    compute::Matrix<float> out) = 0;
+  /// Whether it takes part in unattended steps (compute/unattended.h).
+  virtual bool runs_unattended() const { return false; }
+  /// Sets out [n, h] as combine() does, of rows [n, h] that were routed where they lie.
+  virtual void run_unattended(LayerIdx /*layer*/, const compute::EncodedRows& /*rows*/,
+                              const compute::TopK& /*chosen*/, compute::Matrix<float> /*out*/) {}
   /// What will or may be needed, and when; only ever moves data.
   virtual void expect(const router::Plan& /*plan*/, router::LayerTime /*now*/) {}
 

@@ -30,6 +30,34 @@ Result<ExpertTable> load_all_experts(const model::Checkpoint& checkpoint, comput
 LocalExperts::LocalExperts(compute::Backend& backend, ExpertTable experts)
     : backend_(backend), experts_(std::move(experts)) {}
 
+Result<std::unique_ptr<LocalExperts>> LocalExperts::create(compute::Backend& backend,
+                                                           ExpertTable experts) {
+  std::unique_ptr<LocalExperts> local(new LocalExperts(backend, std::move(experts)));
+  PREGATE_TRY(local->make_groups());
+  return local;
+}
+
+Status LocalExperts::make_groups() {
+  compute::Unattended* const unattended = backend_.unattended();
+  if (unattended == nullptr) return {};
+  std::vector<std::unique_ptr<compute::ExpertGroup>> groups;
+  for (const auto& layer : experts_) {
+    if (layer.size() > unattended->max_experts()) return {};
+    groups.emplace_back();
+    if (layer.empty()) continue;
+    std::vector<const compute::PackedExpert*> experts;
+    for (const model::ExpertPtr& expert : layer) experts.push_back(expert.get());
+    PREGATE_ASSIGN(groups.back(), unattended->group(experts));
+  }
+  groups_ = std::move(groups);
+  return {};
+}
+
+void LocalExperts::run_unattended(LayerIdx layer, const compute::EncodedRows& rows,
+                                  const compute::TopK& chosen, compute::Matrix<float> out) {
+  backend_.unattended()->routed_experts(rows, *groups_.at(layer.value), chosen, out);
+}
+
 Result<DispatchTicket> LocalExperts::dispatch(const ExpertBatch& batch) {
   rows_ = batch.rows;
   open_layer_ = batch.layer.value;

@@ -20,15 +20,22 @@ Result<ExpertTable> load_all_experts(const model::Checkpoint& checkpoint, comput
 /// Adds a row's experts in ascending order of id, as remote experts do with --reproducible.
 class LocalExperts final : public ExpertClient {
  public:
-  /// `backend`: the engine's.
-  LocalExperts(compute::Backend& backend, ExpertTable experts);
+  /// `backend`: the engine's. Error: kResourceExhausted.
+  static Result<std::unique_ptr<LocalExperts>> create(compute::Backend& backend,
+                                                      ExpertTable experts);
 
   bool in_row_memory() const override { return true; }
   Result<DispatchTicket> dispatch(const ExpertBatch& batch) override;
   Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
                                            compute::Matrix<float> out) override;
+  bool runs_unattended() const override { return !groups_.empty(); }
+  void run_unattended(LayerIdx layer, const compute::EncodedRows& rows, const compute::TopK& chosen,
+                      compute::Matrix<float> out) override;
 
  private:
+  LocalExperts(compute::Backend& backend, ExpertTable experts);
+  Status make_groups();
+
   struct Assignment {
     std::vector<uint32_t> rows;
     std::vector<float> gates;
@@ -36,6 +43,8 @@ class LocalExperts final : public ExpertClient {
 
   compute::Backend& backend_;
   const ExpertTable experts_;
+  /// [layer], null where it has no experts; empty: the back end does nothing unattended.
+  std::vector<std::unique_ptr<compute::ExpertGroup>> groups_;
   // The open dispatch.
   DispatchTicket open_ticket_ = 0;
   uint32_t open_layer_ = 0;

@@ -43,6 +43,11 @@ class Router {
   virtual std::span<const ExpertId> decided(LayerIdx /*layer*/) const { return {}; }
   /// rows [n, h]: the layer's input after its norm. Overwrites `out`.
   virtual void route(LayerIdx layer, compute::Matrix<const float> rows, Decisions& out) = 0;
+  /// Experts of a row, where unattended steps (compute/unattended.h) can be routed; else 0.
+  virtual size_t unattended_top_k() const { return 0; }
+  /// As route(), by operations that can be repeated. `chosen` [n * k] lies in row memory.
+  virtual void route_unattended(LayerIdx /*layer*/, compute::Matrix<const float> /*rows*/,
+                                const compute::TopK& /*chosen*/) {}
   /// With Horizon::kAllLayers, between steps: sets `experts` [n * k] to what a step over these rows
   /// will decide, the same bits. As in a step, what comes before a sequence's first row must be in
   /// its blocks, from a step or a preview; of the rows themselves it leaves there what the step

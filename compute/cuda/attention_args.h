@@ -38,8 +38,10 @@ struct AttentionTile {
 
 /// A tile and kSplitTokens positions some of which it sees.
 struct AttentionUnit {
-  uint32_t tile = 0, split = 0;
+  uint32_t tile = 0;  ///< Or kNoTile: nothing is to be done.
+  uint32_t split = 0;
 };
+inline constexpr uint32_t kNoTile = 0xffffffffu;
 
 struct AttentionWork {
   const AttentionUnit* units = nullptr;  ///< Device address.

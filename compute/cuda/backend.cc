@@ -93,9 +93,6 @@ EncodedRows slice_rows(const EncodedRows& x, const RowRange& range) {
           x.data + range.first * encoded_row_bytes(x.format, x.cols)};
 }
 
-/// Inputs of the second product: whole panels of activations.
-size_t padded_activations(const ExpertsPlan& plan) { return plan.max_gate_up_panels * kHalfPanel; }
-
 }  // namespace
 
 void require(const Status& status) {
@@ -128,7 +125,9 @@ CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::string name, Threa
       numbers_(*device_, *stream_),
       activations_(*device_, *stream_),
       products_(*device_, *stream_),
-      out_(*device_, *stream_) {}
+      out_(*device_, *stream_),
+      routes_(*device_, *stream_),
+      recordings_(*stream_) {}
 
 CudaBackend::~CudaBackend() = default;
 
@@ -270,7 +269,10 @@ void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> task
 Status CudaBackend::try_experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                                 Matrix<float> out) {
   const ExpertsPlan plan = plan_experts(tasks, out.rows);
-  if (!plan.empty()) return try_plan(x, plan, out);
+  if (!plan.empty()) {
+    PREGATE_ASSIGN(SentPlan sent, send(bytes_of(x), plan, *stream_, outbox_, row_space_.get()));
+    return try_plan(x, sent, out);
+  }
   PREGATE_CHECK(out.stride == out.cols);
   const std::vector<float> zeros(out.rows * out.cols);
   if (is_here(out.data)) {
@@ -281,28 +283,25 @@ Status CudaBackend::try_experts(const EncodedRows& x, std::span<const ExpertTask
   return {};
 }
 
-Status CudaBackend::try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out) {
-  PREGATE_ASSIGN(SentPlan sent, send(bytes_of(x), plan, *stream_, outbox_, row_space_.get()));
+Status CudaBackend::try_plan(const EncodedRows& x, SentPlan plan, Matrix<float> out) {
   PREGATE_ASSIGN(const Target target, target_of(out));
-  const size_t stride = plan.max_down_panels * kPanelRows;
-  sent.gate_up.format = sent.down.format = plan.format;
-  PREGATE_TRY(lay_out(x, sent.gather, sent.gate_up));
-  sent.down.out_stride = sent.down.out_cols = uint32_t(stride);
-  PREGATE_TRY(activate(plan, sent.gate_up, sent.down));
-  PREGATE_ASSIGN(sent.down.out, products_.take(plan.source.size() * stride * sizeof(float)));
-  stream_->gemm(sent.down);
+  const size_t num_places = plan.gather.num_rows, stride = plan.down.max_panels * kPanelRows;
+  PREGATE_TRY(lay_out(x, plan.gather, plan.gate_up));
+  plan.down.out_stride = plan.down.out_cols = uint32_t(stride);
+  PREGATE_TRY(activate(num_places, plan.gate_up, plan.down));
+  PREGATE_ASSIGN(plan.down.out, products_.take(num_places * stride * sizeof(float)));
+  stream_->gemm(plan.down);
   PREGATE_CHECK(target.stride == out.cols);
-  sent.combine.products = reinterpret_cast<const float*>(sent.down.out);
-  sent.combine.products_stride = uint32_t(stride);
-  sent.combine.out = target.numbers;
-  sent.combine.cols = uint32_t(out.cols);
-  stream_->combine(sent.combine);
+  plan.combine.products = reinterpret_cast<const float*>(plan.down.out);
+  plan.combine.products_stride = uint32_t(stride);
+  plan.combine.out = target.numbers;
+  plan.combine.cols = uint32_t(out.cols);
+  stream_->combine(plan.combine);
   return deliver(target, out);
 }
 
-Status CudaBackend::activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product) {
-  const size_t num_places = plan.source.size();
-  const size_t inputs = padded_activations(plan);
+Status CudaBackend::activate(size_t num_places, GemmArgs gate_up, GemmArgs& product) {
+  const size_t inputs = size_t(gate_up.max_panels) * kHalfPanel;  // of whole panels
   product.rows_stride = gate_up.rows_stride;
   product.rows_blocks = uint32_t(num_blocks(product.format, inputs));
   PREGATE_ASSIGN(std::byte* const rows,

@@ -12,6 +12,7 @@
 #include "compute/cuda/device.h"
 #include "compute/cuda/outbox.h"
 #include "compute/cuda/plan.h"
+#include "compute/cuda/recordings.h"
 #include "compute/cuda/row_space.h"
 #include "compute/cuda/scratch.h"
 #include "compute/cuda/weights.h"
@@ -19,11 +20,13 @@
 namespace pregate::compute::cuda {
 
 struct AttentionHeads;
+struct CudaExpertGroup;
 struct RowRange;
 class CudaKv;
 class KeptPlan;
 class KeptSlots;
 class Parcel;
+struct SentPlan;
 
 /// "cuda:<index>" on `device`. `threads` must outlive it. Back ends of one device share its memory
 /// for weights, and one's weights serve the others.
@@ -38,7 +41,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> devic
 /// Ends the process unless it went well.
 void require(const Status& status);
 
-class CudaBackend final : public Backend {
+class CudaBackend final : public Backend, public Unattended {
  public:
   ~CudaBackend() override;
   /// `row_bytes`: of device memory for the rows of a call, about; larger calls are computed in
@@ -90,6 +93,15 @@ class CudaBackend final : public Backend {
                  std::span<const SequenceRows> sequences, Matrix<const float> q,
                  Matrix<float> out) override;
 
+  Unattended* unattended() override { return this; }
+  size_t max_rows() const override;
+  size_t max_experts() const override;
+  Result<std::unique_ptr<ExpertGroup>> group(std::span<const PackedExpert* const> experts) override;
+  void routed_experts(const EncodedRows& x, const ExpertGroup& group, const TopK& chosen,
+                      Matrix<float> out) override;
+  void repeat(std::span<const uint64_t> key, const KvStorage& kv,
+              std::span<const SequenceRows> sequences, const std::function<void()>& work) override;
+
  private:
   /// Where an operation leaves its rows: in row memory, or on the way to host memory.
   struct Target {
@@ -115,11 +127,19 @@ class CudaBackend final : public Backend {
   Status try_linear(const EncodedRows& x, std::span<const LinearMap> maps, const RowRange& range);
   void multiply(const CudaMatrix& weights, const Target& target, Matrix<float> y, GemmArgs product);
   Status try_experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out);
-  Status try_plan(const EncodedRows& x, const ExpertsPlan& plan, Matrix<float> out);
+  Status try_plan(const EncodedRows& x, SentPlan plan, Matrix<float> out);
+  Status try_routed_experts(const EncodedRows& x, const CudaExpertGroup& group, const TopK& chosen,
+                            Matrix<float> out);
+  /// Begins to plan where rows go, on the device.
+  Result<SentPlan> route(const CudaExpertGroup& group, size_t num_rows, const TopK& chosen);
+  Status try_repeat(const Recordings::Key& key, const std::function<void()>& work);
+  /// All that a recording refers to. Sends the tables of the sequences.
+  Result<Recordings::Key> recording_key(std::span<const uint64_t> key, size_t num_kv_blocks,
+                                        std::span<const SequenceRows> sequences);
   /// The first operand of a product: rows of x, of which `args` says where they are.
   Status lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product);
   /// silu(gate) * up, as the first operand of `product`.
-  Status activate(const ExpertsPlan& plan, GemmArgs gate_up, GemmArgs& product);
+  Status activate(size_t num_places, GemmArgs gate_up, GemmArgs& product);
   /// In row memory; `gates` null: without.
   void begin_add(Matrix<const float> x, const float* gates, Matrix<float> y);
   Status try_take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y);
@@ -139,6 +159,7 @@ class CudaBackend final : public Backend {
   /// Brings rows to where they should be; waits if that is host memory.
   Status deliver(const Target& target, Matrix<float> out);
   Status deliver(const Target& target, std::span<const SequenceRows> sequences, Matrix<float> out);
+  void begin_choose(Matrix<const float> logits, const TopKOptions& options, const TopK& out);
   /// Waits for all that was begun.
   Status synchronize();
   /// From device memory to host memory. Waits.
@@ -157,10 +178,12 @@ class CudaBackend final : public Backend {
   size_t row_bytes_ = 0;
   Outbox outbox_;
   PinnedScratch packed_, received_;
-  DeviceScratch rows_, numbers_, activations_, products_, out_;
+  DeviceScratch rows_, numbers_, activations_, products_, out_, routes_;
   // For each KV cache, and each kind of attention over it.
   std::vector<std::unique_ptr<KeptSlots>> slots_;
   std::vector<std::unique_ptr<KeptPlan>> plans_;
+  Recordings recordings_;
+  uint64_t num_waits_ = 0;
 };
 
 }  // namespace pregate::compute::cuda

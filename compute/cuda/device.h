@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "compute/cuda/args.h"
 #include "compute/cuda/attention_args.h"
+#include "compute/cuda/route_args.h"
 #include "compute/cuda/row_args.h"
 
 namespace pregate::compute::cuda {
@@ -47,6 +48,7 @@ class Stream {
   virtual void clip(const ClipArgs& args) = 0;
   virtual void take_rows(const TakeRowsArgs& args) = 0;
   virtual void choose_top_k(const TopKArgs& args) = 0;
+  virtual void route(const RouteArgs& args) = 0;
   virtual Status synchronize() = 0;
   /// What `work` has this stream do is kept, not done. It may not wait.
   virtual Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) = 0;

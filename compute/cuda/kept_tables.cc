@@ -1,6 +1,7 @@
 #include "compute/cuda/kept_tables.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/check.h"
 #include "compute/cuda/parcel.h"
@@ -32,6 +33,18 @@ void check_blocks(const SequenceRows& sequence, size_t window, size_t num_blocks
   for (size_t i = first / kKvBlockTokens; i <= (end - 1) / kKvBlockTokens; ++i) {
     PREGATE_CHECK(sequence.blocks[i] < num_blocks);
   }
+}
+
+/// At least `count`, by a quarter more at most.
+size_t count_in_steps(size_t count) {
+  constexpr size_t kLeast = 16;
+  if (count == 0) return 0;
+  return round_up(count, std::max(kLeast, std::bit_floor(count) / 4));
+}
+
+std::vector<AttentionUnit> padded(std::vector<AttentionUnit> units) {
+  units.resize(count_in_steps(units.size()), {.tile = kNoTile, .split = 0});
+  return units;
 }
 
 }  // namespace
@@ -79,21 +92,22 @@ Result<AttentionTables> KeptPlan::of(std::span<const SequenceRows> sequences, Ou
 }
 
 Status KeptPlan::send(const AttentionPlan& plan, Outbox& outbox) {
+  const std::vector<AttentionUnit> few_units = padded(plan.few), many_units = padded(plan.many);
   Parcel parcel;
   const size_t tiles = parcel.add(std::span(plan.tiles));
-  const size_t few = parcel.add(std::span(plan.few));
-  const size_t many = parcel.add(std::span(plan.many));
-  const size_t blocks = parcel.add(std::span(plan.blocks));
+  const size_t few = parcel.add(std::span(few_units));
+  const size_t many = parcel.add(std::span(many_units));
   const size_t first_partial = parcel.add(std::span(plan.first_partial));
+  const size_t blocks = parcel.add(std::span(plan.blocks));  // last, as they differ most
   PREGATE_TRY(parcel.send_to(stream_, outbox, memory_));
   tables_ = {.num_rows = plan.num_rows(),
-             .num_partials = plan.num_partials(),
+             .num_partials = count_in_steps(plan.num_partials()),
              .tiles = parcel.at<AttentionTile>(tiles),
              .few = {.units = parcel.at<AttentionUnit>(few),
-                     .num_units = uint32_t(plan.few.size()),
+                     .num_units = uint32_t(few_units.size()),
                      .max_queries = plan.max_few},
              .many = {.units = parcel.at<AttentionUnit>(many),
-                      .num_units = uint32_t(plan.many.size()),
+                      .num_units = uint32_t(many_units.size()),
                       .max_queries = plan.max_many},
              .blocks = parcel.at<uint32_t>(blocks),
              .first_partial = parcel.at<uint32_t>(first_partial)};

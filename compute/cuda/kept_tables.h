@@ -46,9 +46,11 @@ class KeptSlots {
   const uint32_t* slots_ = nullptr;
 };
 
-/// Tables of an AttentionPlan on the device.
+/// Tables of an AttentionPlan on the device. Their counts grow in steps, and so do their addresses
+/// change seldom from step to step: what was recorded with them can be done again (recordings.h).
 struct AttentionTables {
-  size_t num_rows = 0, num_partials = 0;
+  size_t num_rows = 0;
+  size_t num_partials = 0;  ///< Or some more.
   const AttentionTile* tiles = nullptr;
   AttentionWork few, many;
   const uint32_t* blocks = nullptr;
@@ -68,6 +70,7 @@ class KeptPlan {
       : stream_(stream), key_(key), memory_(device, stream) {}
 
   const Key& key() const { return key_; }
+  /// Until the next call.
   Result<AttentionTables> of(std::span<const SequenceRows> sequences, Outbox& outbox);
 
  private:

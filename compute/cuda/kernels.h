@@ -6,6 +6,7 @@
 
 #include "compute/cuda/args.h"
 #include "compute/cuda/attention_args.h"
+#include "compute/cuda/route_args.h"
 #include "compute/cuda/row_args.h"
 
 namespace pregate::compute::cuda {
@@ -29,6 +30,7 @@ cudaError_t launch_take_rows(const TakeRowsArgs& args, const DeviceInfo& device,
                              cudaStream_t stream);
 cudaError_t launch_choose_top_k(const TopKArgs& args, const DeviceInfo& device,
                                 cudaStream_t stream);
+cudaError_t launch_route(const RouteArgs& args, const DeviceInfo& device, cudaStream_t stream);
 
 /// Waits for it. `memory`: some gigabytes, which it overwrites.
 cudaError_t measure_limits(std::byte* memory, size_t bytes, const DeviceInfo& device,

@@ -21,12 +21,15 @@ class Outbox {
 
   /// Waits for the stream if there is no room.
   Result<Piece> take(size_t bytes) {
+    ++num_taken_;
     if (used_bytes_ + bytes > size_bytes_) PREGATE_TRY(make_room(bytes));
     const Piece piece{data_.pinned + used_bytes_, data_.device + used_bytes_};
     used_bytes_ += round_up(bytes, kAlignment);
     return piece;
   }
 
+  /// Pieces so far.
+  uint64_t num_taken() const { return num_taken_; }
   /// The stream was waited for: all has arrived.
   void arrived() { used_bytes_ = 0; }
 
@@ -51,6 +54,7 @@ class Outbox {
   DeviceScratch device_;
   Piece data_;
   size_t size_bytes_ = 0, used_bytes_ = 0;
+  uint64_t num_taken_ = 0;
 };
 
 }  // namespace pregate::compute::cuda

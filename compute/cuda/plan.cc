@@ -16,12 +16,7 @@ void for_tiles(uint32_t first, uint32_t num_rows, Body body) {
 }
 
 void add_tiles(ExpertsPlan& plan, const CudaExpert& expert, uint32_t first, uint32_t num_rows) {
-  GemmTile gate_up{.weights = expert.gate_up(),
-                   .num_panels = uint32_t(expert.num_gate_up_panels()),
-                   .num_blocks = uint32_t(num_blocks(expert.weight_format, expert.hidden))};
-  GemmTile down{.weights = expert.down(),
-                .num_panels = uint32_t(expert.num_down_panels()),
-                .num_blocks = uint32_t(num_blocks(expert.weight_format, expert.intermediate))};
+  auto [gate_up, down] = tiles_of(expert);
   plan.format = expert.weight_format;
   plan.max_gate_up_panels = std::max(plan.max_gate_up_panels, gate_up.num_panels);
   plan.max_down_panels = std::max(plan.max_down_panels, down.num_panels);
@@ -69,6 +64,16 @@ ExpertsPlan plan_experts(std::span<const ExpertTask> tasks, size_t num_out_rows)
   }
   sort_products(plan, tasks, first_of_task, num_out_rows);
   return plan;
+}
+
+ExpertTiles tiles_of(const CudaExpert& expert) {
+  const WeightFormat format = expert.weight_format;
+  return {.gate_up = {.weights = expert.gate_up(),
+                      .num_panels = uint32_t(expert.num_gate_up_panels()),
+                      .num_blocks = uint32_t(num_blocks(format, expert.hidden))},
+          .down = {.weights = expert.down(),
+                   .num_panels = uint32_t(expert.num_down_panels()),
+                   .num_blocks = uint32_t(num_blocks(format, expert.intermediate))}};
 }
 
 // As few tiles as can be, and all nearly as large: each brings all weights to a multiprocessor once

@@ -30,6 +30,13 @@ struct ExpertsPlan {
 /// All tasks must be of CudaExpert and their rows in range.
 ExpertsPlan plan_experts(std::span<const ExpertTask> tasks, size_t num_out_rows);
 
+/// Panels and blocks of an expert, as a tile without rows.
+struct CudaExpert;
+struct ExpertTiles {
+  GemmTile gate_up, down;
+};
+ExpertTiles tiles_of(const CudaExpert& expert);
+
 /// How rows that all go through one matrix are cut into tiles (GemmArgs::all).
 struct RowTiles {
   uint32_t num_tiles = 0;

@@ -21,6 +21,8 @@ class RowSpace : public std::enable_shared_from_this<RowSpace> {
   /// Whether an address is of row memory that is not given back; of such host memory.
   bool holds(const void* address) const { return is_in(sizes_, address); }
   bool is_pinned(const void* address) const { return is_in(pinned_sizes_, address); }
+  /// Changes when row memory is given out.
+  uint64_t version() const { return version_; }
 
  private:
   /// By address, the highest first.
@@ -34,6 +36,7 @@ class RowSpace : public std::enable_shared_from_this<RowSpace> {
   const std::shared_ptr<Device> device_;
   Stream& stream_;
   Sizes sizes_, pinned_sizes_;
+  uint64_t version_ = 0;
 };
 
 }  // namespace pregate::compute::cuda

@@ -99,6 +99,7 @@ Result<const std::byte*> CudaBackend::receive(const void* from, size_t bytes) {
 }
 
 Status CudaBackend::synchronize() {
+  ++num_waits_;
   PREGATE_TRY(stream_->synchronize());
   outbox_.arrived();
   return {};
@@ -239,11 +240,28 @@ void CudaBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& op
                                const TopK& out) {
   if (!are_here({logits.data})) return host_->choose_top_k(logits, options, out);
   PREGATE_CHECK(options.k > 0 && options.k <= logits.cols);
+  if (are_here({out.ids.data(), out.gates.data()})) {
+    PREGATE_CHECK(logits.cols <= kMaxTopKExperts);
+    return begin_choose(logits, options, out);
+  }
   if (logits.cols > kMaxTopKExperts) {
     HostCopy copy(*this);
     return host_->choose_top_k(copy.read(logits), options, out);
   }
   if (logits.rows > 0) require(try_choose_top_k(logits, options, out));
+}
+
+void CudaBackend::begin_choose(Matrix<const float> logits, const TopKOptions& options,
+                               const TopK& out) {
+  if (logits.rows == 0) return;
+  stream_->choose_top_k({.logits = logits.data,
+                         .stride = uint32_t(logits.stride),
+                         .num_rows = uint32_t(logits.rows),
+                         .num_experts = uint32_t(logits.cols),
+                         .k = uint32_t(options.k),
+                         .normalize = options.normalize,
+                         .ids = out.ids.data(),
+                         .gates = out.gates.data()});
 }
 
 // Ids and gates come back together.
@@ -252,14 +270,8 @@ Status CudaBackend::try_choose_top_k(Matrix<const float> logits, const TopKOptio
   const size_t count = logits.rows * options.k;
   PREGATE_ASSIGN(std::byte* const chosen, out_.take(count * (sizeof(uint32_t) + sizeof(float))));
   auto* const ids = reinterpret_cast<uint32_t*>(chosen);
-  stream_->choose_top_k({.logits = logits.data,
-                         .stride = uint32_t(logits.stride),
-                         .num_rows = uint32_t(logits.rows),
-                         .num_experts = uint32_t(logits.cols),
-                         .k = uint32_t(options.k),
-                         .normalize = options.normalize,
-                         .ids = ids,
-                         .gates = reinterpret_cast<float*>(ids + count)});
+  auto* const gates = reinterpret_cast<float*>(ids + count);
+  begin_choose(logits, options, {{ids, count}, {gates, count}});
   PREGATE_ASSIGN(const std::byte* const received,
                  receive(chosen, count * (sizeof(uint32_t) + sizeof(float))));
   std::memcpy(out.ids.data(), received, count * sizeof(uint32_t));

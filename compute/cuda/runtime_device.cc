@@ -147,6 +147,9 @@ class RuntimeStream final : public Stream {
   void choose_top_k(const TopKArgs& args) override {
     then([&] { return launch_choose_top_k(args, info_, stream_); });
   }
+  void route(const RouteArgs& args) override {
+    then([&] { return launch_route(args, info_, stream_); });
+  }
   Status synchronize() override {
     then([&] { return wait(); });
     if (error_ != cudaSuccess) return lost(index_, error_);

@@ -33,6 +33,9 @@ class Scratch {
     return data;
   }
 
+  /// What was given last; null: nothing was.
+  const std::byte* data() const { return data_; }
+
  private:
   Result<std::byte*> allocate(size_t bytes) {
     if constexpr (kKind == MemoryKind::kDevice) return device_.allocate(bytes);

@@ -10,8 +10,8 @@
 
 namespace pregate::compute::cuda {
 
-/// What the kernels are called with, as far as a plan says it: tables and counts. Where rows go
-/// from one kernel to the next, and of what format and width they are, is for the caller to add.
+/// What the kernels are called with, as far as a plan says it: format, tables and counts. Where
+/// rows go from one kernel to the next, and of what width they are, is for the caller to add.
 struct SentPlan {
   GatherArgs gather;
   GemmArgs gate_up, down;

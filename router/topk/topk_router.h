@@ -21,6 +21,9 @@ class TopKRouter final : public Router {
 
   Status begin_step(const StepTokens& step) override;
   void route(LayerIdx layer, compute::Matrix<const float> rows, Decisions& out) override;
+  size_t unattended_top_k() const override { return options_.top_k; }
+  void route_unattended(LayerIdx layer, compute::Matrix<const float> rows,
+                        const compute::TopK& chosen) override;
 
  private:
   compute::Backend& backend_;

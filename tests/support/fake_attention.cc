@@ -110,6 +110,7 @@ class Attended {
 void attend(const AttentionArgs& args, const AttentionWork& work) {
   for (size_t u = 0; u < work.num_units; ++u) {
     const AttentionUnit& unit = work.units[u];
+    if (unit.tile == kNoTile) continue;
     const size_t num_queries = args.tiles[unit.tile].num_queries;
     PREGATE_CHECK(num_queries <= work.max_queries && work.max_queries <= kMaxTileQueries);
     for (size_t kv_head = 0; kv_head < args.kv.num_heads; ++kv_head) {

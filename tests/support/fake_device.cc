@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "tests/support/fake_attention.h"
 #include "tests/support/fake_products.h"
+#include "tests/support/fake_route.h"
 #include "tests/support/fake_rows.h"
 
 namespace pregate::compute::cuda {
@@ -72,6 +73,9 @@ class FakeStream final : public Stream {
   }
   void choose_top_k(const TopKArgs& args) override {
     then([args] { fake_choose_top_k(args); });
+  }
+  void route(const RouteArgs& args) override {
+    then([args] { fake_route(args); });
   }
 
   Status synchronize() override {

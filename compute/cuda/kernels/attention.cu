@@ -350,6 +350,7 @@ __global__ __launch_bounds__(kThreads) void attend(const __grid_constant__ Atten
   auto* const scores = reinterpret_cast<float*>(memory + S::kScoresAt);
   auto* const queries = reinterpret_cast<Query*>(memory + S::kQueriesAt);
   const AttentionUnit own = work.units[blockIdx.x];
+  if (own.tile == kNoTile) return;
   const Unit unit{args, args.tiles[own.tile], own.split, blockIdx.y,
                   args.num_heads / args.kv.num_heads};
   if (threadIdx.x < S::kQueries) queries[threadIdx.x] = unit.query(threadIdx.x);

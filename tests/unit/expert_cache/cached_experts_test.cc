@@ -71,7 +71,7 @@ class Serving : public pregate::testing::CacheTest {
           pregate::testing::load_fake(LayerIdx(0), ExpertId(e), pregate::testing::kFakeHidden)
               .value());
     }
-    return std::make_unique<engine::LocalExperts>(backend_, std::move(table));
+    return engine::LocalExperts::create(backend_, std::move(table)).value();
   }
 
   pregate::testing::FakeBackend backend_;
