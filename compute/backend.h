@@ -151,6 +151,15 @@ class Backend {
   /// one group is the usual norm, one per head is QK-norm). x and y may be the same.
   virtual void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
                         Matrix<float> y) = 0;
+  /// x += addend, if that has rows; y = x normed as one group, and `out` is y encoded. x and y may
+  /// be the same.
+  virtual void norm_encode(Matrix<float> x, Matrix<const float> addend,
+                           std::span<const float> weight, float epsilon, Matrix<float> y,
+                           WeightFormat format, std::byte* out) {
+    if (addend.rows > 0) add(addend, x);
+    rms_norm(x, weight, epsilon, y);
+    encode(y, format, out);
+  }
   /// Rotary embedding in place, halves paired (x[j], x[j + r/2]) in each head of `head_dim`
   /// columns, where r / 2 = cos.cols; columns from r on stay. cos, sin [n, r/2].
   virtual void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,

@@ -204,14 +204,21 @@ compute::EncodedRows Engine::encode(Rows rows) {
   return {parts_.format, rows.rows, rows.cols, encoded_memory_};
 }
 
+// hidden_ += addend, if that has rows; then normed_, and encoded_ of it.
+void Engine::norm(Rows addend, const compute::RowVector& weight) {
+  const auto epsilon = static_cast<float>(parts_.config.rms_norm_eps);
+  parts_.backend.norm_encode(hidden_, addend, weight.view(), epsilon, normed_, parts_.format,
+                             encoded_memory_);
+  encoded_ = {parts_.format, normed_.rows, normed_.cols, encoded_memory_};
+}
+
+// To out_, which is still to be added.
 void Engine::attention(LayerIdx layer) {
   const auto& config = parts_.config;
   const auto& weights = parts_.weights.layers[layer.value];
   compute::Backend& backend = parts_.backend;
 
-  backend.rms_norm(hidden_, weights.input_norm.view(), static_cast<float>(config.rms_norm_eps),
-                   normed_);
-  encoded_ = encode(normed_);
+  norm({}, weights.input_norm);
   project_heads(weights);
   backend.store_kv(*parts_.kv, layer.value, placed_, k_, v_);
   const compute::AttentionOptions options{
@@ -221,7 +228,6 @@ void Engine::attention(LayerIdx layer) {
       .window = config.layers[layer.value].window};
   backend.attention(*parts_.kv, options, placed_, q_, context_);
   backend.linear(encode(context_), *weights.o, weights.o_bias.view(), out_);
-  backend.add(out_, hidden_);
 }
 
 // Queries, keys and values: biased, clipped, normed and rotated as the family asks, in this order.
@@ -241,9 +247,7 @@ void Engine::project_heads(const model::LayerWeights& weights) {
 
 Status Engine::feed_forward(LayerIdx layer) {
   const auto& weights = parts_.weights.layers[layer.value];
-  parts_.backend.rms_norm(hidden_, weights.post_attention_norm.view(),
-                          static_cast<float>(parts_.config.rms_norm_eps), normed_);
-  encoded_ = encode(normed_);
+  norm(out_, weights.post_attention_norm);
   if (weights.dense) {
     if (mlp_observer_) mlp_observer_(layer, storage_.host_rows.read(normed_));
     run_on_all_rows(*weights.dense, out_);

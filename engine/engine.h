@@ -118,6 +118,7 @@ class Engine {
   void visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit);
   void make_logits(std::span<const uint32_t> hidden_rows, Rows logits);
   compute::EncodedRows encode(Rows rows);
+  void norm(Rows addend, const compute::RowVector& weight);
   void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
 
   EngineParts parts_;

@@ -74,6 +74,8 @@ class CudaBackend final : public Backend, public Unattended {
   void encode(Matrix<const float> x, WeightFormat format, std::byte* out) override;
   void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
                 Matrix<float> y) override;
+  void norm_encode(Matrix<float> x, Matrix<const float> addend, std::span<const float> weight,
+                   float epsilon, Matrix<float> y, WeightFormat format, std::byte* out) override;
   void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
               Matrix<const float> sin) override;
   void add(Matrix<const float> x, Matrix<float> y) override;

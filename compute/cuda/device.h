@@ -44,6 +44,7 @@ class Stream {
   virtual void norm(const NormArgs& args) = 0;
   virtual void rotate(const RotateArgs& args) = 0;
   virtual void encode_rows(const EncodeRowsArgs& args) = 0;
+  virtual void norm_encode(const NormEncodeArgs& args) = 0;
   virtual void add(const AddArgs& args) = 0;
   virtual void clip(const ClipArgs& args) = 0;
   virtual void take_rows(const TakeRowsArgs& args) = 0;

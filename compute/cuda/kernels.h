@@ -24,6 +24,8 @@ cudaError_t launch_norm(const NormArgs& args, const DeviceInfo& device, cudaStre
 cudaError_t launch_rotate(const RotateArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_encode_rows(const EncodeRowsArgs& args, const DeviceInfo& device,
                                cudaStream_t stream);
+cudaError_t launch_norm_encode(const NormEncodeArgs& args, const DeviceInfo& device,
+                               cudaStream_t stream);
 cudaError_t launch_add(const AddArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_clip(const ClipArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_take_rows(const TakeRowsArgs& args, const DeviceInfo& device,

@@ -44,6 +44,22 @@ struct EncodeRowsArgs {
   std::byte* out = nullptr;  ///< Aligned to 4 bytes.
 };
 
+/// Backend::norm_encode().
+struct NormEncodeArgs {
+  float* x = nullptr;
+  uint32_t x_stride = 0;
+  const float* addend = nullptr;  ///< Or null.
+  uint32_t addend_stride = 0;
+  const float* weight = nullptr;  ///< [cols]
+  uint32_t cols = 0;
+  uint32_t num_rows = 0;
+  float epsilon = 0.0f;
+  float* y = nullptr;
+  uint32_t y_stride = 0;
+  WeightFormat format = WeightFormat::kF32;  ///< As EncodeRowsArgs has it, and `out`.
+  std::byte* out = nullptr;
+};
+
 /// Backend::add() and add_gated(): y += x, or y += sigmoid(gate) * x with a gate for each row.
 struct AddArgs {
   float* y = nullptr;

@@ -177,6 +177,30 @@ void CudaBackend::rms_norm(Matrix<const float> x, std::span<const float> weight,
                  .epsilon = epsilon});
 }
 
+void CudaBackend::norm_encode(Matrix<float> x, Matrix<const float> addend,
+                              std::span<const float> weight, float epsilon, Matrix<float> y,
+                              WeightFormat format, std::byte* out) {
+  const float* const added = addend.rows > 0 ? addend.data : nullptr;
+  if (!are_here({x.data, added, weight.data(), y.data, out})) {
+    return Backend::norm_encode(x, addend, weight, epsilon, y, format, out);
+  }
+  PREGATE_CHECK(weight.size() == x.cols && same_shape(x, y));
+  PREGATE_CHECK(added == nullptr || same_shape(x, addend));
+  if (x.rows == 0) return;
+  stream_->norm_encode({.x = x.data,
+                        .x_stride = uint32_t(x.stride),
+                        .addend = added,
+                        .addend_stride = uint32_t(addend.stride),
+                        .weight = weight.data(),
+                        .cols = uint32_t(x.cols),
+                        .num_rows = uint32_t(x.rows),
+                        .epsilon = epsilon,
+                        .y = y.data,
+                        .y_stride = uint32_t(y.stride),
+                        .format = arithmetic_of(format),
+                        .out = out});
+}
+
 void CudaBackend::rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
                          Matrix<const float> sin) {
   if (!are_here({x.data, cos.data, sin.data})) return host_->rotate(x, head_dim, cos, sin);

@@ -21,9 +21,9 @@ constexpr size_t kRuntimeAlignment = 256;
 constexpr size_t kMeasuredBytes = size_t{2} << 30;
 /// A kernel reads host memory slower than the copy engine does, but starts 8 us sooner.
 constexpr size_t kLargestFetch = size_t{256} << 10;
-/// Most waits are shorter than a thread takes to fall asleep and wake; longer ones must not keep a
-/// core busy.
-constexpr auto kSpin = std::chrono::milliseconds(1);
+/// To fall asleep and to wake takes a thread some 60 us, of a step that decodes for a few
+/// milliseconds; longer waits must not keep a core busy.
+constexpr auto kSpin = std::chrono::milliseconds(10);
 
 std::string version_name(int version) {
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
@@ -134,6 +134,9 @@ class RuntimeStream final : public Stream {
   }
   void encode_rows(const EncodeRowsArgs& args) override {
     then([&] { return launch_encode_rows(args, info_, stream_); });
+  }
+  void norm_encode(const NormEncodeArgs& args) override {
+    then([&] { return launch_norm_encode(args, info_, stream_); });
   }
   void add(const AddArgs& args) override {
     then([&] { return launch_add(args, info_, stream_); });

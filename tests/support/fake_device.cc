@@ -62,6 +62,9 @@ class FakeStream final : public Stream {
   void encode_rows(const EncodeRowsArgs& args) override {
     then([args] { fake_encode_rows(args); });
   }
+  void norm_encode(const NormEncodeArgs& args) override {
+    then([args] { fake_norm_encode(args); });
+  }
   void add(const AddArgs& args) override {
     then([args] { fake_add(args); });
   }

@@ -61,6 +61,32 @@ void fake_add(const AddArgs& args) {
   }
 }
 
+void fake_norm_encode(const NormEncodeArgs& args) {
+  if (args.addend != nullptr) {
+    fake_add({.y = args.x,
+              .y_stride = args.x_stride,
+              .x = args.addend,
+              .x_stride = args.addend_stride,
+              .cols = args.cols,
+              .num_rows = args.num_rows});
+  }
+  fake_norm({.x = args.x,
+             .x_stride = args.x_stride,
+             .y = args.y,
+             .y_stride = args.y_stride,
+             .weight = args.weight,
+             .width = args.cols,
+             .num_groups = 1,
+             .num_rows = args.num_rows,
+             .epsilon = args.epsilon});
+  fake_encode_rows({.format = args.format,
+                    .x = args.y,
+                    .stride = args.y_stride,
+                    .cols = args.cols,
+                    .num_rows = args.num_rows,
+                    .out = args.out});
+}
+
 void fake_clip(const ClipArgs& args) {
   for (size_t row = 0; row < args.num_rows; ++row) {
     for (float& value : std::span(args.x + row * args.stride, args.cols)) {

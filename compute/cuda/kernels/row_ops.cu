@@ -135,26 +135,95 @@ __device__ __forceinline__ void store_bf16(uint16_t* to, const Four& numbers, ui
   }
 }
 
-/// A group of q8 by a warp; the other formats in the same way.
+/// Four numbers of a row, by their number in it; a group of q8 by a warp, the other formats in the
+/// same way. The first `count` are there.
+__device__ __forceinline__ void store_encoded(WeightFormat format, std::byte* row, uint32_t cols,
+                                              uint32_t four, const Four& numbers, uint32_t count) {
+  if (format == WeightFormat::kF32) {
+    store_four(reinterpret_cast<float*>(row) + 4 * four, numbers, count);
+  } else if (format == WeightFormat::kBf16) {
+    store_bf16(reinterpret_cast<uint16_t*>(row) + 4 * four, numbers, count);
+  } else {
+    const Q8Four encoded = encode_q8(numbers);
+    auto* const words = reinterpret_cast<uint32_t*>(row);
+    words[divide_up(cols, kQ8Group) + four] = encoded.values;
+    if (four % 32 == 0) words[four / 32] = __float_as_uint(encoded.scale);
+  }
+}
+
 __global__ __launch_bounds__(kThreads) void encode_rows(
     const __grid_constant__ EncodeRowsArgs args) {
   begin();
-  const uint32_t num_groups = uint32_t(divide_up(args.cols, kQ8Group)), four = thread_of_row();
-  const uint32_t group = four / 32, col = 4 * four;
-  if (group >= num_groups) return;
-  const uint32_t row = blockIdx.x, count = col < args.cols ? args.cols - col : 0;
+  const uint32_t row = blockIdx.x, four = thread_of_row(), col = 4 * four;
+  if (col >= round_up(args.cols, kQ8Group)) return;
+  const uint32_t count = col < args.cols ? args.cols - col : 0;
   const Four numbers = load_four(args.x + size_t(row) * args.stride + col, count);
   std::byte* const out = args.out + row * encoded_row_bytes(args.format, args.cols);
-  if (args.format == WeightFormat::kF32) {
-    store_four(reinterpret_cast<float*>(out) + col, numbers, count);
-  } else if (args.format == WeightFormat::kBf16) {
-    store_bf16(reinterpret_cast<uint16_t*>(out) + col, numbers, count);
-  } else {
-    const Q8Four encoded = encode_q8(numbers);
-    auto* const words = reinterpret_cast<uint32_t*>(out);
-    words[num_groups + four] = encoded.values;
-    if (four % 32 == 0) words[group] = __float_as_uint(encoded.scale);
+  store_encoded(args.format, out, args.cols, four, numbers, count);
+}
+
+/// A row by a block, in the order in which a norm of its own would sum it up.
+class NormedRow {
+ public:
+  __device__ __forceinline__ NormedRow(const NormEncodeArgs& args)
+      : args_(args),
+        x_(args.x + size_t(blockIdx.x) * args.x_stride),
+        y_(args.y + size_t(blockIdx.x) * args.y_stride),
+        out_(args.out + blockIdx.x * encoded_row_bytes(args.format, args.cols)) {}
+
+  __device__ __forceinline__ void prefetch_weight() const {
+    for (uint32_t col = first(); col < args_.cols; col += step()) prefetch(args_.weight + col);
   }
+
+  /// Of the thread's part of x, to which the addend has been added.
+  __device__ __forceinline__ float sum_squares() const {
+    float sum = 0.0f;
+    for (uint32_t col = first(); col < args_.cols; col += step()) {
+      const Four four = load(col, args_.cols - col);
+      for (const float value : four.x) sum = __fmaf_rn(value, value, sum);
+    }
+    return sum;
+  }
+
+  __device__ __forceinline__ void write(float total) const {
+    const float scale = 1.0f / sqrtf(total / float(args_.cols) + args_.epsilon);
+    for (uint32_t col = first(); col < round_up(args_.cols, kQ8Group); col += step()) {
+      const uint32_t count = col < args_.cols ? args_.cols - col : 0;
+      Four four = load_four(x_ + col, count);
+      const Four weight = load_four(args_.weight + col, count);
+      for (uint32_t i = 0; i < 4; ++i) four.x[i] = four.x[i] * scale * weight.x[i];
+      store_four(y_ + col, four, count);
+      store_encoded(args_.format, out_, args_.cols, col / 4, four, count);
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ uint32_t first() { return 4 * threadIdx.x; }
+  static __device__ __forceinline__ uint32_t step() { return 4 * blockDim.x; }
+
+  __device__ __forceinline__ Four load(uint32_t col, uint32_t count) const {
+    Four four = load_four(x_ + col, count);
+    if (args_.addend == nullptr) return four;
+    const float* const addend = args_.addend + size_t(blockIdx.x) * args_.addend_stride;
+    const Four added = load_four(addend + col, count);
+    for (uint32_t i = 0; i < 4; ++i) four.x[i] += added.x[i];
+    store_four(x_ + col, four, count);
+    return four;
+  }
+
+  const NormEncodeArgs& args_;
+  float* const x_;
+  float* const y_;
+  std::byte* const out_;
+};
+
+__global__ __launch_bounds__(kMaxBlockThreads) void norm_encode(
+    const __grid_constant__ NormEncodeArgs args) {
+  let_next_kernel_start();
+  const NormedRow row(args);
+  row.prefetch_weight();
+  wait_for_kernels_before();
+  row.write(sum_of_block(row.sum_squares()));
 }
 
 __global__ __launch_bounds__(kThreads) void add(const __grid_constant__ AddArgs args) {
@@ -201,6 +270,12 @@ cudaError_t launch_rows(const Args& args, size_t blocks_of_row, uint32_t num_thr
   return launch_kernel<kKernel>({grid, num_threads, 0, stream, can_overlap(device)}, args, more...);
 }
 
+/// Of a group.
+uint32_t threads_of_norm(uint32_t width) {
+  if (width <= kNarrowGroup) return 32;
+  return min(kMaxBlockThreads, uint32_t(round_up(width / 4, 32)));
+}
+
 /// Four columns a thread.
 template <auto kKernel, typename Args>
 cudaError_t launch_columns(const Args& args, const DeviceInfo& device, cudaStream_t stream) {
@@ -214,8 +289,12 @@ cudaError_t launch_norm(const NormArgs& args, const DeviceInfo& device, cudaStre
     const size_t blocks = divide_up(args.num_groups, kThreads / 32);
     return launch_rows<norm_narrow>(args, blocks, kThreads, device, stream);
   }
-  const uint32_t num_threads = min(kMaxBlockThreads, uint32_t(round_up(args.width / 4, 32)));
-  return launch_rows<norm_wide>(args, args.num_groups, num_threads, device, stream);
+  return launch_rows<norm_wide>(args, args.num_groups, threads_of_norm(args.width), device, stream);
+}
+
+cudaError_t launch_norm_encode(const NormEncodeArgs& args, const DeviceInfo& device,
+                               cudaStream_t stream) {
+  return launch_rows<norm_encode>(args, 1, threads_of_norm(args.cols), device, stream);
 }
 
 cudaError_t launch_rotate(const RotateArgs& args, const DeviceInfo& device, cudaStream_t stream) {

@@ -12,6 +12,11 @@ namespace {
 class RowMemoryTest : public BackendTest {
  protected:
   Numbers random(size_t rows, size_t cols) { return Numbers::random(random_, rows, cols); }
+  std::vector<std::byte> bytes_of(const RowMemory& memory, size_t count) {
+    std::vector<std::byte> bytes(count);
+    subject_->read(bytes.data(), memory.data(), count);
+    return bytes;
+  }
 };
 
 TEST_P(RowMemoryTest, KeepsWhatIsWrittenPieceByPiece) {
@@ -91,6 +96,35 @@ TEST_P(RowMemoryTest, AddsLikeTheReference) {
     reference_->add_gated(x.view(), gates.view(), gated.view());
     EXPECT_EQ(resident_sum.read(), sum);
     expect_close(resident_gated.read(), gated, 1e-6f);
+  }
+}
+
+/// The same bits as one after the other.
+TEST_P(RowMemoryTest, NormsAndEncodesAtOnceLikeOneAfterTheOther) {
+  for (const size_t cols : {4, 60, 130, 512, 515, 2048, 5000}) {
+    const Numbers numbers = random(3, cols), added = random(3, cols), weight = random(1, cols);
+    const Resident scale(subject_, weight);
+    for (const WeightFormat format : kFormats) {
+      const size_t bytes = 3 * encoded_row_bytes(format, cols);
+      for (const bool has_addend : {false, true}) {
+        SCOPED_TRACE(fmt::format("{} columns, {}, {}", cols, to_string(format), has_addend));
+        Resident x(subject_, numbers, 4), y(subject_, added, 8), addend(subject_, added, 4);
+        Resident expected_x(subject_, numbers, 4), expected_y(subject_, added, 8);
+        const auto out = subject_->allocate_rows(bytes).value();
+        const auto expected_out = subject_->allocate_rows(bytes).value();
+        subject_->norm_encode(x.view(), has_addend ? addend.view() : Matrix<float>(),
+                              scale.vector(), 1e-5f, y.view(), format, out->data());
+        if (has_addend) subject_->add(addend.view(), expected_x.view());
+        subject_->rms_norm(expected_x.view(), scale.vector(), 1e-5f, expected_y.view());
+        subject_->encode(expected_y.view(), format, expected_out->data());
+        EXPECT_EQ(x.read(), expected_x.read());
+        EXPECT_EQ(y.read(), expected_y.read());
+        EXPECT_EQ(bytes_of(*out, bytes), bytes_of(*expected_out, bytes));
+        subject_->norm_encode(x.view(), {}, scale.vector(), 1e-5f, x.view(), format, out->data());
+        subject_->rms_norm(expected_x.view(), scale.vector(), 1e-5f, expected_x.view());
+        EXPECT_EQ(x.read(), expected_x.read());
+      }
+    }
   }
 }
 
