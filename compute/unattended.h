@@ -29,14 +29,15 @@ class Unattended {
  public:
   virtual ~Unattended() = default;
 
-  /// Of a call; for more rows a plan of the host's is worth waiting for.
-  virtual size_t max_rows() const = 0;
   /// Of a group.
   virtual size_t max_experts() const = 0;
   /// `experts`: the back end's, all of one format and shape; they must outlive the group. Error:
   /// kResourceExhausted.
   virtual Result<std::unique_ptr<ExpertGroup>> group(
       std::span<const PackedExpert* const> experts) = 0;
+  /// Of a call that sends each row to k experts; for more a look of the host's is worth waiting
+  /// for.
+  virtual size_t max_rows(const ExpertGroup& group, size_t k) const = 0;
   /// As Backend::experts() with a task for each expert that a row goes to, in order of their
   /// numbers: out [n, h] = sum of gate * expert(x) over each row's k. x [n, h], chosen [n * k].
   virtual void routed_experts(const EncodedRows& x, const ExpertGroup& group, const TopK& chosen,

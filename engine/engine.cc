@@ -280,11 +280,9 @@ Status Engine::mixture_of_experts(LayerIdx layer) {
 }
 
 bool Engine::can_run_unattended() const {
-  compute::Unattended* const unattended = parts_.backend.unattended();
+  if (parts_.backend.unattended() == nullptr || parts_.lookahead || mlp_observer_) return false;
   const size_t n = tokens_.size();
-  return unattended != nullptr && n > 0 && n <= unattended->max_rows() &&
-         parts_.router.unattended_top_k() > 0 && parts_.experts.runs_unattended() &&
-         parts_.lookahead == nullptr && !mlp_observer_;
+  return n > 0 && n <= parts_.experts.max_unattended_rows(parts_.router.unattended_top_k());
 }
 
 void Engine::run_unattended() {

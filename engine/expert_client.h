@@ -54,8 +54,9 @@ class ExpertClient {
   /// nothing. kUnavailable or kDeadlineExceeded, naming the worker, when it did not answer.
   virtual Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
                                                    compute::Matrix<float> out) = 0;
-  /// Whether it takes part in unattended steps (compute/unattended.h).
-  virtual bool runs_unattended() const { return false; }
+  /// Of a step of which this does its part unattended (compute/unattended.h), with so many experts
+  /// of a row; 0: of none.
+  virtual size_t max_unattended_rows(size_t /*top_k*/) const { return 0; }
   /// Sets out [n, h] as combine() does, of rows [n, h] that were routed where they lie.
   virtual void run_unattended(LayerIdx /*layer*/, const compute::EncodedRows& /*rows*/,
                               const compute::TopK& /*chosen*/, compute::Matrix<float> /*out*/) {}

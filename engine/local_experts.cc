@@ -1,5 +1,8 @@
 #include "engine/local_experts.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "base/check.h"
 #include "model/checkpoint/checkpoint.h"
 
@@ -51,6 +54,16 @@ Status LocalExperts::make_groups() {
   }
   groups_ = std::move(groups);
   return {};
+}
+
+size_t LocalExperts::max_unattended_rows(size_t top_k) const {
+  if (groups_.empty() || top_k == 0) return 0;
+  size_t max_rows = std::numeric_limits<size_t>::max();
+  for (const auto& group : groups_) {
+    if (group == nullptr) continue;
+    max_rows = std::min(max_rows, backend_.unattended()->max_rows(*group, top_k));
+  }
+  return max_rows;
 }
 
 void LocalExperts::run_unattended(LayerIdx layer, const compute::EncodedRows& rows,

@@ -28,7 +28,7 @@ class LocalExperts final : public ExpertClient {
   Result<DispatchTicket> dispatch(const ExpertBatch& batch) override;
   Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
                                            compute::Matrix<float> out) override;
-  bool runs_unattended() const override { return !groups_.empty(); }
+  size_t max_unattended_rows(size_t top_k) const override;
   void run_unattended(LayerIdx layer, const compute::EncodedRows& rows, const compute::TopK& chosen,
                       compute::Matrix<float> out) override;
 

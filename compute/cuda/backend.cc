@@ -70,15 +70,6 @@ size_t product_bytes(const EncodedRows& x, const CudaMatrix& matrix) {
   return 2 * encoded_row_bytes(x.format, x.cols) + matrix.num_panels() * kPanelRows * sizeof(float);
 }
 
-/// Device memory for one row through one expert: x, activations and the product.
-size_t product_bytes(const CudaExpert& expert) {
-  const WeightFormat format = expert.weight_format;
-  const size_t activations = expert.num_gate_up_panels() * kHalfPanel;
-  const size_t blocks = num_blocks(format, expert.hidden) + num_blocks(format, activations);
-  const size_t numbers = arithmetic_of(format) == WeightFormat::kBf16 ? 0 : activations;
-  return blocks * kBlockBytes + (numbers + expert.num_down_panels() * kPanelRows) * sizeof(float);
-}
-
 /// Of the largest of the tasks' experts; 1: there are none.
 size_t product_bytes(std::span<const ExpertTask> tasks) {
   size_t bytes = 1;
@@ -94,6 +85,14 @@ EncodedRows slice_rows(const EncodedRows& x, const RowRange& range) {
 }
 
 }  // namespace
+
+size_t product_bytes(const CudaExpert& expert) {
+  const WeightFormat format = expert.weight_format;
+  const size_t activations = expert.num_gate_up_panels() * kHalfPanel;
+  const size_t blocks = num_blocks(format, expert.hidden) + num_blocks(format, activations);
+  const size_t numbers = arithmetic_of(format) == WeightFormat::kBf16 ? 0 : activations;
+  return blocks * kBlockBytes + (numbers + expert.num_down_panels() * kPanelRows) * sizeof(float);
+}
 
 void require(const Status& status) {
   if (!status) end_process(status.error());

@@ -41,6 +41,9 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> devic
 /// Ends the process unless it went well.
 void require(const Status& status);
 
+/// Device memory for one row through one expert: x, activations and the product.
+size_t product_bytes(const CudaExpert& expert);
+
 class CudaBackend final : public Backend, public Unattended {
  public:
   ~CudaBackend() override;
@@ -96,9 +99,9 @@ class CudaBackend final : public Backend, public Unattended {
                  Matrix<float> out) override;
 
   Unattended* unattended() override { return this; }
-  size_t max_rows() const override;
   size_t max_experts() const override;
   Result<std::unique_ptr<ExpertGroup>> group(std::span<const PackedExpert* const> experts) override;
+  size_t max_rows(const ExpertGroup& group, size_t k) const override;
   void routed_experts(const EncodedRows& x, const ExpertGroup& group, const TopK& chosen,
                       Matrix<float> out) override;
   void repeat(std::span<const uint64_t> key, const KvStorage& kv,

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "compute/types.h"
 #include "compute/weight_bytes.h"
@@ -35,6 +36,20 @@ inline constexpr size_t kMaxTileRows = 192;
 
 constexpr size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 constexpr size_t round_up(size_t a, size_t b) { return divide_up(a, b) * b; }
+
+/// How rows that go through one matrix are cut into tiles: as few as can be, and all nearly as
+/// large. Each brings all weights to a multiprocessor once more, and the cache that they come from
+/// is what limits large products.
+struct RowTiles {
+  uint32_t num_tiles = 0;
+  uint32_t max_rows = 0;  ///< Of each but the last.
+};
+constexpr RowTiles cut_tiles(uint32_t num_rows) {
+  if (num_rows == 0) return {};
+  const size_t num_tiles = divide_up(num_rows, kMaxTileRows);
+  const size_t rows = round_up(divide_up(num_rows, num_tiles), kAtomRows);
+  return {uint32_t(divide_up(num_rows, rows)), uint32_t(rows < num_rows ? rows : num_rows)};
+}
 
 /// Whether what is multiplied is int8 with scales.
 constexpr bool has_scales(WeightFormat format) {

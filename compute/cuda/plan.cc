@@ -76,13 +76,4 @@ ExpertTiles tiles_of(const CudaExpert& expert) {
                    .num_blocks = uint32_t(num_blocks(format, expert.intermediate))}};
 }
 
-// As few tiles as can be, and all nearly as large: each brings all weights to a multiprocessor once
-// more, and the cache that they come from is what limits large products.
-RowTiles cut_tiles(uint32_t num_rows) {
-  if (num_rows == 0) return {};
-  const size_t num_tiles = divide_up(num_rows, kMaxTileRows);
-  const size_t rows = round_up(divide_up(num_rows, num_tiles), kAtomRows);
-  return {uint32_t(divide_up(num_rows, rows)), uint32_t(std::min<size_t>(rows, num_rows))};
-}
-
 }  // namespace pregate::compute::cuda

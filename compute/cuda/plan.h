@@ -37,11 +37,4 @@ struct ExpertTiles {
 };
 ExpertTiles tiles_of(const CudaExpert& expert);
 
-/// How rows that all go through one matrix are cut into tiles (GemmArgs::all).
-struct RowTiles {
-  uint32_t num_tiles = 0;
-  uint32_t max_rows = 0;  ///< Of each but the last.
-};
-RowTiles cut_tiles(uint32_t num_rows);
-
 }  // namespace pregate::compute::cuda

@@ -15,8 +15,7 @@ struct ExpertAddress {
 };
 
 /// Writes the tables of an ExpertsPlan (plan.h) by what TopKArgs chose, but that it leaves open in
-/// which order an expert's rows are. At most kMaxTileRows rows, so that each expert has one tile at
-/// most.
+/// which order an expert's rows are.
 struct RouteArgs {
   const uint32_t* ids = nullptr;  ///< [num_rows * k], below num_experts; of a row, each once.
   const float* chosen_gates = nullptr;

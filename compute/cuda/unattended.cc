@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "compute/cuda/attention_plan.h"
 #include "compute/cuda/backend.h"
 #include "compute/cuda/kept_tables.h"
 #include "compute/cuda/sent_plan.h"
@@ -24,9 +25,10 @@ struct CudaExpertGroup final : ExpertGroup {
 
 namespace {
 
-/// Each expert has one tile then, and the kernels for few rows are as fast as can be.
-constexpr size_t kMaxRoutedRows = 64;
-static_assert(kMaxRoutedRows <= kMaxTileRows);
+/// Of more, kernels are chosen better by who knows how many go to an expert.
+constexpr size_t kMaxRoutedRows = 1024;
+/// For more, launching is done long before the work.
+constexpr size_t kMaxRecordedRows = 64;
 
 /// Tables one after the other in memory that is taken at once.
 class TableLayout {
@@ -46,7 +48,6 @@ class TableLayout {
 
 }  // namespace
 
-size_t CudaBackend::max_rows() const { return kMaxRoutedRows; }
 size_t CudaBackend::max_experts() const { return kMaxRoutedExperts; }
 
 Result<std::unique_ptr<ExpertGroup>> CudaBackend::group(
@@ -67,6 +68,14 @@ Result<std::unique_ptr<ExpertGroup>> CudaBackend::group(
   PREGATE_ASSIGN(group->memory, allocate_rows(bytes));
   write(group->memory->data(), addresses.data(), bytes);
   return group;
+}
+
+// Not in slices, so that all must have room at once.
+size_t CudaBackend::max_rows(const ExpertGroup& group, size_t k) const {
+  const auto& cuda_group = dynamic_cast<const CudaExpertGroup&>(group);
+  const size_t num_places = row_bytes_ / product_bytes(*cuda_group.first);
+  const size_t padding = cuda_group.num_experts * (kAtomRows - 1);
+  return num_places > padding ? std::min(kMaxRoutedRows, (num_places - padding) / k) : 0;
 }
 
 void CudaBackend::routed_experts(const EncodedRows& x, const ExpertGroup& group, const TopK& chosen,
@@ -90,8 +99,10 @@ Result<SentPlan> CudaBackend::route(const CudaExpertGroup& group, size_t num_row
                                     const TopK& chosen) {
   const size_t num_choices = chosen.ids.size(), k = num_choices / num_rows;
   PREGATE_CHECK(k > 0 && k * num_rows == num_choices && chosen.gates.size() == num_choices);
-  const size_t num_tiles = std::min(num_choices, group.num_experts);
-  const size_t num_places = round_up(num_choices + num_tiles * (kAtomRows - 1), kAtomRows);
+  const size_t most_experts = std::min(num_choices, group.num_experts);
+  const size_t num_tiles = most_experts + num_choices / kMaxTileRows;
+  const size_t num_places = round_up(num_choices + most_experts * (kAtomRows - 1), kAtomRows);
+  const auto max_rows = uint32_t(std::min(num_rows, kMaxTileRows));
   TableLayout layout;
   const size_t gate_up = layout.add<GemmTile>(num_tiles), down = layout.add<GemmTile>(num_tiles);
   const size_t source = layout.add<uint32_t>(num_places);
@@ -123,12 +134,12 @@ Result<SentPlan> CudaBackend::route(const CudaExpertGroup& group, size_t num_row
                               .tiles = args.gate_up,
                               .num_tiles = args.num_tiles,
                               .max_panels = gate_up_shape.num_panels,
-                              .max_rows = args.num_rows},
+                              .max_rows = max_rows},
                   .down = {.format = format,
                            .tiles = args.down,
                            .num_tiles = args.num_tiles,
                            .max_panels = down_shape.num_panels,
-                           .max_rows = args.num_rows},
+                           .max_rows = max_rows},
                   .combine = {.first = args.first,
                               .rows = args.place,
                               .gates = args.gates,
@@ -140,6 +151,7 @@ Result<SentPlan> CudaBackend::route(const CudaExpertGroup& group, size_t num_row
 void CudaBackend::repeat(std::span<const uint64_t> key, const KvStorage& kv,
                          std::span<const SequenceRows> sequences,
                          const std::function<void()>& work) {
+  if (count_rows(sequences) > kMaxRecordedRows) return work();
   const auto whole_key = recording_key(key, kv.num_blocks(), sequences);
   require(whole_key ? try_repeat(*whole_key, work) : fail(whole_key.error()));
 }

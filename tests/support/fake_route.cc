@@ -35,12 +35,17 @@ void fake_route(const RouteArgs& args) {
   std::vector<uint32_t> next(args.first, args.first + args.num_rows);
   uint32_t tile = 0, place = 0;
   for (const auto& [expert, choices] : choices_of(args)) {
-    PREGATE_CHECK(tile < args.num_tiles && place + choices.size() <= args.num_places);
-    args.gate_up[tile].weights = args.experts[expert].gate_up;
-    args.down[tile].weights = args.experts[expert].down;
-    args.gate_up[tile].first_row = args.down[tile].first_row = place;
-    args.gate_up[tile].num_rows = args.down[tile].num_rows = uint32_t(choices.size());
-    ++tile;
+    PREGATE_CHECK(place + choices.size() <= args.num_places);
+    const auto num_rows = uint32_t(choices.size());
+    const uint32_t rows_of_tile = cut_tiles(num_rows).max_rows;
+    for (uint32_t at = 0; at < num_rows; at += rows_of_tile, ++tile) {
+      PREGATE_CHECK(tile < args.num_tiles);
+      args.gate_up[tile].weights = args.experts[expert].gate_up;
+      args.down[tile].weights = args.experts[expert].down;
+      args.gate_up[tile].first_row = args.down[tile].first_row = place + at;
+      args.gate_up[tile].num_rows = args.down[tile].num_rows =
+          std::min(rows_of_tile, num_rows - at);
+    }
     for (const Choice& choice : choices) {
       args.source[place] = choice.row;
       args.gates[next[choice.row]] = choice.gate;

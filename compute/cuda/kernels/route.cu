@@ -1,5 +1,5 @@
-// Where routed rows go, worked out on the device: few rows, so that one block does it all. A thread
-// takes an expert, and then a row's choice of one.
+// Where routed rows go, worked out on the device: so few that one block does it all. A thread takes
+// an expert, and then some of the rows' choices.
 #include <algorithm>
 
 #include "compute/cuda/kernels.h"
@@ -17,7 +17,7 @@ struct Room {
 };
 
 __device__ __forceinline__ Room room_for(uint32_t num_rows) {
-  return {uint32_t(round_up(num_rows, kAtomRows)), num_rows > 0 ? 1u : 0u};
+  return {uint32_t(round_up(num_rows, kAtomRows)), cut_tiles(num_rows).num_tiles};
 }
 
 /// Of experts up to the thread's own. `rooms`: [experts], of shared memory.
@@ -34,16 +34,21 @@ __device__ __forceinline__ Room add_up(Room own, Room* rooms) {
   return own;
 }
 
-__device__ __forceinline__ void write_tile(const RouteArgs& args, uint32_t tile, uint32_t expert,
-                                           uint32_t first_row, uint32_t num_rows) {
+/// Of an expert's rows, which begin at `first`: `tile` and those after it.
+__device__ __forceinline__ void write_tiles(const RouteArgs& args, uint32_t expert, uint32_t tile,
+                                            uint32_t first, uint32_t num_rows) {
+  if (num_rows == 0) return;
   const ExpertAddress address = args.experts[expert];
+  const RowTiles tiles = cut_tiles(num_rows);
   GemmTile gate_up = args.gate_up_shape, down = args.down_shape;
   gate_up.weights = address.gate_up;
   down.weights = address.down;
-  gate_up.first_row = down.first_row = first_row;
-  gate_up.num_rows = down.num_rows = num_rows;
-  args.gate_up[tile] = gate_up;
-  args.down[tile] = down;
+  for (uint32_t at = 0; at < num_rows; at += tiles.max_rows, ++tile) {
+    gate_up.first_row = down.first_row = first + at;
+    gate_up.num_rows = down.num_rows = min(tiles.max_rows, num_rows - at);
+    args.gate_up[tile] = gate_up;
+    args.down[tile] = down;
+  }
 }
 
 /// Which comes first in a row: that of the expert of the lower number, whatever its gate.
@@ -91,7 +96,7 @@ __global__ __launch_bounds__(kMaxRoutedExperts) void route(const __grid_constant
   const uint32_t num_rows = counts[expert];
   const Room own = room_for(num_rows), up_to = add_up(own, rooms);
   const uint32_t first_place = up_to.places - own.places;
-  if (num_rows > 0) write_tile(args, up_to.tiles - 1, expert, first_place, num_rows);
+  write_tiles(args, expert, up_to.tiles - own.tiles, first_place, num_rows);
   counts[expert] = first_place;
   __syncthreads();
   for (uint32_t i = threadIdx.x; i < num_choices; i += blockDim.x) place_choice(args, i, counts);
