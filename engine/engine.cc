@@ -293,6 +293,10 @@ void Engine::run_unattended() {
       PREGATE_CHECK(feed_forward(LayerIdx(layer)).has_value());
     }
   });
+  if (!observer_) return;
+  const size_t bytes = parts_.config.num_layers() * chosen_bytes();
+  host_chosen_ = storage_.host_chosen.take(bytes);
+  parts_.backend.unattended()->begin_read(host_chosen_, chosen_memory_, bytes);
 }
 
 void Engine::mixture_unattended(LayerIdx layer) {
@@ -319,13 +323,11 @@ compute::TopK Engine::chosen_in(LayerIdx layer, std::byte* chosen) const {
 // What the observer of each layer would have been told in it.
 void Engine::report_chosen() {
   if (!observer_) return;
-  const size_t bytes = parts_.config.num_layers() * chosen_bytes();
-  std::byte* const chosen = storage_.host_chosen.take(bytes);
-  parts_.backend.read(chosen, chosen_memory_, bytes);
+  parts_.backend.unattended()->wait();
   decisions_.top_k = parts_.router.unattended_top_k();
   for (uint32_t layer = 0; layer < parts_.config.num_layers(); ++layer) {
     if (!parts_.config.layers[layer].is_moe) continue;
-    const auto [ids, gates] = chosen_in(LayerIdx(layer), chosen);
+    const auto [ids, gates] = chosen_in(LayerIdx(layer), host_chosen_);
     decisions_.expert_ids.clear();
     for (const uint32_t id : ids) decisions_.expert_ids.emplace_back(id);
     decisions_.gates.assign(gates.begin(), gates.end());

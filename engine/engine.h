@@ -144,6 +144,7 @@ class Engine {
   std::byte* encoded_memory_ = nullptr;  // where encoded_ lies
   bool is_unattended_ = false;
   std::byte* chosen_memory_ = nullptr;  // if unattended; [layer][ids [n * k], gates [n * k]]
+  std::byte* host_chosen_ = nullptr;    // what the host has of it, if anybody observes
 
   // Where the views above lie, and what the host has of them.
   struct Storage {

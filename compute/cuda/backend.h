@@ -104,6 +104,8 @@ class CudaBackend final : public Backend, public Unattended {
   size_t max_rows(const ExpertGroup& group, size_t k) const override;
   void routed_experts(const EncodedRows& x, const ExpertGroup& group, const TopK& chosen,
                       Matrix<float> out) override;
+  void begin_read(void* to, const void* rows, size_t bytes) override;
+  void wait() override { require(synchronize()); }
   void repeat(std::span<const uint64_t> key, const KvStorage& kv,
               std::span<const SequenceRows> sequences, const std::function<void()>& work) override;
 

@@ -148,6 +148,11 @@ Result<SentPlan> CudaBackend::route(const CudaExpertGroup& group, size_t num_row
                   .size_bytes = 0};
 }
 
+void CudaBackend::begin_read(void* to, const void* rows, size_t bytes) {
+  if (!row_space_->is_pinned(to)) return read(to, rows, bytes);
+  stream_->download(to, rows, bytes);
+}
+
 void CudaBackend::repeat(std::span<const uint64_t> key, const KvStorage& kv,
                          std::span<const SequenceRows> sequences,
                          const std::function<void()>& work) {
