@@ -109,8 +109,7 @@ class Backend {
   virtual ~Backend() = default;
   /// For logs and metrics, for example "cpu/avx2".
   virtual std::string name() const = 0;
-  /// Memory of its own that weights and the KV cache go to: bytes of it that are free now. None:
-  /// they go to host memory.
+  /// Free bytes of memory of its own for weights and the KV cache. None: they go to host memory.
   virtual std::optional<size_t> free_bytes() const { return std::nullopt; }
 
   // Row memory. Error: kResourceExhausted.
@@ -178,6 +177,8 @@ class Backend {
   /// See TopK, which lies in host memory; or in row memory, as logits then do.
   virtual void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                             const TopK& out) = 0;
+  /// columns [n], in host memory: of each row what compute::find_largest() says.
+  virtual void find_largest(Matrix<const float> x, std::span<uint32_t> columns) = 0;
 
   virtual size_t kv_block_bytes(const KvShape& shape) const = 0;
   virtual Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape,

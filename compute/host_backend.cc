@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "compute/cpu/buffer.h"
+#include "compute/largest.h"
 
 namespace pregate::compute {
 namespace {
@@ -78,6 +79,11 @@ void HostBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& op
   for (size_t r = 0; r < logits.rows; ++r) {
     compute::choose_top_k(logits.row(r), options, out.row(r, options.k));
   }
+}
+
+void HostBackend::find_largest(Matrix<const float> x, std::span<uint32_t> columns) {
+  PREGATE_CHECK(columns.size() == x.rows);
+  for (size_t r = 0; r < x.rows; ++r) columns[r] = compute::find_largest(x.row(r));
 }
 
 }  // namespace pregate::compute

@@ -1,4 +1,4 @@
-// Conversions between f32 and smaller float types.
+// Conversions between f32 and smaller float types, and the order of numbers.
 #pragma once
 
 #include <bit>
@@ -15,6 +15,13 @@ constexpr uint16_t f32_to_bf16(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+/// Larger for larger numbers, equal for both zeros; of a NaN 0, which is below all others.
+constexpr uint32_t rank_of(float value) {
+  if (value != value) return 0;
+  const auto bits = std::bit_cast<uint32_t>(value == 0.0f ? 0.0f : value);
+  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
 }
 
 constexpr float f16_to_f32(uint16_t value) {

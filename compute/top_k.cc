@@ -1,20 +1,13 @@
 #include "compute/top_k.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "base/check.h"
+#include "compute/number.h"
 
 namespace pregate::compute {
 namespace {
-
-/// Larger for larger numbers; 0 for NaN.
-uint32_t rank_of(float x) {
-  if (std::isnan(x)) return 0;
-  const auto bits = std::bit_cast<uint32_t>(x == 0.0f ? 0.0f : x);
-  return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
-}
 
 /// Inserts where the order demands it, if at all; `ids` are sorted. Later ids come after equal
 /// ones.

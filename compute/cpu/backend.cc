@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "compute/cpu/loops.h"
+#include "compute/largest.h"
 #include "compute/source.h"
 
 namespace pregate::compute::cpu {
@@ -123,6 +124,12 @@ void CpuBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& opt
   constexpr size_t kCost = 16;  // of an exponential, beside what others do with a number
   for_rows(threads_, logits.rows, kCost * logits.cols,
            [&](size_t r) { compute::choose_top_k(logits.row(r), options, out.row(r, options.k)); });
+}
+
+void CpuBackend::find_largest(Matrix<const float> x, std::span<uint32_t> columns) {
+  PREGATE_CHECK(columns.size() == x.rows);
+  for_rows(threads_, x.rows, x.cols,
+           [&](size_t r) { columns[r] = compute::find_largest(x.row(r)); });
 }
 
 void CpuBackend::rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,

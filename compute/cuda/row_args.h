@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "compute/number.h"
 #include "compute/types.h"
 
 namespace pregate::compute::cuda {
@@ -103,5 +104,22 @@ struct TopKArgs {
   float* gates = nullptr;   ///< [num_rows * k]
 };
 inline constexpr uint32_t kMaxTopKExperts = 2048;
+
+/// Backend::find_largest(), but for the last step: a row is cut into parts, as a block alone reads
+/// it too slowly, and the largest key of its parts says where its largest number is.
+struct LargestArgs {
+  const float* x = nullptr;
+  uint32_t stride = 0;
+  uint32_t cols = 0;
+  uint32_t num_rows = 0;
+  uint64_t* keys = nullptr;  ///< [num_rows][kLargestParts]; 0 of a part without columns.
+};
+inline constexpr uint32_t kLargestParts = 32;
+
+/// Above 0; larger for a number of a larger rank, and of equal ones for that in the earlier column.
+constexpr uint64_t largest_key(float x, uint32_t column) {
+  return uint64_t{rank_of(x)} << 32 | ~column;
+}
+constexpr uint32_t column_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
 
 }  // namespace pregate::compute::cuda

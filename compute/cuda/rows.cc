@@ -303,6 +303,29 @@ Status CudaBackend::try_choose_top_k(Matrix<const float> logits, const TopKOptio
   return {};
 }
 
+void CudaBackend::find_largest(Matrix<const float> x, std::span<uint32_t> columns) {
+  if (!are_here({x.data})) return host_->find_largest(x, columns);
+  PREGATE_CHECK(columns.size() == x.rows && x.cols > 0);
+  if (x.rows > 0) require(try_find_largest(x, columns));
+}
+
+Status CudaBackend::try_find_largest(Matrix<const float> x, std::span<uint32_t> columns) {
+  const size_t bytes = x.rows * kLargestParts * sizeof(uint64_t);
+  PREGATE_ASSIGN(std::byte* const found, out_.take(bytes));
+  stream_->find_largest({.x = x.data,
+                         .stride = uint32_t(x.stride),
+                         .cols = uint32_t(x.cols),
+                         .num_rows = uint32_t(x.rows),
+                         .keys = reinterpret_cast<uint64_t*>(found)});
+  PREGATE_ASSIGN(const std::byte* const received, receive(found, bytes));
+  const auto* keys = reinterpret_cast<const uint64_t*>(received);
+  for (uint32_t& column : columns) {
+    column = column_of(*std::max_element(keys, keys + kLargestParts));
+    keys += kLargestParts;
+  }
+  return {};
+}
+
 Status CudaBackend::try_take_rows(Matrix<const float> x, std::span<const uint32_t> rows,
                                   Matrix<float> y) {
   Parcel parcel;

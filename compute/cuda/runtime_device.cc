@@ -153,6 +153,9 @@ class RuntimeStream final : public Stream {
   void route(const RouteArgs& args) override {
     then([&] { return launch_route(args, info_, stream_); });
   }
+  void find_largest(const LargestArgs& args) override {
+    then([&] { return launch_find_largest(args, info_, stream_); });
+  }
   Status synchronize() override {
     then([&] { return wait(); });
     if (error_ != cudaSuccess) return lost(index_, error_);

@@ -5,38 +5,24 @@
 #include <limits>
 
 #include "base/check.h"
+#include "compute/largest.h"
 
 namespace pregate::engine {
 namespace {
 
+using compute::largest;
+
 constexpr float kNever = -std::numeric_limits<float>::infinity();
-
-/// In lanes, which a compiler makes vectors of: a vocabulary one by one takes many times as long.
-float largest(std::span<const float> numbers) {
-  constexpr size_t kLanes = 32;
-  float lanes[kLanes];
-  std::ranges::fill(lanes, kNever);
-  size_t i = 0;
-  for (; i + kLanes <= numbers.size(); i += kLanes) {
-    for (size_t l = 0; l < kLanes; ++l) {
-      lanes[l] = numbers[i + l] > lanes[l] ? numbers[i + l] : lanes[l];
-    }
-  }
-  float most = *std::ranges::max_element(lanes);
-  for (; i < numbers.size(); ++i) most = std::max(most, numbers[i]);
-  return most;
-}
-
-TokenId argmax(std::span<const float> logits) {
-  const auto at = std::ranges::find(logits, largest(logits));
-  return at == logits.end() ? 0 : static_cast<TokenId>(at - logits.begin());
-}
 
 float log_sum_exp(std::span<const float> logits) {
   const float max = largest(logits);
   double sum = 0.0;
   for (const float logit : logits) sum += std::exp(logit - max);
   return max + static_cast<float>(std::log(sum));
+}
+
+TokenId argmax(std::span<const float> logits) {
+  return static_cast<TokenId>(compute::find_largest(logits));
 }
 
 // Different requests with the same seed agree; different choices of one request do not.
@@ -84,6 +70,15 @@ SampledToken Sampler::sample(std::span<const float> all_logits, size_t vocab_siz
   ++history_[token].num_generated;
   if (!params_.logprobs) return {token, 0.0f, {}};
   return report_logprobs(logits, token, *params_.logprobs);
+}
+
+bool Sampler::takes_largest(std::span<const TokenId> forbidden) const {
+  return is_plain_greedy() && forbidden.empty() && !params_.logprobs;
+}
+
+SampledToken Sampler::take_largest(TokenId token) {
+  ++history_[token].num_generated;
+  return {token, 0.0f, {}};
 }
 
 bool Sampler::is_plain_greedy() const {

@@ -36,6 +36,11 @@ class Sampler {
   SampledToken sample(std::span<const float> logits, size_t vocab_size,
                       std::span<const TokenId> forbidden);
 
+  /// Whether sample() gives the token of the largest logit, and nothing else, whatever they are.
+  bool takes_largest(std::span<const TokenId> forbidden) const;
+  /// In place of sample() then: `token` is that of the largest of the first vocab_size logits.
+  SampledToken take_largest(TokenId token);
+
   const SamplingParams& params() const { return params_; }
 
  private:

@@ -22,7 +22,8 @@ struct FakeRecording final : Recording {
 
 class FakeStream final : public Stream {
  public:
-  FakeStream(const FakeDevice& device, GuardedMemory& memory) : device_(device), memory_(memory) {}
+  FakeStream(const FakeDevice& device, GuardedMemory& memory, std::atomic<size_t>& downloaded_bytes)
+      : device_(device), memory_(memory), downloaded_bytes_(downloaded_bytes) {}
   ~FakeStream() override { run(); }
 
   void upload(void* to, const void* from, size_t bytes) override {
@@ -34,7 +35,10 @@ class FakeStream final : public Stream {
     PREGATE_CHECK(bytes % 16 == 0);
     upload(to, from, bytes);
   }
-  void download(void* to, const void* from, size_t bytes) override { upload(to, from, bytes); }
+  void download(void* to, const void* from, size_t bytes) override {
+    downloaded_bytes_ += bytes;
+    upload(to, from, bytes);
+  }
   void gather(const GatherArgs& args) override {
     then([args] { fake_gather(args); });
   }
@@ -80,6 +84,9 @@ class FakeStream final : public Stream {
   void route(const RouteArgs& args) override {
     then([args] { fake_route(args); });
   }
+  void find_largest(const LargestArgs& args) override {
+    then([args] { fake_find_largest(args); });
+  }
 
   Status synchronize() override {
     run();
@@ -111,6 +118,7 @@ class FakeStream final : public Stream {
 
   const FakeDevice& device_;
   GuardedMemory& memory_;
+  std::atomic<size_t>& downloaded_bytes_;
   Work pending_;
 };
 
@@ -142,7 +150,7 @@ Result<std::byte*> FakeDevice::allocate_pinned(size_t bytes) {
 }
 
 Result<std::unique_ptr<Stream>> FakeDevice::make_stream() {
-  return std::make_unique<FakeStream>(*this, memory_);
+  return std::make_unique<FakeStream>(*this, memory_, downloaded_bytes_);
 }
 
 }  // namespace pregate::compute::cuda

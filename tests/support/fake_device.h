@@ -30,11 +30,14 @@ class FakeDevice final : public Device {
   /// From now on nothing works.
   void lose() { lost_ = true; }
   bool is_lost() const { return lost_; }
+  /// By all streams.
+  size_t downloaded_bytes() const { return downloaded_bytes_; }
 
  private:
   const size_t memory_bytes_;
   GuardedMemory memory_;
   std::atomic<bool> lost_{false};
+  std::atomic<size_t> downloaded_bytes_{0};
 };
 
 }  // namespace pregate::compute::cuda

@@ -13,5 +13,6 @@ void fake_add(const AddArgs& args);
 void fake_clip(const ClipArgs& args);
 void fake_take_rows(const TakeRowsArgs& args);
 void fake_choose_top_k(const TopKArgs& args);
+void fake_find_largest(const LargestArgs& args);
 
 }  // namespace pregate::compute::cuda

@@ -27,6 +27,23 @@ TEST(Sampler, GreedyTakesTheBestAndTheFirstOfEquals) {
   EXPECT_EQ(sampler.sample(std::vector<float>{1, 2, 2, 0}, 4, {}).token, 1);
 }
 
+TEST(Sampler, TheLargestAloneIsEnoughOnlyIfNothingElseIsRead) {
+  const auto is_enough = [](SamplingParams params) {
+    return Sampler(std::move(params), std::vector<TokenId>{1}, 0, 0).takes_largest({});
+  };
+  EXPECT_TRUE(is_enough({.temperature = 0}));
+  EXPECT_TRUE(is_enough({.temperature = 0, .top_p = 0.5f, .top_k = 3, .min_p = 0.1f, .seed = 4}));
+  EXPECT_FALSE(is_enough({}));
+  EXPECT_FALSE(is_enough({.temperature = 0.01f}));
+  EXPECT_FALSE(is_enough({.temperature = 0, .presence_penalty = 0.1f}));
+  EXPECT_FALSE(is_enough({.temperature = 0, .frequency_penalty = -0.1f}));
+  EXPECT_FALSE(is_enough({.temperature = 0, .repetition_penalty = 1.1f}));
+  EXPECT_FALSE(is_enough({.temperature = 0, .logit_bias = {{7, 1.0f}}}));
+  EXPECT_FALSE(is_enough({.temperature = 0, .logprobs = 0}));
+  const Sampler greedy({.temperature = 0}, {}, 0, 0);
+  EXPECT_FALSE(greedy.takes_largest(std::vector<TokenId>{2}));
+}
+
 TEST(Sampler, NeverTakesPaddingOrForbiddenTokens) {
   Sampler greedy({.temperature = 0}, {}, 0, 0);
   EXPECT_EQ(greedy.sample(std::vector<float>{1, 2, 9}, 2, {}).token, 1);
