@@ -30,7 +30,15 @@ LogitsVisitor each_row(RowVisitor visit) {
 }
 
 Engine::Engine(EngineParts parts)
-    : parts_(std::move(parts)), rotary_(parts_.config), storage_(parts_.backend) {}
+    : parts_(std::move(parts)),
+      rotary_(parts_.config),
+      num_choosable_(parts_.config.vocab_size),
+      storage_(parts_.backend) {}
+
+void Engine::choose_among(size_t num_tokens) {
+  PREGATE_CHECK(num_tokens > 0 && num_tokens <= parts_.config.vocab_size);
+  num_choosable_ = num_tokens;
+}
 
 Engine::Storage::Storage(compute::Backend& backend)
     : hidden(backend),
@@ -49,7 +57,8 @@ Engine::Storage::Storage(compute::Backend& backend)
       host_rows(backend),
       host_out(backend),
       host_cos(backend),
-      host_sin(backend) {}
+      host_sin(backend),
+      host_logits(backend) {}
 
 Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequences,
                                            const LogitsVisitor& visit) {
@@ -60,7 +69,7 @@ Result<std::vector<SetAside>> Engine::step(std::span<const StepSequence> sequenc
   } else {
     PREGATE_TRY(run_layers(sequences));
   }
-  visit_logits(sequences, visit);
+  PREGATE_TRY(visit_logits(sequences, visit));
   if (is_unattended_) report_chosen();
   std::ranges::sort(set_aside_, {}, &SetAside::sequence);
   return std::move(set_aside_);
@@ -395,38 +404,62 @@ void Engine::run_on_all_rows(const compute::PackedExpert& expert, Rows out) {
   parts_.backend.experts(encoded_, {&task, 1}, out);
 }
 
-void Engine::visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
+// Rows with logits lie together, before those with the largest alone, and so come to the host at
+// once.
+Status Engine::visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
   std::vector<LogitRow> wanted;
-  std::vector<uint32_t> wanted_rows;
-  for (size_t i = 0; i < present_.size(); ++i) {
-    const StepSequence& sequence = sequences[present_[i]];
-    const size_t count = sequence.tokens.size();
-    const size_t first = sequence.logits == LogitRows::kNone   ? count
-                         : sequence.logits == LogitRows::kLast ? count - 1
-                                                               : 0;
-    for (size_t row = first; row < count; ++row) {
-      wanted.push_back({present_[i], row, {}});
-      wanted_rows.push_back(static_cast<uint32_t>(placed_[i].first_row + row));
+  std::vector<uint32_t> hidden_rows;
+  const auto add_wanted = [&](bool largest_alone) {
+    for (size_t i = 0; i < present_.size(); ++i) {
+      const LogitRows asked = sequences[present_[i]].logits;
+      if (asked == LogitRows::kNone) continue;
+      if ((asked == LogitRows::kLargestOfLast) != largest_alone) continue;
+      const size_t count = placed_[i].num_rows;
+      for (size_t row = asked == LogitRows::kAll ? 0 : count - 1; row < count; ++row) {
+        wanted.push_back({.sequence = present_[i], .row = row});
+        hidden_rows.push_back(static_cast<uint32_t>(placed_[i].first_row + row));
+      }
     }
-  }
-  const size_t vocabulary = parts_.config.vocab_size;
+  };
+  add_wanted(false);
+  const size_t num_with_logits = wanted.size();
+  add_wanted(true);
   for (size_t first = 0; first < wanted.size(); first += kLogitRowsAtOnce) {
     const size_t count = std::min(kLogitRowsAtOnce, wanted.size() - first);
-    const Rows logits = storage_.logits.take_rows(count, vocabulary);
-    make_logits(std::span(wanted_rows).subspan(first, count), logits);
+    const size_t num_read = std::clamp(num_with_logits, first, first + count) - first;
     const std::span<LogitRow> rows = std::span(wanted).subspan(first, count);
-    for (size_t i = 0; i < count; ++i) rows[i].logits = logits.row(i);
+    PREGATE_ASSIGN(const Rows logits, make_logits(std::span(hidden_rows).subspan(first, count)));
+    read_logits(logits.slice_rows(0, num_read), rows.first(num_read));
+    read_largest(logits.slice_rows(num_read, count - num_read), rows.subspan(num_read));
     visit(rows);
   }
+  return {};
 }
 
-// Of these rows of hidden_, in host memory.
-void Engine::make_logits(std::span<const uint32_t> hidden_rows, Rows logits) {
+// Of these rows of hidden_.
+Result<Engine::Rows> Engine::make_logits(std::span<const uint32_t> hidden_rows) {
+  const auto& config = parts_.config;
+  PREGATE_ASSIGN(const Rows logits,
+                 storage_.logits.take_rows(hidden_rows.size(), config.vocab_size));
   const Rows rows = normed_.slice_rows(0, hidden_rows.size());
   parts_.backend.take_rows(hidden_, hidden_rows, rows);
   parts_.backend.rms_norm(rows, parts_.weights.final_norm.view(),
-                          static_cast<float>(parts_.config.rms_norm_eps), rows);
+                          static_cast<float>(config.rms_norm_eps), rows);
   parts_.backend.linear(encode(rows), *parts_.weights.lm_head, {}, logits);
+  return logits;
+}
+
+void Engine::read_logits(Rows logits, std::span<LogitRow> rows) {
+  if (rows.empty()) return;
+  const Matrix<const float> read = storage_.host_logits.read(logits);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].logits = read.row(i);
+}
+
+void Engine::read_largest(Rows logits, std::span<LogitRow> rows) {
+  if (rows.empty()) return;
+  std::vector<uint32_t> largest(rows.size());
+  parts_.backend.find_largest(columns(logits, 0, num_choosable_), largest);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].largest = static_cast<TokenId>(largest[i]);
 }
 
 }  // namespace pregate::engine

@@ -18,7 +18,12 @@
 namespace pregate::engine {
 
 /// Which rows of a sequence's part of a step need logits.
-enum class LogitRows { kNone, kLast, kAll };
+enum class LogitRows {
+  kNone,
+  kLargestOfLast,  ///< The last one, and of its logits only which is the largest.
+  kLast,
+  kAll,
+};
 
 /// Consecutive tokens of one sequence to be computed in a step.
 struct StepSequence {
@@ -35,13 +40,14 @@ struct SetAside {
   MissingExperts missing;
 };
 
-/// A row that asked for logits [vocab]; `row` counts the rows of that sequence within this step.
+/// A row that asked for logits; `row` counts the rows of that sequence within this step.
 struct LogitRow {
   size_t sequence = 0, row = 0;
-  std::span<const float> logits;
+  std::span<const float> logits;  ///< [vocab]; empty with kLargestOfLast.
+  TokenId largest = 0;            ///< With kLargestOfLast alone: see compute::find_largest().
 };
 
-/// Called with some rows at a time, all in order.
+/// Called with some rows at a time: all with logits in order, then those with the largest alone.
 using LogitsVisitor = std::function<void(std::span<const LogitRow> rows)>;
 /// Called with each.
 using RowVisitor = std::function<void(size_t sequence, size_t row, std::span<const float> logits)>;
@@ -80,6 +86,10 @@ class Engine {
   /// For callers with nothing to do meanwhile: to set one aside is an error.
   Status step_all(std::span<const StepSequence> sequences, RowVisitor visit_row);
 
+  /// Only the first `num_tokens` logits can be a row's largest, as after them comes padding of the
+  /// embedding. All, until this is called.
+  void choose_among(size_t num_tokens);
+
   ExpertClient& experts() const { return parts_.experts; }
   router::Router& router() const { return parts_.router; }
   void set_routing_observer(RoutingObserver observer) { observer_ = std::move(observer); }
@@ -115,8 +125,10 @@ class Engine {
   void add_shared_expert(const model::LayerWeights& weights);
   Status set_aside(std::span<const StepSequence> sequences, LayerIdx layer);
   std::vector<ExpertId> missing_experts(const compute::SequenceRows& rows) const;
-  void visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit);
-  void make_logits(std::span<const uint32_t> hidden_rows, Rows logits);
+  Status visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit);
+  Result<Rows> make_logits(std::span<const uint32_t> hidden_rows);
+  void read_logits(Rows logits, std::span<LogitRow> rows);
+  void read_largest(Rows logits, std::span<LogitRow> rows);
   compute::EncodedRows encode(Rows rows);
   void norm(Rows addend, const compute::RowVector& weight);
   void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
@@ -126,6 +138,7 @@ class Engine {
   RoutingObserver observer_;
   MlpObserver mlp_observer_;
   uint64_t num_steps_ = 0;
+  size_t num_choosable_;  // leading tokens of the vocabulary
 
   // The current step.
   std::vector<size_t> present_;                // sequences not set aside, ascending
@@ -149,9 +162,10 @@ class Engine {
   // Where the views above lie, and what the host has of them.
   struct Storage {
     explicit Storage(compute::Backend& backend);
-    compute::RowBuffer hidden, normed, qkv, context, out, shared, gate, cos, sin, encoded, chosen;
-    compute::HostBuffer logits, host_chosen;
-    compute::HostCopy host_rows, host_out, host_cos, host_sin;
+    compute::RowBuffer hidden, normed, qkv, context, out, shared, gate, cos, sin, encoded, chosen,
+        logits;
+    compute::HostBuffer host_chosen;
+    compute::HostCopy host_rows, host_out, host_cos, host_sin, host_logits;
   } storage_;
 };
 

@@ -1,13 +1,16 @@
-// Steps in which experts are missing.
+// Steps in which experts are missing, and which of their logits a step gives.
 #include "engine/engine.h"
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "compute/cuda/backend.h"
 #include "tests/support/backends.h"
+#include "tests/support/fake_device.h"
 #include "tests/support/losable_experts.h"
 #include "tests/support/tiny_model.h"
 
@@ -218,11 +221,128 @@ TEST_P(EngineTest, WhereExpertsAreChangesNoLogit) {
   EXPECT_EQ(elsewhere, here);
 }
 
+class EngineLargestTest : public EngineTest {
+ protected:
+  /// Enough that rows with logits, and those with the largest alone, are made in several pieces.
+  void SetUp() override {
+    EngineTest::SetUp();
+    for (uint32_t i = kNumPrompts; i < 90; ++i) prompts_.push_back(make_prompt(i));
+    ASSERT_THAT(step(sequences(), logits_).value(), IsEmpty());
+  }
+
+  static LogitRows asked_by(size_t sequence) {
+    constexpr LogitRows kAsked[] = {LogitRows::kLargestOfLast, LogitRows::kAll, LogitRows::kNone,
+                                    LogitRows::kLargestOfLast, LogitRows::kLast};
+    return kAsked[sequence % std::size(kAsked)];
+  }
+
+  /// Of those that are not left out, by sequence and row.
+  std::set<std::pair<size_t, size_t>> rows_asked(const std::set<size_t>& left_out) const {
+    std::set<std::pair<size_t, size_t>> rows;
+    for (size_t s = 0; s < prompts_.size(); ++s) {
+      if (asked_by(s) == LogitRows::kNone || left_out.contains(s)) continue;
+      const size_t end = prompts_[s].tokens.size();
+      for (size_t row = asked_by(s) == LogitRows::kAll ? 0 : end - 1; row < end; ++row) {
+        rows.emplace(s, row);
+      }
+    }
+    return rows;
+  }
+
+  void expect_row(const LogitRow& row, size_t num_choosable) const {
+    const std::vector<float>& logits = logits_.at({row.sequence, row.row});
+    if (asked_by(row.sequence) == LogitRows::kLargestOfLast) {
+      const auto largest = std::max_element(logits.begin(), logits.begin() + num_choosable);
+      EXPECT_EQ(row.largest, largest - logits.begin());
+      EXPECT_THAT(row.logits, IsEmpty());
+    } else {
+      EXPECT_TRUE(std::ranges::equal(row.logits, logits));
+    }
+  }
+
+  /// A step in which all ask for what they do, against the logits of a step that made all. Returns
+  /// how many were set aside.
+  size_t expect_what_is_asked(size_t num_choosable) {
+    std::vector<StepSequence> mixed = sequences();
+    for (size_t s = 0; s < mixed.size(); ++s) mixed[s].logits = asked_by(s);
+    std::set<std::pair<size_t, size_t>> seen;
+    const auto visit = [&](std::span<const LogitRow> rows) {
+      for (const LogitRow& row : rows) {
+        SCOPED_TRACE(fmt::format("sequence {} row {}", row.sequence, row.row));
+        expect_row(row, num_choosable);
+        EXPECT_TRUE(seen.emplace(row.sequence, row.row).second);
+      }
+    };
+    const auto left_out = sequences_of(runtime_->engine().step(mixed, visit).value());
+    EXPECT_EQ(seen, rows_asked({left_out.begin(), left_out.end()}));
+    return left_out.size();
+  }
+
+  Logits logits_;
+};
+
+TEST_P(EngineLargestTest, EachSequenceGetsWhatItAsksFor) {
+  EXPECT_GT(rows_asked({}).size(), 64u);
+  EXPECT_EQ(expect_what_is_asked(runtime_->config().vocab_size), 0u);
+}
+
+TEST_P(EngineLargestTest, PaddingIsNeverTheLargest) {
+  for (const size_t num_choosable : {1, 100, 299}) {
+    runtime_->engine().choose_among(num_choosable);
+    expect_what_is_asked(num_choosable);
+  }
+}
+
+TEST_P(EngineLargestTest, WhoIsSetAsideGetsNothing) {
+  losses_.lose({LayerIdx(0), ExpertId(3)});
+  const size_t num_set_aside = expect_what_is_asked(runtime_->config().vocab_size);
+  EXPECT_GT(num_set_aside, 0u);
+  EXPECT_LT(num_set_aside, prompts_.size() / 2);
+}
+
+/// Only what is asked for comes to the host.
+TEST(EngineOnADevice, LogitsStayThereForWhomTheLargestIsEnough) {
+  const test_support::TemporaryDirectory directory;
+  test_support::write_tiny_model(directory.path() / "model", "qwen3_moe");
+  const auto device = std::make_shared<compute::cuda::FakeDevice>();
+  const auto make_backend = [&](const std::string& name, ThreadPool& threads) {
+    return compute::cuda::CudaBackend::create(device, name, threads);
+  };
+  const auto quiet = [](const std::string&, size_t, size_t) {};
+  const auto runtime =
+      cli::ModelRuntime::load({.model = directory.path() / "model",
+                               .make_backend = make_backend,
+                               .kv_cache_bytes = 8 << 20},
+                              cli::ModelRuntime::local_experts(compute::WeightFormat::kBf16, quiet),
+                              quiet)
+          .value();
+  const std::vector<TokenId> tokens = {5, 6, 7};
+  const std::vector<uint32_t> blocks[] = {{0}, {1}};
+  const auto bytes_of = [&](LogitRows first, LogitRows second) {
+    const size_t before = device->downloaded_bytes();
+    const StepSequence step[] = {
+        {.tokens = tokens, .length_tokens = 3, .blocks = blocks[0], .logits = first},
+        {.tokens = tokens, .length_tokens = 3, .blocks = blocks[1], .logits = second}};
+    EXPECT_TRUE(runtime->engine().step_all(step, [](size_t, size_t, auto) {}));
+    return device->downloaded_bytes() - before;
+  };
+  using enum LogitRows;
+  const size_t none = bytes_of(kNone, kNone), largest = bytes_of(kNone, kLargestOfLast) - none;
+  const size_t row_bytes = runtime->config().vocab_size * sizeof(float);
+  EXPECT_GT(largest, 0u);
+  EXPECT_LT(largest, row_bytes / 2);
+  EXPECT_EQ(bytes_of(kLargestOfLast, kLargestOfLast) - none, 2 * largest);
+  EXPECT_EQ(bytes_of(kLargestOfLast, kLast) - none, largest + row_bytes);
+  EXPECT_EQ(bytes_of(kAll, kLargestOfLast) - none, largest + 3 * row_bytes);
+}
+
 std::string memory_of(const ::testing::TestParamInfo<std::string>& backend) {
   return backend.param == "reference" ? "host" : "device";
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, EngineTest,
+                         ::testing::Values("reference", test_support::kFakeCuda), memory_of);
+INSTANTIATE_TEST_SUITE_P(Backends, EngineLargestTest,
                          ::testing::Values("reference", test_support::kFakeCuda), memory_of);
 
 }  // namespace
