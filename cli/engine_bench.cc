@@ -53,7 +53,7 @@ Status EngineBench::compute(std::vector<Stream>& streams, size_t num_tokens_each
                     .length_tokens = stream.tokens.size(),
                     .blocks = stream.blocks,
                     .logits = stream.num_computed + count == stream.tokens.size()
-                                  ? engine::LogitRows::kLast
+                                  ? engine::LogitRows::kLargestOfLast
                                   : engine::LogitRows::kNone});
   }
   PREGATE_TRY(engine_.step_all(step, [](size_t, size_t, std::span<const float>) {}));

@@ -24,6 +24,13 @@ bool wants_all_logits(const Sequence& sequence) {
   return sequence.wants_prompt_logprobs() && sequence.num_generated() == 0;
 }
 
+engine::LogitRows logits_for(const Slice& slice) {
+  using engine::LogitRows;
+  if (wants_all_logits(*slice.sequence)) return LogitRows::kAll;
+  if (!slice.reaches_end()) return LogitRows::kNone;
+  return slice.sequence->needs_only_largest() ? LogitRows::kLargestOfLast : LogitRows::kLast;
+}
+
 }  // namespace
 
 Scheduler::Scheduler(engine::Engine& engine, ThreadPool& threads, TextRules rules,
@@ -102,6 +109,7 @@ void Scheduler::stop() {
 }
 
 void Scheduler::run(const std::stop_token& stop) {
+  engine_.choose_among(rules_.vocab_size);
   while (take_inbox(stop)) run_step();
   const Error error{ErrorCode::kUnavailable, "the server was stopped"};
   for (const auto& sequence : planner_.remove_if([](const Sequence&) { return true; })) {
@@ -194,14 +202,12 @@ Result<std::vector<engine::SetAside>> Scheduler::compute(const std::vector<Slice
   std::vector<engine::StepSequence> sequences;
   for (const Slice& slice : step) {
     const Sequence& sequence = *slice.sequence;
-    const bool all = wants_all_logits(sequence);
-    const auto last = slice.reaches_end() ? engine::LogitRows::kLast : engine::LogitRows::kNone;
     sequences.push_back(
         {.tokens = std::span(sequence.tokens).subspan(sequence.num_computed, slice.num_tokens),
          .first_position = sequence.num_computed,
          .length_tokens = sequence.tokens.size(),
          .blocks = sequence.blocks.blocks(),
-         .logits = all ? engine::LogitRows::kAll : last});
+         .logits = logits_for(slice)});
   }
   return engine_.step(sequences,
                       [&](std::span<const engine::LogitRow> rows) { take_logits(step, rows); });
@@ -215,7 +221,9 @@ void Scheduler::take_logits(const std::vector<Slice>& step,
     return slice.reaches_end() && row.row + 1 == slice.num_tokens &&
            slice.sequence->request().request.max_tokens > 0;
   };
-  threads_.parallel_for(rows.size(), [&](size_t i, size_t) {
+  const auto has_logits = [](const engine::LogitRow& row) { return !row.logits.empty(); };
+  const auto num_with_logits = static_cast<size_t>(std::ranges::count_if(rows, has_logits));
+  threads_.parallel_for(num_with_logits, [&](size_t i, size_t) {  // They come first.
     if (is_for_token(rows[i])) step[rows[i].sequence].sequence->choose_token(rows[i].logits);
   });
   for (const engine::LogitRow& row : rows) {
@@ -225,6 +233,7 @@ void Scheduler::take_logits(const std::vector<Slice>& step,
       sequence.append_prompt_logprob(sequence.num_computed + row.row, row.logits);
     }
     if (is_for_token(row)) {
+      if (!has_logits(row)) sequence.choose_largest(row.largest);
       sequence.append_chosen();
     } else if (slice.reaches_end() && row.row + 1 == slice.num_tokens) {
       sequence.finish_without_tokens();

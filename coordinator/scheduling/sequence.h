@@ -53,6 +53,10 @@ class Sequence {
 
   /// Chooses the next token from `logits`. Of different sequences at a time on any threads.
   void choose_token(std::span<const float> logits);
+  /// Whether choose_largest() is enough for the next token.
+  bool needs_only_largest() const { return sampler_.takes_largest(forbidden_tokens()); }
+  /// In place of choose_token() then: `token` is that of the largest logit.
+  void choose_largest(TokenId token) { chosen_ = sampler_.take_largest(token); }
   /// Adds what was chosen, and its text, to the pending chunk.
   void append_chosen();
   void append_token(std::span<const float> logits) {

@@ -7,7 +7,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "compute/cuda/backend.h"
 #include "engine/local_experts.h"
+#include "tests/support/fake_device.h"
 #include "tests/support/losable_experts.h"
 #include "tests/support/tiny_model.h"
 
@@ -47,6 +49,7 @@ class SchedulerTest : public ::testing::Test {
     };
     auto runtime = cli::ModelRuntime::load({.model = directory_.path() / "model",
                                             .backend = "reference",
+                                            .make_backend = make_backend_,
                                             .num_threads = 1,
                                             .kv_cache_bytes = 64 << 20},
                                            connect, [](const std::string&, size_t, size_t) {});
@@ -54,7 +57,7 @@ class SchedulerTest : public ::testing::Test {
     runtime_ = std::move(*runtime);
     const TextRules rules{.tokenizer = tokenizer_.get(),
                           .eos_tokens = runtime_->config().eos_tokens,
-                          .vocab_size = 300,
+                          .vocab_size = num_choosable_,
                           .max_model_len = 400};
     scheduler_ = std::make_unique<Scheduler>(
         runtime_->engine(), runtime_->threads(), rules, options, probe_, [this] {
@@ -109,6 +112,8 @@ class SchedulerTest : public ::testing::Test {
   test_support::TemporaryDirectory directory_;
   test_support::Losses losses_;
   std::atomic<bool> available_{true};
+  cli::MakeBackend make_backend_ = compute::make_backend;
+  size_t num_choosable_ = 300;
   monitoring::Registry registry_;
   monitoring::ServingProbe probe_{registry_, "tiny"};
   std::unique_ptr<model::Tokenizer> tokenizer_;
@@ -178,6 +183,101 @@ TEST_F(SchedulerTest, PromptLogprobsCoverThePromptWhateverTheChunks) {
     ASSERT_EQ(answer.prompt_tokens[i].top.size(), 1u);
     EXPECT_GE(answer.prompt_tokens[i].top[0].logprob, answer.prompt_tokens[i].logprob);
   }
+}
+
+/// A request whose tokens are read from logits gives those that come from the largest alone; alone
+/// and together; also where the largest of all logits is one of padding.
+TEST_F(SchedulerTest, GreedyTokensAreTheSameWithAndWithoutLogits) {
+  for (const size_t num_choosable : {300, 20}) {
+    num_choosable_ = num_choosable;
+    start(kRoomy);
+    std::vector<std::future<Answer>> from_largest, from_logits;
+    for (uint64_t i = 0; i < 5; ++i) {
+      GenerationRequest request = greedy(10 + i, 12, i);
+      from_largest.push_back(ask(request));
+      request.sampling.logprobs = 0;
+      from_logits.push_back(ask(std::move(request)));
+    }
+    for (size_t i = 0; i < from_largest.size(); ++i) {
+      const Answer answer = wait(from_largest[i]);
+      EXPECT_EQ(answer.tokens, wait(from_logits[i]).tokens);
+      EXPECT_EQ(answer.tokens[0].size(), 12u);
+      EXPECT_LT(std::ranges::max(answer.tokens[0]), static_cast<TokenId>(num_choosable));
+    }
+    scheduler_.reset();
+  }
+}
+
+class SchedulerOnADevice : public SchedulerTest {
+ protected:
+  static constexpr uint32_t kNumTokens = 4;
+
+  void SetUp() override {
+    SchedulerTest::SetUp();
+    make_backend_ = [this](const std::string& name, ThreadPool& threads) {
+      return compute::cuda::CudaBackend::create(device_, name, threads);
+    };
+    start(kRoomy);
+    const size_t largest = bytes_of(greedy(5, kNumTokens));
+    row_bytes_ = runtime_->config().vocab_size * sizeof(float);
+    GenerationRequest request = greedy(5, kNumTokens);
+    request.sampling.logprobs = 0;
+    saved_bytes_ = (bytes_of(request) - largest) / kNumTokens;
+    bytes_of_largest_ = largest;
+    ASSERT_GT(saved_bytes_, row_bytes_ / 2);
+    ASSERT_LT(saved_bytes_, row_bytes_);
+  }
+
+  /// That come to the host until the answer is complete.
+  size_t bytes_of(GenerationRequest request) {
+    const size_t before = device_->downloaded_bytes();
+    auto pending = ask(std::move(request));
+    const Answer answer = wait(pending);
+    EXPECT_EQ(answer.tokens[0].size(), kNumTokens);
+    return device_->downloaded_bytes() - before;
+  }
+
+  /// The tokens of this request for which logits come to the host.
+  size_t tokens_from_logits(const GenerationRequest& request) {
+    return (bytes_of(request) - bytes_of_largest_) / saved_bytes_;
+  }
+
+  const std::shared_ptr<compute::cuda::FakeDevice> device_ =
+      std::make_shared<compute::cuda::FakeDevice>();
+  size_t row_bytes_ = 0, bytes_of_largest_ = 0, saved_bytes_ = 0;
+};
+
+TEST_F(SchedulerOnADevice, SamplingAsksForLogitsIfItReadsThem) {
+  const auto asks = [&](const std::function<void(engine::SamplingParams&)>& change) {
+    GenerationRequest request = greedy(5, kNumTokens);
+    change(request.sampling);
+    return tokens_from_logits(request);
+  };
+  EXPECT_EQ(asks([](auto& p) { p.temperature = 0.5f; }), kNumTokens);
+  EXPECT_EQ(asks([](auto& p) { p.presence_penalty = 1.0f; }), kNumTokens);
+  EXPECT_EQ(asks([](auto& p) { p.frequency_penalty = 1.0f; }), kNumTokens);
+  EXPECT_EQ(asks([](auto& p) { p.repetition_penalty = 1.5f; }), kNumTokens);
+  EXPECT_EQ(asks([](auto& p) { p.logit_bias = {{5, 1.0f}}; }), kNumTokens);
+  EXPECT_EQ(asks([](auto& p) { p.logprobs = 3; }), kNumTokens);
+  EXPECT_EQ(asks([](auto&) {}), 0u);
+  EXPECT_EQ(asks([](auto& p) { p.top_p = 0.5f, p.top_k = 2, p.min_p = 0.1f, p.seed = 1; }), 0u);
+}
+
+TEST_F(SchedulerOnADevice, RequestsAskForLogitsIfTheyReadThem) {
+  const auto asks = [&](const std::function<void(GenerationRequest&)>& change) {
+    GenerationRequest request = greedy(5, kNumTokens);
+    change(request);
+    return tokens_from_logits(request);
+  };
+  // The first two may not be these.
+  EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2, r.stop_token_ids = {299}; }), 2u);
+  EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2, r.ignore_eos = false; }), 2u);
+  EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2; }), 0u);
+  EXPECT_EQ(asks([](auto& r) { r.stop_token_ids = {299}, r.stop = {"never"}; }), 0u);
+  GenerationRequest all = greedy(5, kNumTokens);
+  all.prompt_logprobs = 1;  // The last of five rows gives a token too.
+  const size_t bytes = bytes_of(all) - bytes_of_largest_;
+  EXPECT_EQ(bytes, 4 * row_bytes_ + saved_bytes_);
 }
 
 TEST_F(SchedulerTest, RefusesWhatCannotBe) {
