@@ -118,8 +118,7 @@ class Backend {
   virtual std::unique_ptr<RowMemory> allocate_host_rows(size_t bytes) = 0;
   /// Whether row memory is the host's, which may read and write it like any other.
   virtual bool shares_row_memory() const = 0;
-  /// From host memory to row memory, and back, which waits for what was to be done before. Nothing
-  /// where both are the same address.
+  /// From host memory to row memory, and back, which waits. Nothing where addresses are the same.
   virtual void write(void* rows, const void* from, size_t bytes) = 0;
   virtual void read(void* to, const void* rows, size_t bytes) = 0;
 
