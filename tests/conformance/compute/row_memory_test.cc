@@ -1,4 +1,5 @@
 // Operations on rows that stay in a back end's row memory do what they do to rows of the host.
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
