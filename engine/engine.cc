@@ -383,8 +383,7 @@ std::vector<ExpertId> Engine::missing_experts(const compute::SequenceRows& rows)
     if (row - rows.first_row < rows.num_rows) missing.push_back(expert);
   }
   std::ranges::sort(missing);
-  const auto doubles = std::ranges::unique(missing);
-  missing.erase(doubles.begin(), doubles.end());
+  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
   return missing;
 }
 
