@@ -40,22 +40,44 @@ enum class GemmOutput : uint8_t {
   kActivations,  ///< silu(gate) * up: f32 [row][output]; of bf16 and f8, rows as layout.h has them.
 };
 
+/// Where products go.
+struct GemmTarget {
+  std::byte* out = nullptr;     ///< Device address.
+  uint32_t out_stride = 0;      ///< Numbers from row to row; or rows of a k block.
+  uint32_t out_cols = 0;        ///< kNumbers: outputs from here on are left out.
+  const float* bias = nullptr;  ///< Device address or null; kNumbers.
+};
+
+/// A matrix that all rows go through.
+struct GemmMap {
+  const std::byte* weights = nullptr;  ///< Device address of the first panel.
+  uint32_t num_panels = 0;
+  GemmTarget target;
+};
+
+/// Of one launch. They are arguments of the kernels, which should be few.
+inline constexpr uint32_t kMaxGemmMaps = 4;
+
+/// Rows go through the weights of the tile that they are in, or all of them through each of `maps`:
+/// the matrices of one launch are read by many multiprocessors at once, where those of a small one
+/// alone would keep few of them busy.
 struct GemmArgs {
   WeightFormat format = WeightFormat::kF32;  ///< Of the weights; rows are in its arithmetic.
   GemmOutput output = GemmOutput::kNumbers;
   const std::byte* rows = nullptr;  ///< Device address, as layout.h has it.
   uint32_t rows_stride = 0;
   uint32_t rows_blocks = 0;         ///< k blocks of `rows`: where their scales begin (q8).
-  const GemmTile* tiles = nullptr;  ///< Device address. Null: those that `all` is cut into.
-  GemmTile all;                     ///< Rows of one matrix; tile i begins with row i * max_rows.
-  uint32_t num_tiles = 0;
-  uint32_t max_panels = 0;  ///< Largest num_panels and num_rows of the tiles.
+  const GemmTile* tiles = nullptr;  ///< Device address. Null: `maps`.
+  uint32_t num_tiles = 0;           ///< Of each map: tile i begins with row i * max_rows.
+  uint32_t max_panels = 0;          ///< Largest num_panels, and num_rows of a tile.
   uint32_t max_rows = 0;
-  std::byte* out = nullptr;     ///< Device address.
-  uint32_t out_stride = 0;      ///< Numbers from row to row; or rows of a k block.
-  uint32_t out_cols = 0;        ///< kNumbers: outputs from here on are left out.
-  const float* bias = nullptr;  ///< Device address or null; kNumbers.
-  bool portable = false;        ///< Also on Hopper the kernel of other devices, to compare with.
+  std::byte* out = nullptr;  ///< Of all tiles; see GemmTarget.
+  uint32_t out_stride = 0;
+  uint32_t out_cols = 0;
+  uint32_t num_rows = 0;  ///< That go through the maps.
+  uint32_t num_maps = 0;
+  GemmMap maps[kMaxGemmMaps];
+  bool portable = false;  ///< Also on Hopper the kernel of other devices, to compare with.
 };
 
 /// The source of a row that is nobody's.

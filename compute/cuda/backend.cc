@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -63,6 +64,11 @@ const CudaMatrix& check(const LinearMap& map, const EncodedRows& x) {
   PREGATE_CHECK(map.y.cols == matrix->rows && map.y.rows == x.rows);
   PREGATE_CHECK(map.bias.empty() || map.bias.size() == map.y.cols);
   return *matrix;
+}
+
+/// Whether `next` goes into the launch of the maps that are there already.
+bool can_join(const GemmArgs& product, const LinearMap& next) {
+  return product.num_maps < kMaxGemmMaps && next.weights->format() == product.format;
 }
 
 /// Device memory for one row through a matrix.
@@ -223,36 +229,38 @@ Status CudaBackend::try_linear(const EncodedRows& x, std::span<const LinearMap> 
   const size_t encoded = parcel.bring(bytes_of(x));
   for (const LinearMap& map : maps) parcel.bring(map.bias);
   PREGATE_TRY(parcel.send(*stream_, outbox_));
-  GemmArgs product;
-  const GatherArgs rows{.encoded = parcel.at<std::byte>(encoded), .num_rows = uint32_t(x.rows)};
-  PREGATE_TRY(lay_out(x, rows, product));
+  const RowTiles tiles = cut_tiles(uint32_t(x.rows));
+  GemmArgs rows{
+      .num_tiles = tiles.num_tiles, .max_rows = tiles.max_rows, .num_rows = uint32_t(x.rows)};
+  const GatherArgs gather{.encoded = parcel.at<std::byte>(encoded), .num_rows = uint32_t(x.rows)};
+  PREGATE_TRY(lay_out(x, gather, rows));
+  GemmArgs product = rows;
   for (size_t i = 0; i < maps.size(); ++i) {
     const Matrix<float> y = maps[i].y.slice_rows(range.first, range.count);
     PREGATE_ASSIGN(const Target target, target_of(y));
-    const size_t bias = encoded + 1 + i;
-    product.bias = maps[i].bias.empty() ? nullptr : parcel.at<float>(bias);
-    multiply(static_cast<const CudaMatrix&>(*maps[i].weights), target, y, product);
+    const float* const bias = maps[i].bias.empty() ? nullptr : parcel.at<float>(encoded + 1 + i);
+    add_map(static_cast<const CudaMatrix&>(*maps[i].weights), target, bias, product);
+    // What is on the way to host memory is in a buffer that the next map needs.
+    const bool is_last = i + 1 == maps.size() || !target.is_final;
+    if (!is_last && can_join(product, maps[i + 1])) continue;
+    stream_->gemm(std::exchange(product, rows));
     PREGATE_TRY(deliver(target, y));
   }
   return {};
 }
 
-// `product` says where rows and bias are.
-void CudaBackend::multiply(const CudaMatrix& weights, const Target& target, Matrix<float> y,
-                           GemmArgs product) {
-  const RowTiles tiles = cut_tiles(uint32_t(y.rows));
+void CudaBackend::add_map(const CudaMatrix& weights, const Target& target, const float* bias,
+                          GemmArgs& product) {
+  const auto num_panels = uint32_t(weights.num_panels());
   product.format = weights.weight_format;
-  product.all = {.weights = weights.memory.data(),
-                 .num_rows = uint32_t(y.rows),
-                 .num_panels = uint32_t(weights.num_panels()),
-                 .num_blocks = product.rows_blocks};
-  product.num_tiles = tiles.num_tiles;
-  product.max_panels = product.all.num_panels;
-  product.max_rows = tiles.max_rows;
-  product.out = reinterpret_cast<std::byte*>(target.numbers);
-  product.out_stride = target.stride;
-  product.out_cols = uint32_t(y.cols);
-  stream_->gemm(product);
+  product.max_panels = std::max(product.max_panels, num_panels);
+  product.maps[product.num_maps++] = {
+      .weights = weights.memory.data(),
+      .num_panels = num_panels,
+      .target = {.out = reinterpret_cast<std::byte*>(target.numbers),
+                 .out_stride = target.stride,
+                 .out_cols = uint32_t(weights.rows),
+                 .bias = bias}};
 }
 
 void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,

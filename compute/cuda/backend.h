@@ -133,7 +133,9 @@ class CudaBackend final : public Backend, public Unattended {
   /// Device memory with these bytes, which are `packed_`'s.
   Result<Arena::Block> place(const std::byte* packed, size_t bytes);
   Status try_linear(const EncodedRows& x, std::span<const LinearMap> maps, const RowRange& range);
-  void multiply(const CudaMatrix& weights, const Target& target, Matrix<float> y, GemmArgs product);
+  /// To those that `product` multiplies with in one launch.
+  static void add_map(const CudaMatrix& weights, const Target& target, const float* bias,
+                      GemmArgs& product);
   Status try_experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out);
   Status try_plan(const EncodedRows& x, SentPlan plan, Matrix<float> out);
   Status try_routed_experts(const EncodedRows& x, const CudaExpertGroup& group, const TopK& chosen,

@@ -119,35 +119,38 @@ float dot(const Line& weights, const Line& row, const GemmArgs& args, size_t num
   return sum;
 }
 
-void store_number(const GemmArgs& args, size_t row, size_t col, float value) {
-  if (col >= args.out_cols) return;
-  if (args.bias != nullptr) value += args.bias[col];
-  write(args.out + (row * args.out_stride + col) * sizeof(float), value);
+void store_number(const GemmTarget& target, size_t row, size_t col, float value) {
+  if (col >= target.out_cols) return;
+  if (target.bias != nullptr) value += target.bias[col];
+  write(target.out + (row * target.out_stride + col) * sizeof(float), value);
 }
 
-void store_activation(const GemmArgs& args, size_t row, size_t col, float gate, float up) {
+void store_activation(const GemmTarget& target, WeightFormat format, size_t row, size_t col,
+                      float gate, float up) {
   const float value = gate / (1.0f + std::exp(-gate)) * up;
-  if (arithmetic_of(args.format) != WeightFormat::kBf16) {
-    write(args.out + (row * args.out_stride + col) * sizeof(float), value);
+  if (arithmetic_of(format) != WeightFormat::kBf16) {
+    write(target.out + (row * target.out_stride + col) * sizeof(float), value);
     return;
   }
-  const size_t first = col / kHalfPanel * args.out_stride * kBlockBytes;
-  write(args.out + first + swizzled(row, 2 * (col % kHalfPanel)), f32_to_bf16(value));
+  const size_t first = col / kHalfPanel * target.out_stride * kBlockBytes;
+  write(target.out + first + swizzled(row, 2 * (col % kHalfPanel)), f32_to_bf16(value));
 }
 
-void multiply_panel(const GemmArgs& args, const GemmTile& tile, size_t panel, size_t row) {
+void multiply_panel(const GemmArgs& args, const GemmTile& tile, const GemmTarget& target,
+                    size_t panel, size_t row) {
   const Line x = rows_line(args, row);
   const auto output = [&](size_t i) {
     return dot(weights_line(args, tile, panel, i), x, args, tile.num_blocks);
   };
   if (args.output == GemmOutput::kNumbers) {
     for (size_t i = 0; i < kPanelRows; ++i) {
-      store_number(args, row, panel * kPanelRows + i, output(i));
+      store_number(target, row, panel * kPanelRows + i, output(i));
     }
     return;
   }
   for (size_t i = 0; i < kHalfPanel; ++i) {
-    store_activation(args, row, panel * kHalfPanel + i, output(i), output(kHalfPanel + i));
+    store_activation(target, args.format, row, panel * kHalfPanel + i, output(i),
+                     output(kHalfPanel + i));
   }
 }
 
@@ -169,21 +172,22 @@ void place(const GatherArgs& args, const std::byte* encoded, size_t row) {
   }
 }
 
-GemmTile tile_of(const GemmArgs& args, uint32_t index) {
-  if (args.tiles != nullptr) return args.tiles[index];
-  GemmTile tile = args.all;
-  tile.first_row = index * args.max_rows;
-  PREGATE_CHECK(tile.first_row < args.all.num_rows);
-  tile.num_rows = std::min(args.max_rows, args.all.num_rows - tile.first_row);
-  return tile;
+GemmTile tile_of(const GemmArgs& args, const GemmMap& map, uint32_t index) {
+  const uint32_t first_row = index * args.max_rows;
+  PREGATE_CHECK(first_row < args.num_rows);
+  return {.weights = map.weights,
+          .first_row = first_row,
+          .num_rows = std::min(args.max_rows, args.num_rows - first_row),
+          .num_panels = map.num_panels,
+          .num_blocks = args.rows_blocks};
 }
 
-void multiply_tile(const GemmArgs& args, const GemmTile& tile) {
+void multiply_tile(const GemmArgs& args, const GemmTile& tile, const GemmTarget& target) {
   PREGATE_CHECK(tile.first_row % kAtomRows == 0 && tile.num_rows <= args.max_rows);
   PREGATE_CHECK(tile.num_panels <= args.max_panels && args.max_rows <= kMaxTileRows);
   for (size_t panel = 0; panel < tile.num_panels; ++panel) {
     for (size_t r = 0; r < tile.num_rows; ++r) {
-      multiply_panel(args, tile, panel, tile.first_row + r);
+      multiply_panel(args, tile, target, panel, tile.first_row + r);
     }
   }
 }
@@ -199,7 +203,17 @@ void fake_gather(const GatherArgs& args) {
 }
 
 void fake_gemm(const GemmArgs& args) {
-  for (uint32_t i = 0; i < args.num_tiles; ++i) multiply_tile(args, tile_of(args, i));
+  const GemmTarget of_tiles{args.out, args.out_stride, args.out_cols};
+  for (uint32_t i = 0; i < args.num_tiles; ++i) {
+    if (args.tiles != nullptr) {
+      multiply_tile(args, args.tiles[i], of_tiles);
+      continue;
+    }
+    PREGATE_CHECK(args.num_maps <= kMaxGemmMaps);
+    for (const GemmMap& map : std::span(args.maps, args.num_maps)) {
+      multiply_tile(args, tile_of(args, map, i), map.target);
+    }
+  }
 }
 
 void fake_encode(const EncodeArgs& args) {

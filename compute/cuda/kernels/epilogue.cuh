@@ -33,60 +33,60 @@ struct Place {
 
 /// One of `low` and `high`: 64 outputs, beginning with column `first`.
 template <int kCols>
-__device__ __forceinline__ void store_numbers(const GemmArgs& args, const Work& work,
+__device__ __forceinline__ void store_numbers(const GemmTarget& target, const Work& work,
                                               const Place& place, uint32_t first,
                                               const float (&sums)[kCols / 2]) {
 #pragma unroll
   for (uint32_t second = 0; second < 2; ++second) {
     const uint32_t col = first + place.output + 8 * second;
-    if (col >= args.out_cols) return;
-    const float bias = args.bias == nullptr ? 0.0f : args.bias[col];
-    auto* to = reinterpret_cast<float*>(args.out) +
-               size_t(work.first_row + place.row) * args.out_stride + col;
+    if (col >= target.out_cols) return;
+    const float bias = target.bias == nullptr ? 0.0f : target.bias[col];
+    auto* to = reinterpret_cast<float*>(target.out) +
+               size_t(work.first_row + place.row) * target.out_stride + col;
 #pragma unroll
-    for (uint32_t j = 0; j < kCols / 8; ++j, to += 8 * args.out_stride) {
+    for (uint32_t j = 0; j < kCols / 8; ++j, to += 8 * target.out_stride) {
       const uint32_t row = 8 * j + place.row;
       if (row < work.num_rows) to[0] = sums[4 * j + 2 * second] + bias;
-      if (row + 1 < work.num_rows) to[args.out_stride] = sums[4 * j + 2 * second + 1] + bias;
+      if (row + 1 < work.num_rows) to[target.out_stride] = sums[4 * j + 2 * second + 1] + bias;
     }
   }
 }
 
 template <int kCols>
-__device__ __forceinline__ void store_numbers(const GemmArgs& args, const Work& work, uint32_t warp,
-                                              const float (&low)[kCols / 2],
+__device__ __forceinline__ void store_numbers(const GemmTarget& target, const Work& work,
+                                              uint32_t warp, const float (&low)[kCols / 2],
                                               const float (&high)[kCols / 2]) {
   const Place place(warp);
   const uint32_t first = work.panel * kPanelRows;
-  store_numbers<kCols>(args, work, place, first, low);
-  store_numbers<kCols>(args, work, place, first + kHalfPanel, high);
+  store_numbers<kCols>(target, work, place, first, low);
+  store_numbers<kCols>(target, work, place, first + kHalfPanel, high);
 }
 
 template <int kCols>
-__device__ __forceinline__ void store_f32_activations(const GemmArgs& args, const Work& work,
+__device__ __forceinline__ void store_f32_activations(const GemmTarget& target, const Work& work,
                                                       uint32_t warp, const float (&gate)[kCols / 2],
                                                       const float (&up)[kCols / 2]) {
   const Place place(warp);
-  auto* out = reinterpret_cast<float*>(args.out) +
-              size_t(work.first_row + place.row) * args.out_stride + work.panel * kHalfPanel;
+  auto* out = reinterpret_cast<float*>(target.out) +
+              size_t(work.first_row + place.row) * target.out_stride + work.panel * kHalfPanel;
 #pragma unroll
   for (uint32_t i = 0; i < kCols / 2; ++i) {
     const uint32_t row = i / 4 * 8 + i % 2;
     if (place.row + row >= work.num_rows) continue;
-    out[row * args.out_stride + place.output + (i & 2 ? 8 : 0)] = silu_times(gate[i], up[i]);
+    out[row * target.out_stride + place.output + (i & 2 ? 8 : 0)] = silu_times(gate[i], up[i]);
   }
 }
 
 /// As rows of the next product: 64 bf16 are one k block of it. Eight outputs of eight rows are
 /// turned over at a time, so that a lane has neighbouring outputs of one row.
 template <int kCols>
-__device__ __forceinline__ void store_bf16_activations(const GemmArgs& args, const Work& work,
+__device__ __forceinline__ void store_bf16_activations(const GemmTarget& target, const Work& work,
                                                        uint32_t warp,
                                                        const float (&gate)[kCols / 2],
                                                        const float (&up)[kCols / 2]) {
   const uint32_t row = threadIdx.x % 32 / 4, outputs = 2 * (threadIdx.x % 4);
   std::byte* block =
-      args.out + (size_t(work.panel) * args.out_stride + work.first_row) * kBlockBytes;
+      target.out + (size_t(work.panel) * target.out_stride + work.first_row) * kBlockBytes;
 #pragma unroll
   for (uint32_t second = 0; second < 2; ++second) {
     std::byte* to = block + swizzled(row, 2 * (16 * warp + 8 * second + outputs));

@@ -24,6 +24,11 @@ inline bool is_hopper(const DeviceInfo& device) { return device.major == 9; }
 /// Only that code waits where it must (wait_for_kernels_before()).
 inline bool can_overlap(const DeviceInfo& device) { return is_hopper(device); }
 
+/// Tiles of all maps.
+inline uint32_t count_tiles(const GemmArgs& args) {
+  return args.tiles != nullptr ? args.num_tiles : args.num_maps * args.num_tiles;
+}
+
 struct Launch {
   dim3 grid;
   uint32_t num_threads = 0;
@@ -77,13 +82,22 @@ cudaError_t launch_kernel(const Launch& launch, const Args&... args) {
 
 namespace {
 
-/// Tile `index` of a product.
+/// Tile `index` of a product: those of a map, and then those of the next.
 __device__ __forceinline__ GemmTile tile_of(const GemmArgs& args, uint32_t index) {
   if (args.tiles != nullptr) return args.tiles[index];
-  GemmTile tile = args.all;
-  tile.first_row = index * args.max_rows;
-  tile.num_rows = min(args.max_rows, args.all.num_rows - tile.first_row);
-  return tile;
+  const GemmMap& map = args.maps[index / args.num_tiles];
+  const uint32_t first_row = index % args.num_tiles * args.max_rows;
+  return {.weights = map.weights,
+          .first_row = first_row,
+          .num_rows = min(args.max_rows, args.num_rows - first_row),
+          .num_panels = map.num_panels,
+          .num_blocks = args.rows_blocks};
+}
+
+/// Where the products of tile `index` go.
+__device__ __forceinline__ GemmTarget target_of(const GemmArgs& args, uint32_t index) {
+  if (args.tiles == nullptr) return args.maps[index / args.num_tiles].target;
+  return {.out = args.out, .out_stride = args.out_stride, .out_cols = args.out_cols};
 }
 
 }  // namespace

@@ -141,17 +141,18 @@ __device__ __forceinline__ float add_up(const float* sums, uint32_t index) {
 
 /// A result by a thread.
 template <uint32_t kParts, uint32_t kRows>
-__device__ __forceinline__ void store(const GemmArgs& args, const Work& work, const float* sums) {
+__device__ __forceinline__ void store(const GemmTarget& target, const Work& work,
+                                      const float* sums) {
   const uint32_t row = threadIdx.x / kOutputs;
   if (row >= work.num_rows) return;
   const uint32_t col = blockIdx.x * kOutputs + threadIdx.x % kOutputs;
   float* const out =
-      reinterpret_cast<float*>(args.out) + size_t(work.first_row + row) * args.out_stride + col;
+      reinterpret_cast<float*>(target.out) + size_t(work.first_row + row) * target.out_stride + col;
   const float sum = add_up<kParts, kRows>(sums, threadIdx.x);
   if constexpr (kParts == 2) {
     *out = silu_times(sum, add_up<kParts, kRows>(sums, kRows * kOutputs + threadIdx.x));
-  } else if (col < args.out_cols) {
-    *out = args.bias == nullptr ? sum : sum + args.bias[col];
+  } else if (col < target.out_cols) {
+    *out = target.bias == nullptr ? sum : sum + target.bias[col];
   }
 }
 
@@ -168,12 +169,12 @@ __global__ __launch_bounds__(kThreads) void gemm_f32(const __grid_constant__ Gem
   auto* const sums = reinterpret_cast<float*>(dynamic_shared_memory());
   multiplier.store(sums);
   __syncthreads();
-  store<kParts, kRows>(args, work, sums);
+  store<kParts, kRows>(target_of(args, blockIdx.y), work, sums);
 }
 
 template <uint32_t kParts, uint32_t kRows>
 cudaError_t launch(const GemmArgs& args, bool overlap, cudaStream_t stream) {
-  const dim3 grid(args.max_panels * Multiplier<kParts, kRows>::kBlocksOfPanel, args.num_tiles,
+  const dim3 grid(args.max_panels * Multiplier<kParts, kRows>::kBlocksOfPanel, count_tiles(args),
                   uint32_t(divide_up(args.max_rows, kRows)));
   constexpr uint32_t kBytes = kWarps * kParts * kRows * kOutputs * sizeof(float);
   return launch_kernel<gemm_f32<kParts, kRows>>({grid, kThreads, kBytes, stream, overlap}, args);

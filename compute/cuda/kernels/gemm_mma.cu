@@ -50,11 +50,17 @@ __device__ __forceinline__ uint32_t blocks_of_piece(const GemmTile& tile, uint32
 }
 
 template <WeightFormat kFormat, int kCols>
-__device__ __forceinline__ void fetch(const GemmArgs& args, const GemmTile& tile, const Work& work,
-                                      uint32_t piece, uint32_t stage) {
-  using S = Stage<kFormat, kCols>;
+__device__ __forceinline__ void fetch_weights(const GemmTile& tile, const Work& work,
+                                              uint32_t piece, uint32_t stage) {
+  constexpr uint32_t kBytes = Stage<kFormat, kCols>::kPanelBytes;
   const size_t panel_piece = size_t(work.panel) * num_pieces<kFormat>(tile) + piece;
-  copy_together(stage, tile.weights + panel_piece * S::kPanelBytes, S::kPanelBytes);
+  copy_together(stage, tile.weights + panel_piece * kBytes, kBytes);
+}
+
+template <WeightFormat kFormat, int kCols>
+__device__ __forceinline__ void fetch_rows(const GemmArgs& args, const GemmTile& tile,
+                                           const Work& work, uint32_t piece, uint32_t stage) {
+  using S = Stage<kFormat, kCols>;
   uint32_t to = stage + S::kPanelBytes;
   for (uint32_t i = 0; i < blocks_of_piece<kFormat>(tile, piece); ++i, to += S::kRowBytes) {
     const size_t row = size_t(S::kBlocks * piece + i) * args.rows_stride + work.first_row;
@@ -260,15 +266,15 @@ __device__ __forceinline__ void add_piece(const uint8_t* stage, uint32_t num_blo
 }
 
 template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
-__device__ __forceinline__ void store(const GemmArgs& args, const Work& work, uint32_t warp,
+__device__ __forceinline__ void store(const GemmTarget& target, const Work& work, uint32_t warp,
                                       const float (&low)[kCols / 2],
                                       const float (&high)[kCols / 2]) {
   if constexpr (kOutput == GemmOutput::kNumbers) {
-    store_numbers<kCols>(args, work, warp, low, high);
+    store_numbers<kCols>(target, work, warp, low, high);
   } else if constexpr (arithmetic_of(kFormat) == WeightFormat::kBf16) {
-    store_bf16_activations<kCols>(args, work, warp, low, high);
+    store_bf16_activations<kCols>(target, work, warp, low, high);
   } else {
-    store_f32_activations<kCols>(args, work, warp, low, high);
+    store_f32_activations<kCols>(target, work, warp, low, high);
   }
 }
 
@@ -283,27 +289,35 @@ __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ Gem
   const Work work{blockIdx.x, tile.first_row + first, min(uint32_t(kCols), tile.num_rows - first)};
   const uint32_t warp = threadIdx.x / 32;
   const uint32_t pieces = num_pieces<kFormat>(tile);
-  const auto fetch_piece = [&](uint32_t piece) {
-    const uint32_t stage = shared_address(memory) + piece % S::kCount * S::kBytes;
-    if (piece < pieces) fetch<kFormat, kCols>(args, tile, work, piece, stage);
+  const auto stage_of = [&](uint32_t piece) {
+    return shared_address(memory) + piece % S::kCount * S::kBytes;
+  };
+  const auto weights_of = [&](uint32_t piece) {
+    if (piece < pieces) fetch_weights<kFormat, kCols>(tile, work, piece, stage_of(piece));
+  };
+  const auto rows_of = [&](uint32_t piece) {
+    if (piece < pieces) fetch_rows<kFormat, kCols>(args, tile, work, piece, stage_of(piece));
     commit_copies();  // an empty group keeps the count right
   };
+  // Weights come first, before the kernel that made the rows has ended.
+  for (uint32_t piece = 0; piece + 1 < S::kCount; ++piece) weights_of(piece);
   wait_for_kernels_before();
-  for (uint32_t piece = 0; piece + 1 < S::kCount; ++piece) fetch_piece(piece);
+  for (uint32_t piece = 0; piece + 1 < S::kCount; ++piece) rows_of(piece);
   float low[kCols / 2] = {}, high[kCols / 2] = {};
   for (uint32_t piece = 0; piece < pieces; ++piece) {
     wait_for_copies<S::kCount - 2>();
     __syncthreads();
-    fetch_piece(piece + S::kCount - 1);
+    weights_of(piece + S::kCount - 1);
+    rows_of(piece + S::kCount - 1);
     add_piece<kFormat, kCols>(memory + piece % S::kCount * S::kBytes,
                               blocks_of_piece<kFormat>(tile, piece), warp, low, high);
   }
-  store<kFormat, kOutput, kCols>(args, work, warp, low, high);
+  store<kFormat, kOutput, kCols>(target_of(args, blockIdx.y), work, warp, low, high);
 }
 
 template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
 cudaError_t launch(const GemmArgs& args, bool overlap, cudaStream_t stream) {
-  const dim3 grid(args.max_panels, args.num_tiles, uint32_t(divide_up(args.max_rows, kCols)));
+  const dim3 grid(args.max_panels, count_tiles(args), uint32_t(divide_up(args.max_rows, kCols)));
   using S = Stage<kFormat, kCols>;
   const uint32_t bytes = S::kCount * S::kBytes;
   return launch_kernel<gemm_mma<kFormat, kOutput, kCols>>({grid, kThreads, bytes, stream, overlap},

@@ -142,10 +142,11 @@ struct Block {
     consume<kCols>(consumer, low, high);
     const Work work{first_panel + consumer, tile.first_row, tile.num_rows};
     const uint32_t warp = threadIdx.x / 32 % 4;
+    const GemmTarget target = target_of(args, blockIdx.y);
     if (args.output == GemmOutput::kNumbers) {
-      store_numbers<kCols>(args, work, warp, low, high);
+      store_numbers<kCols>(target, work, warp, low, high);
     } else {
-      store_bf16_activations<kCols>(args, work, warp, low, high);
+      store_bf16_activations<kCols>(target, work, warp, low, high);
     }
   }
 
@@ -203,7 +204,7 @@ Ring cut_memory(const GemmArgs& args, uint32_t budget) {
 template <int kConsumers, int kMaxCols>
 cudaError_t launch(const GemmArgs& args, uint32_t budget, cudaStream_t stream) {
   const Ring ring = cut_memory<kConsumers>(args, budget);
-  const dim3 grid(uint32_t(divide_up(args.max_panels, kConsumers)), args.num_tiles);
+  const dim3 grid(uint32_t(divide_up(args.max_panels, kConsumers)), count_tiles(args));
   const uint32_t bytes = kHeaderBytes + ring.num_stages * ring.stage_bytes;
   return launch_kernel<gemm_wgmma<kConsumers, kMaxCols>>(
       {grid, threads_for(kConsumers), bytes, stream, true}, args, ring);

@@ -39,13 +39,18 @@ class Products : public StreamTest {
             .rows = rows,
             .rows_stride = stride,
             .rows_blocks = blocks,
-            .all = {.num_rows = uint32_t(num_rows), .num_panels = 1, .num_blocks = blocks},
-            .max_panels = 1};
+            .max_panels = 1,
+            .num_rows = uint32_t(num_rows),
+            .num_maps = 1,
+            .maps = {{.num_panels = 1}}};
   }
 
+  /// By tiles or the one map.
   std::vector<float> multiply(GemmArgs args, size_t num_rows) {
     float* const out = upload(std::vector<float>(num_rows * args.out_stride, 0.25f));
     args.out = reinterpret_cast<std::byte*>(out);
+    GemmTarget& target = args.maps[0].target;
+    target = {args.out, args.out_stride, args.out_cols, target.bias};
     stream().gemm(args);
     return download(out, num_rows * args.out_stride);
   }
@@ -94,7 +99,7 @@ TEST_P(Products, TilesWithoutATableAreThoseOfIt) {
     for (const uint32_t num_rows : {1u, 8u, 191u, 192u, 193u, 400u}) {
       SCOPED_TRACE(testing::Message() << num_rows << " rows, format " << int(format));
       GemmArgs args = lay_out(format, random_numbers(size_t(num_rows) * kCols), kCols);
-      args.all.weights = weights;
+      args.maps[0].weights = weights;
       args.max_rows = std::min<uint32_t>(num_rows, kMaxTileRows);
       args.num_tiles = uint32_t(divide_up(num_rows, args.max_rows));
       args.out_stride = kOutputs + 1;
@@ -102,9 +107,11 @@ TEST_P(Products, TilesWithoutATableAreThoseOfIt) {
       const auto without = multiply(args, num_rows);
       std::vector<GemmTile> tiles;
       for (uint32_t first = 0; first < num_rows; first += args.max_rows) {
-        tiles.push_back(args.all);
-        tiles.back().first_row = first;
-        tiles.back().num_rows = std::min(args.max_rows, num_rows - first);
+        tiles.push_back({.weights = weights,
+                         .first_row = first,
+                         .num_rows = std::min(args.max_rows, num_rows - first),
+                         .num_panels = 1,
+                         .num_blocks = args.rows_blocks});
       }
       args.tiles = upload(tiles);
       expect_same_bits(without, multiply(args, num_rows));
@@ -129,11 +136,11 @@ TEST_P(Products, OfARowInF32AreItsOwn) {
       const auto num_rows = uint32_t(rows.size() / kLongRow);
       GemmArgs args = lay_out(WeightFormat::kF32, rows, kLongRow);
       args.output = output;
-      args.all.weights = weights;
+      args.maps[0].weights = weights;
       args.max_rows = num_rows;
       args.num_tiles = 1;
       args.out_stride = args.out_cols = uint32_t(numbers ? kPanelRows : kHalfPanel);
-      args.bias = numbers ? bias : nullptr;
+      args.maps[0].target.bias = numbers ? bias : nullptr;
       return multiply(args, num_rows);
     };
     const auto together = product(x);
@@ -159,7 +166,7 @@ TEST_P(Products, InF32) {
     const auto x = random_numbers(kSomeRows * cols);
     const auto panel = random_panel(kF32, num_blocks(kF32, cols));
     GemmArgs args = lay_out(kF32, x, cols);
-    args.all.weights = upload(panel);
+    args.maps[0].weights = upload(panel);
     args.max_rows = kSomeRows;
     args.num_tiles = 1;
     args.out_stride = args.out_cols = kPanelRows;
