@@ -12,11 +12,13 @@
 
 namespace pregate::compute::cuda {
 
+// Of what they are given, a table's tiles are those of one map, which has no weights of its own.
+
 cudaError_t launch_gemm_f32(const GemmArgs& args, bool overlap, cudaStream_t stream);
 /// bf16, q8, q4 and f8, from sm_80 on.
 cudaError_t launch_gemm_mma(const GemmArgs& args, bool overlap, cudaStream_t stream);
 /// bf16, sm_90 only.
-cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream);
+cudaError_t launch_gemm_wgmma(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream);
 
 /// Whether the code for sm_90a runs: on 9.0 only, not on what came after it.
 inline bool is_hopper(const DeviceInfo& device) { return device.major == 9; }
@@ -24,10 +26,8 @@ inline bool is_hopper(const DeviceInfo& device) { return device.major == 9; }
 /// Only that code waits where it must (wait_for_kernels_before()).
 inline bool can_overlap(const DeviceInfo& device) { return is_hopper(device); }
 
-/// Tiles of all maps.
-inline uint32_t count_tiles(const GemmArgs& args) {
-  return args.tiles != nullptr ? args.num_tiles : args.num_maps * args.num_tiles;
-}
+/// Of all maps.
+inline uint32_t count_tiles(const GemmArgs& args) { return args.num_maps * args.num_tiles; }
 
 struct Launch {
   dim3 grid;
@@ -94,10 +94,9 @@ __device__ __forceinline__ GemmTile tile_of(const GemmArgs& args, uint32_t index
           .num_blocks = args.rows_blocks};
 }
 
-/// Where the products of tile `index` go.
-__device__ __forceinline__ GemmTarget target_of(const GemmArgs& args, uint32_t index) {
-  if (args.tiles == nullptr) return args.maps[index / args.num_tiles].target;
-  return {.out = args.out, .out_stride = args.out_stride, .out_cols = args.out_cols};
+/// Where the products of tile `index` go. What is read of it where it is takes no registers.
+__device__ __forceinline__ const GemmTarget& target_of(const GemmArgs& args, uint32_t index) {
+  return args.maps[index / args.num_tiles].target;
 }
 
 }  // namespace

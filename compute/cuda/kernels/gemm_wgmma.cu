@@ -2,8 +2,10 @@
 // by bulk copies; each consumer warpgroup multiplies a panel of its own with the rows, which all of
 // them share. Weights come first, before the kernel that made the rows has ended.
 //
-// Large tiles are limited by what the second-level cache delivers: 37 bytes a cycle for a whole
-// multiprocessor at full speed. Hence tiles as large as the registers hold.
+// Where there are few panels, several blocks share one: a multiprocessor alone brings weights
+// slower than the memory has them for all. Large tiles are limited by what the second-level cache
+// delivers: 37 bytes a cycle for a whole multiprocessor at full speed. Hence tiles as large as the
+// registers hold.
 #include "compute/cuda/kernels/descriptor.cuh"
 #include "compute/cuda/kernels/epilogue.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
@@ -13,14 +15,17 @@
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr uint32_t kPanelBlockBytes = panel_block_bytes(WeightFormat::kBf16);
 constexpr uint32_t kMaxStages = 16;
 /// Barriers, before the stages, which must begin at a multiple of 1024.
 constexpr uint32_t kHeaderBytes = 1024;
 constexpr uint32_t kSmallRows = 96;
+/// Of a panel. A quarter is half of what a warpgroup's product has; less would be read in pieces
+/// that are too small.
+constexpr uint32_t kMaxParts = 4;
 
-/// How the shared memory of a block is cut.
-struct Ring {
+/// How panels are cut among blocks, and the shared memory of a block.
+struct Cut {
+  uint32_t parts = 1;  ///< Of a panel; more than one only where kHalves is 1.
   uint32_t num_stages = 0;
   uint32_t stage_bytes = 0;
 };
@@ -40,37 +45,44 @@ constexpr uint32_t width_for(uint32_t rows) {
 
 constexpr uint32_t wider(uint32_t width) { return width == 8 ? 16 : width + 16; }
 
+constexpr uint32_t kPanelBlockBytes = panel_block_bytes(WeightFormat::kBf16);
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
+constexpr uint32_t kWarpOutputs = 16;  // of a product
 
 /// The place in the ring and how often it was gone round.
 struct Cursor {
   uint32_t stage = 0, round = 0;
-  __device__ __forceinline__ void advance(const Ring& ring) {
-    if (++stage < ring.num_stages) return;
+  __device__ __forceinline__ void advance(const Cut& cut) {
+    if (++stage < cut.num_stages) return;
     stage = 0;
     ++round;
   }
 };
 
-template <int kConsumers>
+/// kHalves: of a panel, for which a consumer has sums; 1: it multiplies a part of no more than
+/// that.
+template <int kConsumers, int kHalves>
 struct Block {
+  static constexpr uint32_t kWeightBytes = kHalves * kHalfPanel * kBlockBytes;  // of a consumer
+
   const GemmArgs& args;
-  const Ring& ring;
+  const Cut& cut;
   const GemmTile tile;
   const uint32_t first_panel, num_active, width;
-  const uint32_t shared;  // of the header
+  const uint32_t first_output, num_outputs;  // of a panel
+  const uint32_t shared;                     // of the header
 
   __device__ uint32_t full(uint32_t stage) const { return shared + 8 * stage; }
   __device__ uint32_t empty(uint32_t stage) const { return full(kMaxStages + stage); }
   __device__ uint32_t weights(uint32_t stage) const {
-    return shared + kHeaderBytes + stage * ring.stage_bytes;
+    return shared + kHeaderBytes + stage * cut.stage_bytes;
   }
   __device__ uint32_t rows(uint32_t stage) const {
-    return weights(stage) + kConsumers * kPanelBlockBytes;
+    return weights(stage) + kConsumers * kWeightBytes;
   }
 
   __device__ void init_barriers() const {
-    for (uint32_t stage = 0; stage < ring.num_stages; ++stage) {
+    for (uint32_t stage = 0; stage < cut.num_stages; ++stage) {
       init_barrier(full(stage), 1);
       init_barrier(empty(stage), num_active * 4);  // by each warp that reads it
     }
@@ -78,11 +90,13 @@ struct Block {
   }
 
   __device__ void fetch_weights(uint32_t block, uint32_t stage) const {
-    arrive_expecting(full(stage), num_active * kPanelBlockBytes + width * kBlockBytes);
+    const uint32_t bytes = num_outputs * kBlockBytes;
+    arrive_expecting(full(stage), num_active * bytes + width * kBlockBytes);
     for (uint32_t i = 0; i < num_active; ++i) {
       const size_t at = size_t(first_panel + i) * tile.num_blocks + block;
-      copy_bulk(weights(stage) + i * kPanelBlockBytes, tile.weights + at * kPanelBlockBytes,
-                kPanelBlockBytes, full(stage));
+      copy_bulk(weights(stage) + i * kWeightBytes,
+                tile.weights + at * kPanelBlockBytes + first_output * kBlockBytes, bytes,
+                full(stage));
     }
   }
   __device__ void fetch_rows(uint32_t block, uint32_t stage) const {
@@ -91,7 +105,7 @@ struct Block {
   }
 
   __device__ void produce() const {
-    const uint32_t num_ahead = min(ring.num_stages, tile.num_blocks);
+    const uint32_t num_ahead = min(cut.num_stages, tile.num_blocks);
     for (uint32_t block = 0; block < num_ahead; ++block) fetch_weights(block, block);
     wait_for_kernels_before();
     for (uint32_t block = 0; block < num_ahead; ++block) fetch_rows(block, block);
@@ -100,7 +114,7 @@ struct Block {
       wait_for_phase(empty(cursor.stage), (cursor.round - 1) & 1);
       fetch_weights(block, cursor.stage);
       fetch_rows(block, cursor.stage);
-      cursor.advance(ring);
+      cursor.advance(cut);
     }
   }
 
@@ -108,46 +122,57 @@ struct Block {
     if (threadIdx.x % 32 == 0) arrive(empty(stage));
   }
 
-  /// The sums of one consumer's panel.
+  /// The sums of one consumer's panel. Where it has less than half of one, what is behind its
+  /// weights gives sums that nobody stores.
   template <int kCols>
-  __device__ __forceinline__ void consume(uint32_t consumer, float (&low)[kCols / 2],
-                                          float (&high)[kCols / 2]) const {
+  __device__ __forceinline__ void consume(uint32_t consumer,
+                                          float (&sums)[kHalves][kCols / 2]) const {
     Cursor cursor;
     uint32_t previous = 0;
 #pragma unroll 1
     for (uint32_t block = 0; block < tile.num_blocks; ++block) {
       wait_for_phase(full(cursor.stage), cursor.round & 1);
-      const uint32_t panel = weights(cursor.stage) + consumer * kPanelBlockBytes;
-      const uint64_t a_low = matrix_descriptor(panel);
-      const uint64_t a_high = matrix_descriptor(panel + 64 * kBlockBytes);
+      const uint32_t panel = weights(cursor.stage) + consumer * kWeightBytes;
       const uint64_t b = matrix_descriptor(rows(cursor.stage));
       begin_products();
 #pragma unroll
       for (uint32_t step = 0; step < 4; ++step) {  // of 16 inputs, 32 bytes
-        Wgmma<kCols>::add(low, a_low + 2 * step, b + 2 * step);
-        Wgmma<kCols>::add(high, a_high + 2 * step, b + 2 * step);
+#pragma unroll
+        for (uint32_t half = 0; half < kHalves; ++half) {
+          const uint64_t a = matrix_descriptor(panel + half * kHalfPanel * kBlockBytes);
+          Wgmma<kCols>::add(sums[half], a + 2 * step, b + 2 * step);
+        }
       }
       commit_products();
       wait_for_products<1>();
       if (block > 0) release(previous);
       previous = cursor.stage;
-      cursor.advance(ring);
+      cursor.advance(cut);
     }
     wait_for_products<0>();
   }
 
   template <int kCols>
-  __device__ __forceinline__ void multiply(uint32_t consumer) const {
-    float low[kCols / 2] = {}, high[kCols / 2] = {};
-    consume<kCols>(consumer, low, high);
-    const Work work{first_panel + consumer, tile.first_row, tile.num_rows};
+  __device__ __forceinline__ void store(const Work& work,
+                                        const float (&sums)[kHalves][kCols / 2]) const {
     const uint32_t warp = threadIdx.x / 32 % 4;
-    const GemmTarget target = target_of(args, blockIdx.y);
-    if (args.output == GemmOutput::kNumbers) {
-      store_numbers<kCols>(target, work, warp, low, high);
+    const GemmTarget& target = target_of(args, blockIdx.y);
+    if constexpr (kHalves == 1) {
+      if (warp * kWarpOutputs >= num_outputs) return;
+      const uint32_t first = work.panel * kPanelRows + first_output;
+      store_numbers<kCols>(target, work, Place(warp), first, sums[0]);
+    } else if (args.output == GemmOutput::kNumbers) {
+      store_numbers<kCols>(target, work, warp, sums[0], sums[1]);
     } else {
-      store_bf16_activations<kCols>(target, work, warp, low, high);
+      store_bf16_activations<kCols>(target, work, warp, sums[0], sums[1]);
     }
+  }
+
+  template <int kCols>
+  __device__ __forceinline__ void multiply(uint32_t consumer) const {
+    float sums[kHalves][kCols / 2] = {};
+    consume<kCols>(consumer, sums);
+    store<kCols>({first_panel + consumer, tile.first_row, tile.num_rows}, sums);
   }
 
   /// By the narrowest product that takes all rows.
@@ -162,22 +187,26 @@ struct Block {
 
 #endif
 
-template <int kConsumers, int kMaxCols>
+template <int kConsumers, int kHalves, int kMaxCols>
 __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) void gemm_wgmma(
-    const __grid_constant__ GemmArgs args, const __grid_constant__ Ring ring) {
+    const __grid_constant__ GemmArgs args, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   uint8_t* const memory = dynamic_shared_memory();
   let_next_kernel_start();
   const GemmTile tile = tile_of(args, blockIdx.y);
-  const uint32_t first_panel = blockIdx.x * kConsumers;
+  const uint32_t parts = kHalves == 1 ? cut.parts : 1;
+  const uint32_t first_panel = blockIdx.x / parts * kConsumers;
   if (first_panel >= tile.num_panels) return;
-  const Block<kConsumers> block{args,
-                                ring,
-                                tile,
-                                first_panel,
-                                min(uint32_t(kConsumers), tile.num_panels - first_panel),
-                                width_for(tile.num_rows),
-                                shared_address(memory)};
+  const uint32_t num_outputs = kPanelRows / parts;
+  const Block<kConsumers, kHalves> block{args,
+                                         cut,
+                                         tile,
+                                         first_panel,
+                                         min(uint32_t(kConsumers), tile.num_panels - first_panel),
+                                         width_for(tile.num_rows),
+                                         blockIdx.x % parts * num_outputs,
+                                         num_outputs,
+                                         shared_address(memory)};
   if (threadIdx.x == 0) block.init_barriers();
   __syncthreads();
   const uint32_t consumer = threadIdx.x / 128;
@@ -192,31 +221,49 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
 }
 
 /// As many stages as `budget` bytes of shared memory hold.
-template <int kConsumers>
-Ring cut_memory(const GemmArgs& args, uint32_t budget) {
-  Ring ring;
-  ring.stage_bytes = uint32_t(
-      round_up(kConsumers * kPanelBlockBytes + width_for(args.max_rows) * kBlockBytes, 1024));
-  ring.num_stages = min(kMaxStages, (budget - kHeaderBytes) / ring.stage_bytes);
-  return ring;
+Cut cut_memory(uint32_t weight_bytes, uint32_t max_rows, uint32_t budget) {
+  Cut cut;
+  cut.stage_bytes = uint32_t(round_up(weight_bytes + width_for(max_rows) * kBlockBytes, 1024));
+  cut.num_stages = min(kMaxStages, (budget - kHeaderBytes) / cut.stage_bytes);
+  return cut;
 }
 
-template <int kConsumers, int kMaxCols>
-cudaError_t launch(const GemmArgs& args, uint32_t budget, cudaStream_t stream) {
-  const Ring ring = cut_memory<kConsumers>(args, budget);
-  const dim3 grid(uint32_t(divide_up(args.max_panels, kConsumers)), count_tiles(args));
-  const uint32_t bytes = kHeaderBytes + ring.num_stages * ring.stage_bytes;
-  return launch_kernel<gemm_wgmma<kConsumers, kMaxCols>>(
-      {grid, threads_for(kConsumers), bytes, stream, true}, args, ring);
+template <int kConsumers, int kHalves, int kMaxCols>
+cudaError_t launch(const GemmArgs& args, uint32_t parts, uint32_t budget, cudaStream_t stream) {
+  Cut cut = cut_memory(kConsumers * kHalves * kHalfPanel * kBlockBytes, args.max_rows, budget);
+  cut.parts = parts;
+  const dim3 grid(uint32_t(divide_up(args.max_panels, kConsumers)) * parts, count_tiles(args));
+  const uint32_t bytes = kHeaderBytes + cut.num_stages * cut.stage_bytes;
+  return launch_kernel<gemm_wgmma<kConsumers, kHalves, kMaxCols>>(
+      {grid, threads_for(kConsumers), bytes, stream, true}, args, cut);
+}
+
+/// Panels of all tiles.
+size_t count_panels(const GemmArgs& args) {
+  size_t of_maps = 0;
+  for (uint32_t i = 0; i < args.num_maps; ++i) of_maps += args.maps[i].num_panels;
+  return of_maps * args.num_tiles;
+}
+
+/// As many blocks share a panel as find a multiprocessor each. Gate and up, of which each output
+/// needs its like in the other half, stay together.
+uint32_t parts_of_panel(const GemmArgs& args, size_t num_multiprocessors) {
+  if (args.output != GemmOutput::kNumbers) return 1;
+  uint32_t parts = 1;
+  while (parts < kMaxParts && 2 * parts * count_panels(args) <= num_multiprocessors) parts *= 2;
+  return parts;
 }
 
 }  // namespace
 
-cudaError_t launch_gemm_wgmma(const GemmArgs& args, cudaStream_t stream) {
+cudaError_t launch_gemm_wgmma(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream) {
   // Two small blocks on a multiprocessor, of which one computes while the other begins or ends; or
   // one large one, whose rows serve two panels. 227 KiB is what a multiprocessor has.
-  if (args.max_rows <= kSmallRows) return launch<1, kSmallRows>(args, 112 * 1024, stream);
-  return launch<2, kMaxTileRows>(args, 226 * 1024, stream);
+  constexpr uint32_t kSmall = 112 * 1024, kLarge = 226 * 1024;
+  if (args.max_rows > kSmallRows) return launch<2, 2, kMaxTileRows>(args, 1, kLarge, stream);
+  const uint32_t parts = parts_of_panel(args, device.num_multiprocessors);
+  if (parts == 1) return launch<1, 2, kSmallRows>(args, parts, kSmall, stream);
+  return launch<1, 1, kSmallRows>(args, parts, kSmall, stream);
 }
 
 }  // namespace pregate::compute::cuda

@@ -30,6 +30,8 @@ struct Kind {
   size_t shared_bytes = 0;  // that a kernel may have if it asks
 };
 constexpr Kind kDevices[] = {{8, size_t{163} << 10}, {9, size_t{227} << 10}};
+/// Few, so that some products of a test have a block for each and others have not.
+constexpr int kMultiprocessors = 8;
 
 thread_local int current_device = 0;
 
@@ -87,7 +89,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
                  .totalGlobalMem = kMemoryBytes,
                  .major = kDevices[device].major,
                  .minor = 0,
-                 .multiProcessorCount = 1};
+                 .multiProcessorCount = kMultiprocessors};
   return cudaSuccess;
 }
 
