@@ -5,7 +5,6 @@
 //   moe_bench [--weights=bf16,f8,q8,q4] [--tokens=1,8,64,512,4096] [--only=NAME] [--portable]
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -15,16 +14,14 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "base/random.h"
-#include "compute/cpu/select.h"
+#include "bench/compute/cuda/measure.h"
 #include "compute/cpu/weights.h"
 #include "compute/cuda/arena.h"
-#include "compute/cuda/loader.h"
 #include "compute/cuda/plan.h"
 #include "compute/cuda/scratch.h"
 #include "compute/cuda/sent_plan.h"
@@ -41,44 +38,7 @@ struct Shape {
 constexpr Shape kShapes[] = {{"olmoe-1b-7b", 2048, 1024, 64, 8},
                              {"qwen3-30b-a3b", 2048, 768, 128, 8},
                              {"deepseek-v3", 7168, 2048, 256, 8}};
-constexpr std::pair<std::string_view, WeightFormat> kFormats[] = {{"bf16", WeightFormat::kBf16},
-                                                                  {"f8", WeightFormat::kF8},
-                                                                  {"q8", WeightFormat::kQ8},
-                                                                  {"q4", WeightFormat::kQ4}};
 constexpr size_t kMaxRoutings = 8;
-
-/// How long something is measured. Parts tell where time goes and need be less exact.
-struct Effort {
-  int num_runs;
-  double seconds_of_a_run;
-};
-constexpr Effort kForAll{7, 0.05}, kForParts{3, 0.02};
-
-template <typename T>
-T must(Result<T> result) {
-  if (result) return std::move(*result);
-  fmt::print(stderr, "moe_bench: {}\n", result.error().message);
-  std::exit(1);
-}
-
-void must(const Status& status) {
-  if (status) return;
-  fmt::print(stderr, "moe_bench: {}\n", status.error().message);
-  std::exit(1);
-}
-
-std::string_view name_of(WeightFormat format) {
-  return std::ranges::find(kFormats, format, &std::pair<std::string_view, WeightFormat>::second)
-      ->first;
-}
-
-/// What computes, and what prepares for it.
-struct Machine {
-  std::shared_ptr<Device> device;
-  DeviceLimits limits;
-  const cpu::KernelSet& kernels;
-  ThreadPool& threads;
-};
 
 /// All experts of a layer. They have the same weights, at different addresses.
 class Layer {
@@ -279,27 +239,12 @@ class Call {
 
 using Calls = std::vector<std::unique_ptr<Call>>;
 
-double seconds_of(Stream& stream, const Recording& all_calls, size_t num_calls, size_t count) {
-  const auto begin = std::chrono::steady_clock::now();
-  for (size_t i = 0; i < count; ++i) stream.replay(all_calls);
-  must(stream.synchronize());
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-  return elapsed.count() / static_cast<double>(count * num_calls);
-}
-
-/// Of a call, the median of several runs of all routings in turn.
+/// Of a call, when those of all routings are made in turn.
 double measure(Stream& stream, const Calls& calls, Call::Part part, const Effort& effort) {
-  const auto recording = must(stream.record([&] {
+  const auto make_all = [&] {
     for (const auto& call : calls) call->run(stream, part);
-  }));
-  seconds_of(stream, *recording, calls.size(), 1);
-  const double about = seconds_of(stream, *recording, calls.size(), 3);
-  const double of_all = about * static_cast<double>(calls.size());
-  const auto count = std::max<size_t>(1, static_cast<size_t>(effort.seconds_of_a_run / of_all));
-  std::vector<double> runs(effort.num_runs);
-  for (double& run : runs) run = seconds_of(stream, *recording, calls.size(), count);
-  std::ranges::sort(runs);
-  return runs[runs.size() / 2];
+  };
+  return cuda::measure(stream, make_all, effort) / static_cast<double>(calls.size());
 }
 
 struct Options {
@@ -401,10 +346,8 @@ void print_heading(const Machine& machine) {
 }
 
 int run(const Options& options) {
-  const auto device = must(devices().open(0));
-  const DeviceLimits limits = must(device->measure_limits());
   ThreadPool threads(std::thread::hardware_concurrency());
-  const Machine machine{device, limits, *must(cpu::select_kernels("cpu")), threads};
+  const Machine machine = open_machine(threads);
   print_heading(machine);
   for (const Shape& shape : kShapes) {
     if (!options.only.empty() && options.only != shape.name) continue;
