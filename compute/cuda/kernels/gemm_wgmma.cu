@@ -196,7 +196,7 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
   const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t parts = kHalves == 1 ? cut.parts : 1;
   const uint32_t first_panel = blockIdx.x / parts * kConsumers;
-  if (first_panel >= tile.num_panels) return;
+  if (first_panel >= tile.num_panels || tile.num_rows == 0) return;
   const uint32_t num_outputs = kPanelRows / parts;
   const Block<kConsumers, kHalves> block{args,
                                          cut,
