@@ -165,9 +165,10 @@ Status Engine::place_rotary() {
   return {};
 }
 
-// What the host does to each row of the step, by all threads: pieces of all rows.
+// What the host does to each row of the step, by all threads: pieces of all rows. Few rows are done
+// before the threads are awake.
 void Engine::for_rows(const std::function<void(size_t first, size_t count)>& body) {
-  constexpr size_t kPiece = 16;
+  constexpr size_t kPiece = 64;
   const size_t n = tokens_.size();
   parts_.threads.parallel_for((n + kPiece - 1) / kPiece, [&](size_t piece, size_t) {
     const size_t first = piece * kPiece;
