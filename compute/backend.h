@@ -1,5 +1,5 @@
 // The arithmetic of a model on one device. reference/ is written to be read; every other back end
-// is tested against it (tests/conformance/compute_test.cc), with a tolerance per format.
+// is tested against it (tests/conformance/compute), with a tolerance per format.
 //
 // One row's result never depends on the other rows of a call, nor on the number of threads: a
 // request gets the same bits alone or in a batch, in one prefill chunk or in many.
@@ -20,55 +20,13 @@
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "compute/packed.h"
 #include "compute/row_memory.h"
 #include "compute/top_k.h"
 #include "compute/types.h"
 #include "compute/unattended.h"
 
 namespace pregate::compute {
-
-/// The weights of y = W x in the layout a back end likes best. Immutable.
-class PackedMatrix {
- public:
-  virtual ~PackedMatrix() = default;
-  virtual WeightFormat format() const = 0;
-  virtual size_t out_features() const = 0;
-  virtual size_t in_features() const = 0;
-  virtual size_t bytes() const = 0;
-};
-
-/// A gated feed-forward block, down(silu(gate(x)) * up(x)): an expert, a shared expert or a dense
-/// MLP. Immutable.
-class PackedExpert {
- public:
-  virtual ~PackedExpert() = default;
-  virtual WeightFormat format() const = 0;
-  virtual size_t hidden_size() const = 0;
-  virtual size_t intermediate_size() const = 0;
-  virtual size_t bytes() const = 0;
-};
-
-/// Where a checkpoint keeps the three matrices of a PackedExpert: gate and up [f, h], down [h, f].
-struct ExpertSource {
-  SourceMatrix gate, up, down;
-};
-
-/// See Backend::linear().
-struct LinearMap {
-  const PackedMatrix* weights = nullptr;
-  std::span<const float> bias;
-  Matrix<float> y;
-};
-
-/// One expert applied to some rows: for each i, out[out_rows[i]] += gates[i] * expert(x[rows[i]]).
-/// The product is rounded to f32 before it is added, and tasks are added in the order given, so
-/// that adding the products elsewhere in the same order gives the same bits.
-struct ExpertTask {
-  const PackedExpert* expert = nullptr;
-  std::span<const uint32_t> rows;
-  std::span<const uint32_t> out_rows;
-  std::span<const float> gates;
-};
 
 /// Tokens per block of the paged KV cache.
 inline constexpr size_t kKvBlockTokens = 16;
