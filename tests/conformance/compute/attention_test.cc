@@ -264,15 +264,8 @@ std::string attention_test_name(
   return instance_name(backend) + (dtype == DType::kF32 ? "_f32" : "_bf16");
 }
 
-/// The kernels are the same for all CUDA devices, and slow where they are emulated.
-std::vector<std::string> attention_backends() {
-  std::vector<std::string> names = test_support::backend_names();
-  std::erase(names, test_support::kEmulatedHopper);
-  return names;
-}
-
 INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest,
-                         ::testing::Combine(::testing::ValuesIn(attention_backends()),
+                         ::testing::Combine(all_backends(),
                                             ::testing::Values(DType::kF32, DType::kBf16)),
                          attention_test_name);
 

@@ -74,4 +74,21 @@ std::string format_test_name(const ::testing::TestParamInfo<FormatTest::ParamTyp
   return instance_name(std::get<0>(info.param)) + "_" + to_string(std::get<1>(info.param));
 }
 
+std::vector<std::string> distinct_backends() {
+  std::vector<std::string> names = test_support::backend_names();
+  std::erase(names, test_support::kEmulatedHopper);
+  return names;
+}
+
+std::vector<FormatTest::ParamType> distinct_formats() {
+  std::vector<FormatTest::ParamType> formats;
+  for (const std::string& name : test_support::backend_names()) {
+    for (const WeightFormat format : kFormats) {
+      if (name == test_support::kEmulatedHopper && format != WeightFormat::kBf16) continue;
+      formats.emplace_back(name, format);
+    }
+  }
+  return formats;
+}
+
 }  // namespace pregate::compute
