@@ -16,7 +16,8 @@ void for_tiles(uint32_t first, uint32_t num_rows, Body body) {
 }
 
 void add_tiles(ExpertsPlan& plan, const CudaExpert& expert, uint32_t first, uint32_t num_rows) {
-  auto [gate_up, down] = tiles_of(expert);
+  ExpertTiles tiles = tiles_of(expert);
+  GemmTile &gate_up = tiles.gate_up, &down = tiles.down;
   plan.format = expert.weight_format;
   plan.max_gate_up_panels = std::max(plan.max_gate_up_panels, gate_up.num_panels);
   plan.max_down_panels = std::max(plan.max_down_panels, down.num_panels);
