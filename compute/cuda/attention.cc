@@ -91,7 +91,9 @@ void CudaBackend::attention(const KvStorage& kv, const AttentionOptions& options
   const RowCost cost{.row_bytes = 2 * q.cols * sizeof(float),
                      .split_bytes = options.num_heads * part_bytes,
                      .window = options.window};
-  const size_t part_limit = std::min(row_bytes_, kMaxSumsBytes);
+  // What is recorded has had room for as many sums as its tables may grow to.
+  const size_t part_limit =
+      is_recording_ ? std::numeric_limits<size_t>::max() : std::min(row_bytes_, kMaxSumsBytes);
   for (const auto& part : cut_sequences(sequences, cost, part_limit)) {
     require(try_attention(cuda_kv, options, part, q, out));
   }

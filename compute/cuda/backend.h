@@ -195,6 +195,7 @@ class CudaBackend final : public Backend, public Unattended {
   std::vector<std::unique_ptr<KeptPlan>> plans_;
   Recordings recordings_;
   uint64_t num_waits_ = 0;
+  bool is_recording_ = false;
 };
 
 }  // namespace pregate::compute::cuda

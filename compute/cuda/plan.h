@@ -30,8 +30,8 @@ struct ExpertsPlan {
 /// All tasks must be of CudaExpert and their rows in range.
 ExpertsPlan plan_experts(std::span<const ExpertTask> tasks, size_t num_out_rows);
 
-/// Panels and blocks of an expert, as a tile without rows.
 struct CudaExpert;
+/// Both products of an expert, as tiles without rows.
 struct ExpertTiles {
   GemmTile gate_up, down;
 };

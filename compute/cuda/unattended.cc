@@ -175,7 +175,10 @@ Status CudaBackend::try_repeat(const Recordings::Key& key, const std::function<v
     return {};
   }
   if (entry->recording == nullptr) {
-    PREGATE_ASSIGN(entry->recording, stream_->record(work));
+    is_recording_ = true;
+    auto recording = stream_->record(work);
+    is_recording_ = false;
+    PREGATE_ASSIGN(entry->recording, std::move(recording));
     PREGATE_CHECK(is_on_device());
   }
   stream_->replay(*entry->recording);

@@ -147,10 +147,10 @@ class RepeatTest : public UnattendedTest {
   }
 
   /// The same results as without repeating.
-  void expect_repeats(Rows& rows, size_t n) {
+  void expect_repeats(Rows& rows, const std::vector<SequenceRows>& sequences) {
+    const size_t n = sequences.size();
     const Numbers x = random(n, kHidden);
     subject_->write(rows.x.view().data, x.data.data(), x.data.size() * sizeof(float));
-    const std::vector<SequenceRows> sequences = next(n);
     const uint64_t key[] = {1, n};
     subject_->unattended()->repeat(key, *kv_, sequences, [&] {
       ++num_calls_;
@@ -198,7 +198,7 @@ class RepeatTest : public UnattendedTest {
 /// The first time tables are made, the second time nothing is sent, the third time it is recorded.
 TEST_P(RepeatTest, WhatIsDoneAgainIsNotLaunchedAgain) {
   Rows rows(subject_, 3);
-  for (size_t i = 0; i < 20; ++i) expect_repeats(rows, 3);
+  for (size_t i = 0; i < 20; ++i) expect_repeats(rows, next(3));
   EXPECT_EQ(num_calls_, 3u);
 }
 
@@ -207,20 +207,38 @@ TEST_P(RepeatTest, SequencesOutgrowTheirTables) {
   constexpr size_t kSequences = 9, kTokens = 126;
   Rows rows(subject_, kSequences);
   fill(kSequences, kTokens);
-  for (size_t i = 0; i < 8; ++i) expect_repeats(rows, kSequences);
+  for (size_t i = 0; i < 8; ++i) expect_repeats(rows, next(kSequences));
   EXPECT_LT(num_calls_, 8u);
+}
+
+/// The same tables, but sums for which the device that computes in slices has room no more at the
+/// very step that is recorded.
+TEST_P(RepeatTest, SequencesOutgrowTheRoomForSums) {
+  constexpr size_t kLong = 8, kSequences = 17, kTokens = 126;
+  Rows rows(subject_, kSequences);
+  fill(kLong, kTokens);
+  blocks_.resize(kSequences);
+  for (std::vector<uint32_t>& blocks : blocks_) blocks.push_back(uint32_t(num_used_blocks_++));
+  for (size_t step = 0; step < 6; ++step) {
+    std::vector<SequenceRows> sequences;
+    for (size_t i = 0; i < kSequences; ++i) {
+      sequences.push_back({i, 1, step + (i < kLong ? kTokens : 0), blocks_[i]});
+    }
+    expect_repeats(rows, sequences);
+  }
+  EXPECT_EQ(num_calls_, 3u);
 }
 
 /// Memory that moves: the back end's, and then the caller's.
 TEST_P(RepeatTest, WhatHasChangedIsDoneAnew) {
   Rows rows(subject_, 2);
-  for (size_t i = 0; i < 5; ++i) expect_repeats(rows, 2);
+  for (size_t i = 0; i < 5; ++i) expect_repeats(rows, next(2));
   EXPECT_EQ(num_calls_, 3u);
   run_many_rows();
-  for (size_t i = 0; i < 5; ++i) expect_repeats(rows, 2);
+  for (size_t i = 0; i < 5; ++i) expect_repeats(rows, next(2));
   const size_t num_calls = num_calls_;
   const Resident more(subject_, random(1, 5));
-  for (size_t i = 0; i < 5; ++i) expect_repeats(rows, 2);
+  for (size_t i = 0; i < 5; ++i) expect_repeats(rows, next(2));
   EXPECT_GT(num_calls_, num_calls);
 }
 
