@@ -32,6 +32,7 @@ LogitsVisitor each_row(RowVisitor visit) {
 Engine::Engine(EngineParts parts)
     : parts_(std::move(parts)),
       rotary_(parts_.config),
+      max_unattended_rows_(parts_.experts.max_unattended_rows(parts_.router.unattended_top_k())),
       num_choosable_(parts_.config.vocab_size),
       storage_(parts_.backend) {}
 
@@ -214,12 +215,11 @@ compute::EncodedRows Engine::encode(Rows rows) {
   return {parts_.format, rows.rows, rows.cols, encoded_memory_};
 }
 
-// hidden_ += addend, if that has rows; then normed_, and encoded_ of it.
-void Engine::norm(Rows addend, const compute::RowVector& weight) {
+// x += addend, if that has rows; then y, which may be x, and that encoded.
+compute::EncodedRows Engine::norm(Rows x, Rows addend, const compute::RowVector& weight, Rows y) {
   const auto epsilon = static_cast<float>(parts_.config.rms_norm_eps);
-  parts_.backend.norm_encode(hidden_, addend, weight.view(), epsilon, normed_, parts_.format,
-                             encoded_memory_);
-  encoded_ = {parts_.format, normed_.rows, normed_.cols, encoded_memory_};
+  parts_.backend.norm_encode(x, addend, weight.view(), epsilon, y, parts_.format, encoded_memory_);
+  return {parts_.format, y.rows, y.cols, encoded_memory_};
 }
 
 // To out_, which is still to be added.
@@ -228,7 +228,7 @@ void Engine::attention(LayerIdx layer) {
   const auto& weights = parts_.weights.layers[layer.value];
   compute::Backend& backend = parts_.backend;
 
-  norm({}, weights.input_norm);
+  encoded_ = norm(hidden_, {}, weights.input_norm, normed_);
   project_heads(weights);
   backend.store_kv(*parts_.kv, layer.value, placed_, k_, v_);
   const compute::AttentionOptions options{
@@ -257,7 +257,7 @@ void Engine::project_heads(const model::LayerWeights& weights) {
 
 Status Engine::feed_forward(LayerIdx layer) {
   const auto& weights = parts_.weights.layers[layer.value];
-  norm(out_, weights.post_attention_norm);
+  encoded_ = norm(hidden_, out_, weights.post_attention_norm, normed_);
   if (weights.dense) {
     if (mlp_observer_) mlp_observer_(layer, storage_.host_rows.read(normed_));
     run_on_all_rows(*weights.dense, out_);
@@ -290,9 +290,8 @@ Status Engine::mixture_of_experts(LayerIdx layer) {
 }
 
 bool Engine::can_run_unattended() const {
-  if (parts_.backend.unattended() == nullptr || parts_.lookahead || mlp_observer_) return false;
   const size_t n = tokens_.size();
-  return n > 0 && n <= parts_.experts.max_unattended_rows(parts_.router.unattended_top_k());
+  return n > 0 && n <= max_unattended_rows_ && parts_.lookahead == nullptr && !mlp_observer_;
 }
 
 void Engine::run_unattended() {
@@ -443,9 +442,8 @@ Result<Engine::Rows> Engine::make_logits(std::span<const uint32_t> hidden_rows) 
                  storage_.logits.take_rows(hidden_rows.size(), config.vocab_size));
   const Rows rows = normed_.slice_rows(0, hidden_rows.size());
   parts_.backend.take_rows(hidden_, hidden_rows, rows);
-  parts_.backend.rms_norm(rows, parts_.weights.final_norm.view(),
-                          static_cast<float>(config.rms_norm_eps), rows);
-  parts_.backend.linear(encode(rows), *parts_.weights.lm_head, {}, logits);
+  parts_.backend.linear(norm(rows, {}, parts_.weights.final_norm, rows), *parts_.weights.lm_head,
+                        {}, logits);
   return logits;
 }
 

@@ -130,7 +130,7 @@ class Engine {
   void read_logits(Rows logits, std::span<LogitRow> rows);
   void read_largest(Rows logits, std::span<LogitRow> rows);
   compute::EncodedRows encode(Rows rows);
-  void norm(Rows addend, const compute::RowVector& weight);
+  compute::EncodedRows norm(Rows x, Rows addend, const compute::RowVector& weight, Rows y);
   void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
 
   EngineParts parts_;
@@ -138,7 +138,8 @@ class Engine {
   RoutingObserver observer_;
   MlpObserver mlp_observer_;
   uint64_t num_steps_ = 0;
-  size_t num_choosable_;  // leading tokens of the vocabulary
+  const size_t max_unattended_rows_;  // 0: the experts or the router need the host
+  size_t num_choosable_;              // leading tokens of the vocabulary
 
   // The current step.
   std::vector<size_t> present_;                // sequences not set aside, ascending
