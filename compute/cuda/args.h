@@ -67,13 +67,10 @@ struct GemmArgs {
   const std::byte* rows = nullptr;  ///< Device address, as layout.h has it.
   uint32_t rows_stride = 0;
   uint32_t rows_blocks = 0;         ///< k blocks of `rows`: where their scales begin (q8).
-  const GemmTile* tiles = nullptr;  ///< Device address. Null: `maps`.
+  const GemmTile* tiles = nullptr;  ///< Device address; all go to maps[0].target. Null: `maps`.
   uint32_t num_tiles = 0;           ///< Of each map: tile i begins with row i * max_rows.
   uint32_t max_panels = 0;          ///< Largest num_panels, and num_rows of a tile.
   uint32_t max_rows = 0;
-  std::byte* out = nullptr;  ///< Of all tiles; see GemmTarget.
-  uint32_t out_stride = 0;
-  uint32_t out_cols = 0;
   uint32_t num_rows = 0;  ///< That go through the maps.
   uint32_t num_maps = 0;
   GemmMap maps[kMaxGemmMaps];

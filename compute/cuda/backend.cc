@@ -294,12 +294,12 @@ Status CudaBackend::try_plan(const EncodedRows& x, SentPlan plan, Matrix<float> 
   PREGATE_ASSIGN(const Target target, target_of(out));
   const size_t num_places = plan.gather.num_rows, stride = plan.down.max_panels * kPanelRows;
   PREGATE_TRY(lay_out(x, plan.gather, plan.gate_up));
-  plan.down.out_stride = plan.down.out_cols = uint32_t(stride);
   PREGATE_TRY(activate(num_places, plan.gate_up, plan.down));
-  PREGATE_ASSIGN(plan.down.out, products_.take(num_places * stride * sizeof(float)));
+  PREGATE_ASSIGN(std::byte* const products, products_.take(num_places * stride * sizeof(float)));
+  plan.down.maps[0].target = {products, uint32_t(stride), uint32_t(stride)};
   stream_->gemm(plan.down);
   PREGATE_CHECK(target.stride == out.cols);
-  plan.combine.products = reinterpret_cast<const float*>(plan.down.out);
+  plan.combine.products = reinterpret_cast<const float*>(products);
   plan.combine.products_stride = uint32_t(stride);
   plan.combine.out = target.numbers;
   plan.combine.cols = uint32_t(out.cols);
@@ -315,16 +315,15 @@ Status CudaBackend::activate(size_t num_places, GemmArgs gate_up, GemmArgs& prod
                  activations_.take(rows_bytes(product.format, inputs, product.rows_stride)));
   product.rows = rows;
   if (arithmetic_of(product.format) == WeightFormat::kBf16) {
-    gate_up.out = rows;
-    gate_up.out_stride = product.rows_stride;
+    gate_up.maps[0].target = {rows, product.rows_stride};
     stream_->gemm(gate_up);
     return {};
   }
-  PREGATE_ASSIGN(gate_up.out, numbers_.take(num_places * inputs * sizeof(float)));
-  gate_up.out_stride = uint32_t(inputs);
+  PREGATE_ASSIGN(std::byte* const numbers, numbers_.take(num_places * inputs * sizeof(float)));
+  gate_up.maps[0].target = {numbers, uint32_t(inputs)};
   stream_->gemm(gate_up);
   stream_->encode({.format = arithmetic_of(product.format),
-                   .numbers = reinterpret_cast<const float*>(gate_up.out),
+                   .numbers = reinterpret_cast<const float*>(numbers),
                    .numbers_stride = uint32_t(inputs),
                    .tiles = gate_up.tiles,
                    .num_tiles = gate_up.num_tiles,

@@ -238,10 +238,9 @@ void fake_gather(const GatherArgs& args) {
 }
 
 void fake_gemm(const GemmArgs& args) {
-  const GemmTarget of_tiles{args.out, args.out_stride, args.out_cols};
   for (uint32_t i = 0; i < args.num_tiles; ++i) {
     if (args.tiles != nullptr) {
-      multiply_tile(args, args.tiles[i], of_tiles);
+      multiply_tile(args, args.tiles[i], args.maps[0].target);
       continue;
     }
     PREGATE_CHECK(args.num_maps <= kMaxGemmMaps);

@@ -199,13 +199,12 @@ class Call {
     std::byte* const rows = must(activations_.take(rows_bytes(format_, inputs, places)));
     second_.rows = rows;
     second_.rows_blocks = uint32_t(num_blocks(format_, inputs));
-    first_.out = rows;
-    first_.out_stride = uint32_t(places);
+    first_.maps[0].target = {rows, uint32_t(places)};
     if (!has(kEncode, format_)) return;
-    first_.out = must(numbers_.take(places * inputs * sizeof(float)));
-    first_.out_stride = uint32_t(inputs);
+    std::byte* const numbers = must(numbers_.take(places * inputs * sizeof(float)));
+    first_.maps[0].target = {numbers, uint32_t(inputs)};
     encode_ = {.format = arithmetic_of(format_),
-               .numbers = reinterpret_cast<const float*>(first_.out),
+               .numbers = reinterpret_cast<const float*>(numbers),
                .numbers_stride = uint32_t(inputs),
                .tiles = first_.tiles,
                .num_tiles = first_.num_tiles,
@@ -217,10 +216,11 @@ class Call {
 
   /// From the second product to the sums.
   void combine(size_t hidden) {
-    second_.out = must(products_.take(gather_.num_rows * hidden * sizeof(float)));
-    second_.out_stride = second_.out_cols = uint32_t(hidden);
-    combine_.products = reinterpret_cast<const float*>(second_.out);
-    combine_.products_stride = combine_.cols = uint32_t(hidden);
+    std::byte* const products = must(products_.take(gather_.num_rows * hidden * sizeof(float)));
+    const auto cols = uint32_t(hidden);
+    second_.maps[0].target = {products, cols, cols};
+    combine_.products = reinterpret_cast<const float*>(products);
+    combine_.products_stride = combine_.cols = cols;
     combine_.out =
         reinterpret_cast<float*>(must(sums_.take(combine_.num_rows * hidden * sizeof(float))));
   }

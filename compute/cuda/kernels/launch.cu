@@ -9,8 +9,7 @@ namespace {
 GemmArgs with_map(GemmArgs args) {
   if (args.tiles == nullptr) return args;
   args.num_maps = 1;
-  args.maps[0] = {.num_panels = args.max_panels,
-                  .target = {args.out, args.out_stride, args.out_cols}};
+  args.maps[0].num_panels = args.max_panels;
   return args;
 }
 

@@ -47,12 +47,11 @@ class Products : public StreamTest {
 
   /// By tiles or the one map.
   std::vector<float> multiply(GemmArgs args, size_t num_rows) {
-    float* const out = upload(std::vector<float>(num_rows * args.out_stride, 0.25f));
-    args.out = reinterpret_cast<std::byte*>(out);
     GemmTarget& target = args.maps[0].target;
-    target = {args.out, args.out_stride, args.out_cols, target.bias};
+    float* const out = upload(std::vector<float>(num_rows * target.out_stride, 0.25f));
+    target.out = reinterpret_cast<std::byte*>(out);
     stream().gemm(args);
-    return download(out, num_rows * args.out_stride);
+    return download(out, num_rows * target.out_stride);
   }
 
   /// A panel; codes and factors of q4 may be any.
@@ -102,8 +101,7 @@ TEST_P(Products, TilesWithoutATableAreThoseOfIt) {
       args.maps[0].weights = weights;
       args.max_rows = std::min<uint32_t>(num_rows, kMaxTileRows);
       args.num_tiles = uint32_t(divide_up(num_rows, args.max_rows));
-      args.out_stride = kOutputs + 1;
-      args.out_cols = kOutputs;
+      args.maps[0].target = {.out_stride = kOutputs + 1, .out_cols = kOutputs};
       const auto without = multiply(args, num_rows);
       std::vector<GemmTile> tiles;
       for (uint32_t first = 0; first < num_rows; first += args.max_rows) {
@@ -115,7 +113,7 @@ TEST_P(Products, TilesWithoutATableAreThoseOfIt) {
       }
       args.tiles = upload(tiles);
       expect_same_bits(without, multiply(args, num_rows));
-      EXPECT_NE(without[size_t(num_rows - 1) * args.out_stride], 0.25f);
+      EXPECT_NE(without[size_t(num_rows - 1) * (kOutputs + 1)], 0.25f);
       EXPECT_EQ(without.back(), 0.25f);
     }
   }
@@ -139,8 +137,9 @@ TEST_P(Products, OfARowInF32AreItsOwn) {
       args.maps[0].weights = weights;
       args.max_rows = num_rows;
       args.num_tiles = 1;
-      args.out_stride = args.out_cols = uint32_t(numbers ? kPanelRows : kHalfPanel);
-      args.maps[0].target.bias = numbers ? bias : nullptr;
+      const auto cols = uint32_t(numbers ? kPanelRows : kHalfPanel);
+      args.maps[0].target = {
+          .out_stride = cols, .out_cols = cols, .bias = numbers ? bias : nullptr};
       return multiply(args, num_rows);
     };
     const auto together = product(x);
@@ -169,7 +168,7 @@ TEST_P(Products, InF32) {
     args.maps[0].weights = upload(panel);
     args.max_rows = kSomeRows;
     args.num_tiles = 1;
-    args.out_stride = args.out_cols = kPanelRows;
+    args.maps[0].target = {.out_stride = kPanelRows, .out_cols = kPanelRows};
     const auto actual = multiply(args, kSomeRows);
     for (size_t i = 0; i < actual.size(); ++i) {
       double sum = 0.0, magnitude = 0.0;
