@@ -103,6 +103,9 @@ class Backend {
   virtual void experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
                        Matrix<float> out) = 0;
 
+  /// out [n, h] = expert(x [n, h]): as experts() with one task, of all rows with gates of one.
+  virtual void mlp(const EncodedRows& x, const PackedExpert& expert, Matrix<float> out) = 0;
+
   /// y = x / rms(x) * weight over groups of weight.size() columns (x.cols is a multiple of it:
   /// one group is the usual norm, one per head is QK-norm). x and y may be the same.
   virtual void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "base/check.h"
 #include "compute/cpu/buffer.h"
@@ -39,6 +40,14 @@ void HostBackend::write(void* rows, const void* from, size_t bytes) {
 }
 
 void HostBackend::read(void* to, const void* rows, size_t bytes) { write(to, rows, bytes); }
+
+void HostBackend::mlp(const EncodedRows& x, const PackedExpert& expert, Matrix<float> out) {
+  std::vector<uint32_t> rows(x.rows);
+  std::iota(rows.begin(), rows.end(), 0);
+  const std::vector<float> ones(x.rows, 1.0f);
+  const ExpertTask task{&expert, rows, rows, ones};
+  experts(x, {&task, 1}, out);
+}
 
 void HostBackend::add(Matrix<const float> x, Matrix<float> y) {
   PREGATE_CHECK(same_shape(x, y));

@@ -13,6 +13,7 @@ class HostBackend : public Backend {
   void write(void* rows, const void* from, size_t bytes) override;
   void read(void* to, const void* rows, size_t bytes) override;
 
+  void mlp(const EncodedRows& x, const PackedExpert& expert, Matrix<float> out) override;
   void add(Matrix<const float> x, Matrix<float> y) override;
   void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) override;
   void clip(Matrix<float> x, float limit) override;

@@ -66,7 +66,7 @@ struct GemmArgs {
   GemmOutput output = GemmOutput::kNumbers;
   const std::byte* rows = nullptr;  ///< Device address, as layout.h has it.
   uint32_t rows_stride = 0;
-  uint32_t rows_blocks = 0;         ///< k blocks of `rows`: where their scales begin (q8).
+  uint32_t rows_blocks = 0;         ///< k blocks of `rows`, as of maps; scales are behind (q8).
   const GemmTile* tiles = nullptr;  ///< Device address; all go to maps[0].target. Null: `maps`.
   uint32_t num_tiles = 0;           ///< Of each map: tile i begins with row i * max_rows.
   uint32_t max_panels = 0;          ///< Largest num_panels, and num_rows of a tile.
@@ -93,14 +93,17 @@ struct GatherArgs {
   uint32_t out_blocks = 0;
 };
 
-/// Encodes f32 activations, as Backend::encode() does and to the bit, into rows for gemm().
+/// Encodes f32 activations, as Backend::encode() does and to the bit, into rows for gemm(). Rows
+/// are those of tiles of the product that made them, num_panels * 64 numbers each; without a table
+/// all rows, as GemmArgs cuts them, of numbers_stride.
 struct EncodeArgs {
   WeightFormat format = WeightFormat::kF32;  ///< kF32 or kQ8.
   const float* numbers = nullptr;            ///< [rows][stride]
   uint32_t numbers_stride = 0;
-  const GemmTile* tiles = nullptr;  ///< Of the product that made them: num_panels * 64 a row.
+  const GemmTile* tiles = nullptr;  ///< Device address or null.
   uint32_t num_tiles = 0;
   uint32_t max_rows = 0;    ///< Largest num_rows of the tiles.
+  uint32_t num_rows = 0;    ///< Of all, without a table.
   uint32_t out_blocks = 0;  ///< k blocks of `out`; what is not of a row becomes zero.
   std::byte* out = nullptr;
   uint32_t out_stride = 0;

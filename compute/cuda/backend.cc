@@ -33,11 +33,16 @@ Result<std::shared_ptr<Arena>> arena_of(const std::shared_ptr<Device>& device,
   return arena;
 }
 
+const CudaExpert& check(const PackedExpert* given, const EncodedRows& x) {
+  const auto* expert = dynamic_cast<const CudaExpert*>(given);
+  PREGATE_CHECK(expert != nullptr && expert->hidden == x.cols);
+  PREGATE_CHECK(arithmetic_of(expert->format()) == arithmetic_of(x.format));
+  return *expert;
+}
+
 void check(const ExpertTask& task, WeightFormat format, const EncodedRows& x,
            const Matrix<float>& out) {
-  const auto* expert = dynamic_cast<const CudaExpert*>(task.expert);
-  PREGATE_CHECK(expert != nullptr && expert->hidden == x.cols && expert->format() == format);
-  PREGATE_CHECK(arithmetic_of(format) == arithmetic_of(x.format));
+  PREGATE_CHECK(check(task.expert, x).format() == format);
   PREGATE_CHECK(out.cols == x.cols && task.rows.size() == task.out_rows.size() &&
                 task.rows.size() == task.gates.size());
   for (const uint32_t row : task.rows) PREGATE_CHECK(row < x.rows);
@@ -69,6 +74,13 @@ const CudaMatrix& check(const LinearMap& map, const EncodedRows& x) {
 /// Whether `next` goes into the launch of the maps that are there already.
 bool can_join(const GemmArgs& product, const LinearMap& next) {
   return product.num_maps < kMaxGemmMaps && next.weights->format() == product.format;
+}
+
+/// To those that `product` multiplies with in one launch.
+void add_map(const GemmMap& map, WeightFormat format, GemmArgs& product) {
+  product.format = format;
+  product.max_panels = std::max(product.max_panels, map.num_panels);
+  product.maps[product.num_maps++] = map;
 }
 
 /// Device memory for one row through a matrix.
@@ -204,6 +216,14 @@ Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& pro
   return {};
 }
 
+Result<GemmArgs> CudaBackend::lay_out_all(const EncodedRows& x, const std::byte* encoded) {
+  const auto num_rows = uint32_t(x.rows);
+  const RowTiles tiles = cut_tiles(num_rows);
+  GemmArgs product{.num_tiles = tiles.num_tiles, .max_rows = tiles.max_rows, .num_rows = num_rows};
+  PREGATE_TRY(lay_out(x, {.encoded = encoded, .num_rows = num_rows}, product));
+  return product;
+}
+
 void CudaBackend::linear(const EncodedRows& x, const PackedMatrix& weights,
                          std::span<const float> bias, Matrix<float> y) {
   const LinearMap map{&weights, bias, y};
@@ -229,17 +249,17 @@ Status CudaBackend::try_linear(const EncodedRows& x, std::span<const LinearMap> 
   const size_t encoded = parcel.bring(bytes_of(x));
   for (const LinearMap& map : maps) parcel.bring(map.bias);
   PREGATE_TRY(parcel.send(*stream_, outbox_));
-  const RowTiles tiles = cut_tiles(uint32_t(x.rows));
-  GemmArgs rows{
-      .num_tiles = tiles.num_tiles, .max_rows = tiles.max_rows, .num_rows = uint32_t(x.rows)};
-  const GatherArgs gather{.encoded = parcel.at<std::byte>(encoded), .num_rows = uint32_t(x.rows)};
-  PREGATE_TRY(lay_out(x, gather, rows));
+  PREGATE_ASSIGN(const GemmArgs rows, lay_out_all(x, parcel.at<std::byte>(encoded)));
   GemmArgs product = rows;
   for (size_t i = 0; i < maps.size(); ++i) {
     const Matrix<float> y = maps[i].y.slice_rows(range.first, range.count);
     PREGATE_ASSIGN(const Target target, target_of(y));
     const float* const bias = maps[i].bias.empty() ? nullptr : parcel.at<float>(encoded + 1 + i);
-    add_map(static_cast<const CudaMatrix&>(*maps[i].weights), target, bias, product);
+    const auto& weights = static_cast<const CudaMatrix&>(*maps[i].weights);
+    add_map({.weights = weights.memory.data(),
+             .num_panels = uint32_t(weights.num_panels()),
+             .target = target.of_products(weights.rows, bias)},
+            weights.format(), product);
     // What is on the way to host memory is in a buffer that the next map needs.
     const bool is_last = i + 1 == maps.size() || !target.is_final;
     if (!is_last && can_join(product, maps[i + 1])) continue;
@@ -247,20 +267,6 @@ Status CudaBackend::try_linear(const EncodedRows& x, std::span<const LinearMap> 
     PREGATE_TRY(deliver(target, y));
   }
   return {};
-}
-
-void CudaBackend::add_map(const CudaMatrix& weights, const Target& target, const float* bias,
-                          GemmArgs& product) {
-  const auto num_panels = uint32_t(weights.num_panels());
-  product.format = weights.weight_format;
-  product.max_panels = std::max(product.max_panels, num_panels);
-  product.maps[product.num_maps++] = {
-      .weights = weights.memory.data(),
-      .num_panels = num_panels,
-      .target = {.out = reinterpret_cast<std::byte*>(target.numbers),
-                 .out_stride = target.stride,
-                 .out_cols = uint32_t(weights.rows),
-                 .bias = bias}};
 }
 
 void CudaBackend::experts(const EncodedRows& x, std::span<const ExpertTask> tasks,
@@ -293,8 +299,10 @@ Status CudaBackend::try_experts(const EncodedRows& x, std::span<const ExpertTask
 Status CudaBackend::try_plan(const EncodedRows& x, SentPlan plan, Matrix<float> out) {
   PREGATE_ASSIGN(const Target target, target_of(out));
   const size_t num_places = plan.gather.num_rows, stride = plan.down.max_panels * kPanelRows;
+  const size_t activations = plan.gate_up.max_panels * kHalfPanel;
+  plan.down.rows_blocks = uint32_t(num_blocks(plan.down.format, activations));
   PREGATE_TRY(lay_out(x, plan.gather, plan.gate_up));
-  PREGATE_TRY(activate(num_places, plan.gate_up, plan.down));
+  PREGATE_TRY(activate(plan.gate_up, plan.down));
   PREGATE_ASSIGN(std::byte* const products, products_.take(num_places * stride * sizeof(float)));
   plan.down.maps[0].target = {products, uint32_t(stride), uint32_t(stride)};
   stream_->gemm(plan.down);
@@ -307,10 +315,38 @@ Status CudaBackend::try_plan(const EncodedRows& x, SentPlan plan, Matrix<float> 
   return deliver(target, out);
 }
 
-Status CudaBackend::activate(size_t num_places, GemmArgs gate_up, GemmArgs& product) {
-  const size_t inputs = size_t(gate_up.max_panels) * kHalfPanel;  // of whole panels
+void CudaBackend::mlp(const EncodedRows& x, const PackedExpert& expert, Matrix<float> out) {
+  const CudaExpert& here = check(&expert, x);
+  PREGATE_CHECK(out.rows == x.rows && out.cols == x.cols);
+  for (const RowRange& range : cut_rows(x.rows, row_bytes_ / product_bytes(here))) {
+    require(try_mlp(slice_rows(x, range), here, out.slice_rows(range.first, range.count)));
+  }
+}
+
+// What a plan would say is known: each row is at its own place, and its only product is its sum. So
+// no table is sent, nor need anything be added up.
+Status CudaBackend::try_mlp(const EncodedRows& x, const CudaExpert& expert, Matrix<float> out) {
+  Parcel parcel(row_space_.get());
+  const size_t encoded = parcel.bring(bytes_of(x));
+  PREGATE_TRY(parcel.send(*stream_, outbox_));
+  PREGATE_ASSIGN(GemmArgs gate_up, lay_out_all(x, parcel.at<std::byte>(encoded)));
+  PREGATE_ASSIGN(const Target target, target_of(out));
+  const ExpertTiles tiles = tiles_of(expert);
+  GemmArgs down = gate_up;
+  gate_up.output = GemmOutput::kActivations;
+  add_map({tiles.gate_up.weights, tiles.gate_up.num_panels, {}}, expert.format(), gate_up);
+  down.rows_blocks = tiles.down.num_blocks;
+  const GemmTarget products = target.of_products(out.cols, nullptr);
+  add_map({tiles.down.weights, tiles.down.num_panels, products}, expert.format(), down);
+  PREGATE_TRY(activate(gate_up, down));
+  stream_->gemm(down);
+  return deliver(target, out);
+}
+
+// Its memory is of whole panels.
+Status CudaBackend::activate(GemmArgs gate_up, GemmArgs& product) {
+  const size_t inputs = size_t(gate_up.max_panels) * kHalfPanel;
   product.rows_stride = gate_up.rows_stride;
-  product.rows_blocks = uint32_t(num_blocks(product.format, inputs));
   PREGATE_ASSIGN(std::byte* const rows,
                  activations_.take(rows_bytes(product.format, inputs, product.rows_stride)));
   product.rows = rows;
@@ -319,7 +355,8 @@ Status CudaBackend::activate(size_t num_places, GemmArgs gate_up, GemmArgs& prod
     stream_->gemm(gate_up);
     return {};
   }
-  PREGATE_ASSIGN(std::byte* const numbers, numbers_.take(num_places * inputs * sizeof(float)));
+  PREGATE_ASSIGN(std::byte* const numbers,
+                 numbers_.take(product.rows_stride * inputs * sizeof(float)));
   gate_up.maps[0].target = {numbers, uint32_t(inputs)};
   stream_->gemm(gate_up);
   stream_->encode({.format = arithmetic_of(product.format),
@@ -328,6 +365,7 @@ Status CudaBackend::activate(size_t num_places, GemmArgs gate_up, GemmArgs& prod
                    .tiles = gate_up.tiles,
                    .num_tiles = gate_up.num_tiles,
                    .max_rows = gate_up.max_rows,
+                   .num_rows = gate_up.num_rows,
                    .out_blocks = product.rows_blocks,
                    .out = rows,
                    .out_stride = product.rows_stride});

@@ -73,6 +73,7 @@ class CudaBackend final : public Backend, public Unattended {
               Matrix<float> y) override;
   void linear_all(const EncodedRows& x, std::span<const LinearMap> maps) override;
   void experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out) override;
+  void mlp(const EncodedRows& x, const PackedExpert& expert, Matrix<float> out) override;
 
   void encode(Matrix<const float> x, WeightFormat format, std::byte* out) override;
   void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
@@ -116,6 +117,10 @@ class CudaBackend final : public Backend, public Unattended {
     float* numbers = nullptr;  ///< Device address.
     uint32_t stride = 0;
     bool is_final = false;
+
+    GemmTarget of_products(size_t cols, const float* bias) const {
+      return {reinterpret_cast<std::byte*>(numbers), stride, uint32_t(cols), bias};
+    }
   };
   /// Rows of sequences, one after the other, that a parcel brings.
   struct Brought {
@@ -133,11 +138,9 @@ class CudaBackend final : public Backend, public Unattended {
   /// Device memory with these bytes, which are `packed_`'s.
   Result<Arena::Block> place(const std::byte* packed, size_t bytes);
   Status try_linear(const EncodedRows& x, std::span<const LinearMap> maps, const RowRange& range);
-  /// To those that `product` multiplies with in one launch.
-  static void add_map(const CudaMatrix& weights, const Target& target, const float* bias,
-                      GemmArgs& product);
   Status try_experts(const EncodedRows& x, std::span<const ExpertTask> tasks, Matrix<float> out);
   Status try_plan(const EncodedRows& x, SentPlan plan, Matrix<float> out);
+  Status try_mlp(const EncodedRows& x, const CudaExpert& expert, Matrix<float> out);
   Status try_routed_experts(const EncodedRows& x, const CudaExpertGroup& group, const TopK& chosen,
                             Matrix<float> out);
   /// Begins to plan where rows go, on the device.
@@ -148,8 +151,10 @@ class CudaBackend final : public Backend, public Unattended {
                                         std::span<const SequenceRows> sequences);
   /// The first operand of a product: rows of x, of which `args` says where they are.
   Status lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& product);
-  /// silu(gate) * up, as the first operand of `product`.
-  Status activate(size_t num_places, GemmArgs gate_up, GemmArgs& product);
+  /// The same of all rows, in order, which are at `encoded`: for products with maps.
+  Result<GemmArgs> lay_out_all(const EncodedRows& x, const std::byte* encoded);
+  /// silu(gate) * up, as the first operand of `product`, which says of how many k blocks.
+  Status activate(GemmArgs gate_up, GemmArgs& product);
   /// In row memory; `gates` null: without.
   void begin_add(Matrix<const float> x, const float* gates, Matrix<float> y);
   Status try_take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y);

@@ -217,6 +217,15 @@ GemmTile tile_of(const GemmArgs& args, const GemmMap& map, uint32_t index) {
           .num_blocks = args.rows_blocks};
 }
 
+GemmTile tile_of(const EncodeArgs& args, uint32_t index) {
+  if (args.tiles != nullptr) return args.tiles[index];
+  const uint32_t first_row = index * args.max_rows;
+  PREGATE_CHECK(first_row < args.num_rows && args.numbers_stride % kHalfPanel == 0);
+  return {.first_row = first_row,
+          .num_rows = std::min(args.max_rows, args.num_rows - first_row),
+          .num_panels = uint32_t(args.numbers_stride / kHalfPanel)};
+}
+
 void multiply_tile(const GemmArgs& args, const GemmTile& tile, const GemmTarget& target) {
   PREGATE_CHECK(tile.first_row % kAtomRows == 0 && tile.num_rows <= args.max_rows);
   PREGATE_CHECK(tile.num_panels <= args.max_panels && args.max_rows <= kMaxTileRows);
@@ -254,9 +263,11 @@ void fake_encode(const EncodeArgs& args) {
   const size_t inputs = args.out_blocks * block_inputs(args.format);
   std::vector<float> numbers(inputs);
   std::vector<std::byte> encoded(encoded_row_bytes(args.format, inputs));
-  for (const GemmTile& tile : std::span(args.tiles, args.num_tiles)) {
+  for (uint32_t i = 0; i < args.num_tiles; ++i) {
+    const GemmTile tile = tile_of(args, i);
+    const size_t cols = std::min<size_t>(inputs, tile.num_panels * kHalfPanel);
     for (size_t row = tile.first_row; row < tile.first_row + tile.num_rows; ++row) {
-      const std::span from(args.numbers + row * args.numbers_stride, tile.num_panels * kHalfPanel);
+      const std::span from(args.numbers + row * args.numbers_stride, cols);
       std::ranges::fill(numbers, 0.0f);
       std::ranges::copy(from, numbers.begin());
       reference::encode_row(numbers, args.format, encoded.data());

@@ -78,11 +78,19 @@ __device__ __forceinline__ void store_q8(const EncodeArgs& args, const Four& num
   reinterpret_cast<float*>(args.out + scales)[first + row] = encoded.scale;
 }
 
+__device__ __forceinline__ GemmTile tile_of(const EncodeArgs& args, uint32_t index) {
+  if (args.tiles != nullptr) return args.tiles[index];
+  const uint32_t first_row = index * args.max_rows;
+  return {.first_row = first_row,
+          .num_rows = min(args.max_rows, args.num_rows - first_row),
+          .num_panels = args.numbers_stride / uint32_t(kHalfPanel)};
+}
+
 /// 128 numbers by a warp: one k block of q8, four of f32.
 __global__ __launch_bounds__(kThreads) void encode(const __grid_constant__ EncodeArgs args) {
   let_next_kernel_start();
   wait_for_kernels_before();
-  const GemmTile tile = args.tiles[blockIdx.y];
+  const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t row_of_tile = blockIdx.z * (kThreads / 32) + threadIdx.x / 32;
   if (row_of_tile >= tile.num_rows) return;
   const uint32_t row = tile.first_row + row_of_tile;

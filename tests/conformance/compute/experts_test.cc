@@ -3,7 +3,7 @@
 
 #include "compute/number.h"
 #include "compute/q4.h"
-#include "tests/conformance/compute/fixture.h"
+#include "tests/conformance/compute/resident.h"
 
 namespace pregate::compute {
 namespace {
@@ -218,6 +218,48 @@ TEST_P(ExpertsTest, NamesTheWeightThatIsNotFinite) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, ExpertsTest, all_formats(), format_test_name);
+
+class MlpTest : public FormatTest {
+ protected:
+  std::unique_ptr<PackedExpert> random_expert(size_t h, size_t f) {
+    return subject_->pack_expert(ExpertNumbers(random_, h, f).source(), format()).value();
+  }
+
+  Numbers by_a_task(const EncodedRows& x, const PackedExpert& expert) {
+    std::vector<uint32_t> rows(x.rows);
+    std::iota(rows.begin(), rows.end(), 0);
+    const std::vector<float> ones(x.rows, 1.0f);
+    const ExpertTask task{&expert, rows, rows, ones};
+    Numbers out(x.rows, x.cols);
+    subject_->experts(x, {&task, 1}, out.view());
+    return out;
+  }
+};
+
+TEST_P(MlpTest, IsATaskOfAllRows) {
+  const std::pair<size_t, size_t> shapes[] = {{1, 1}, {40, 26}, {65, 37}, {150, 330}};
+  for (const auto& [h, f] : shapes) {
+    const auto expert = random_expert(h, f);
+    for (const size_t rows : {1, 8, 9, 70, 200}) {
+      SCOPED_TRACE(fmt::format("h {}, f {}, {} rows", h, f, rows));
+      const WeightFormat of_rows = arithmetic_of(format());  // which may be another
+      const Encoded x(*subject_, Numbers::random(random_, rows, h), of_rows);
+      Resident out(subject_, Numbers::random(random_, rows, h), 3);
+      subject_->mlp(ResidentRows(subject_, x).view(), *expert, out.view());
+      EXPECT_EQ(out.read(), by_a_task(x.view(), *expert));
+    }
+  }
+}
+
+TEST_P(MlpTest, TakesRowsOfTheHost) {
+  const auto expert = random_expert(70, 90);
+  const Encoded x(*subject_, Numbers::random(random_, 20, 70), format());
+  Numbers out = Numbers::random(random_, 20, 70);
+  subject_->mlp(x.view(), *expert, out.view());
+  EXPECT_EQ(out, by_a_task(x.view(), *expert));
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, MlpTest, all_formats(), format_test_name);
 
 /// Machines of different kinds may serve one model: in q8 and q4 they give the same bits.
 TEST(Experts, KernelSetsAgreeInIntegersToTheBit) {

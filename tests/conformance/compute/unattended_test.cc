@@ -88,8 +88,8 @@ TEST_P(UnattendedTest, RoutedRowsGetWhatTheHostsPlanGivesThem) {
   }
 }
 
-/// A layer of a model, as far as it matters: what sequences say, what a router says, and memory
-/// that the back end keeps for itself.
+/// A layer of a model, as far as it matters: what sequences say, what a router says, an expert that
+/// all rows go through, and memory that the back end keeps for itself.
 class RepeatTest : public UnattendedTest {
  protected:
   static constexpr size_t kHeads = 2, kHeadDim = 8, kBlocks = 128, kExperts = 5;
@@ -121,8 +121,9 @@ class RepeatTest : public UnattendedTest {
           logits(subject, Numbers(n, kExperts)),
           attended(subject, Numbers(n, kHeads * kHeadDim)),
           out(subject, Numbers(n, kHidden)),
+          shared(subject, Numbers(n, kHidden)),
           chosen(subject, n * kOptions.k) {}
-    Resident x, encoded, logits, attended, out;
+    Resident x, encoded, logits, attended, out, shared;
     ResidentChoices chosen;
   };
 
@@ -141,6 +142,7 @@ class RepeatTest : public UnattendedTest {
     subject_->linear(f32, *gate_, {}, rows.logits.view());
     subject_->encode(x, format(), bytes);
     const EncodedRows encoded{format(), x.rows, x.cols, bytes};
+    subject_->mlp(encoded, *experts_.back(), rows.shared.view());
     if (is_attended) return run_attended(encoded, rows.logits.view(), kOptions, rows.out.view());
     subject_->choose_top_k(rows.logits.view(), kOptions, rows.chosen.view());
     subject_->unattended()->routed_experts(encoded, *group_, rows.chosen.view(), rows.out.view());
@@ -157,9 +159,11 @@ class RepeatTest : public UnattendedTest {
       layer(rows, sequences, false);
     });
     const Numbers attended = rows.attended.read(), out = rows.out.read();
+    const Numbers shared = rows.shared.read();
     layer(rows, sequences, true);
     EXPECT_EQ(attended, rows.attended.read());
     EXPECT_EQ(out, rows.out.read());
+    EXPECT_EQ(shared, rows.shared.read());
   }
 
   /// The back end's own memory grows, and no row memory is asked for.

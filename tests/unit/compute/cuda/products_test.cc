@@ -119,6 +119,42 @@ TEST_P(Products, TilesWithoutATableAreThoseOfIt) {
   }
 }
 
+/// Of f32 fewer k blocks than the numbers have.
+TEST_P(Products, AreEncodedWithoutATableAsByIt) {
+  constexpr uint32_t kPanels = 3, kCols = kPanels * uint32_t(kHalfPanel);
+  for (const WeightFormat format : {WeightFormat::kF32, WeightFormat::kQ8}) {
+    for (const uint32_t num_rows : {1u, 9u, 193u, 400u}) {
+      SCOPED_TRACE(testing::Message() << num_rows << " rows, format " << int(format));
+      const RowTiles cut = cut_tiles(num_rows);
+      EncodeArgs args{.format = format,
+                      .numbers = upload(random_numbers(size_t(num_rows) * kCols)),
+                      .numbers_stride = kCols,
+                      .num_tiles = cut.num_tiles,
+                      .max_rows = cut.max_rows,
+                      .num_rows = num_rows,
+                      .out_blocks = uint32_t(num_blocks(format, kCols - kHalfPanel / 2)),
+                      .out_stride = uint32_t(round_up(num_rows, kAtomRows))};
+      const auto encode = [&] {
+        const size_t count = rows_bytes(format, kCols, args.out_stride) / sizeof(float);
+        float* const out = upload(std::vector<float>(count, 0.25f));
+        args.out = reinterpret_cast<std::byte*>(out);
+        stream().encode(args);
+        return download(out, count);
+      };
+      const auto without = encode();
+      std::vector<GemmTile> tiles;
+      for (uint32_t first = 0; first < num_rows; first += cut.max_rows) {
+        tiles.push_back({.first_row = first,
+                         .num_rows = std::min(cut.max_rows, num_rows - first),
+                         .num_panels = kPanels});
+      }
+      args.tiles = upload(tiles);
+      expect_same_bits(without, encode());
+      EXPECT_NE(without[0], 0.25f);
+    }
+  }
+}
+
 /// More k blocks than the warps of a kernel have in flight, and no multiple of those.
 constexpr uint32_t kLongRow = 32 * 70 + 5;
 constexpr uint32_t kSomeRows = 13;
