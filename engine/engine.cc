@@ -260,7 +260,7 @@ Status Engine::feed_forward(LayerIdx layer) {
   encoded_ = norm(hidden_, out_, weights.post_attention_norm, normed_);
   if (weights.dense) {
     if (mlp_observer_) mlp_observer_(layer, storage_.host_rows.read(normed_));
-    run_on_all_rows(*weights.dense, out_);
+    parts_.backend.mlp(encoded_, *weights.dense, out_);
   } else if (is_unattended_) {
     mixture_unattended(layer);
   } else {
@@ -283,7 +283,7 @@ Status Engine::mixture_of_experts(LayerIdx layer) {
   PREGATE_ASSIGN(const DispatchTicket ticket, parts_.experts.dispatch(batch));
   look_ahead_after(layer);  // after what is needed now, and while that is computed
   const auto& weights = parts_.weights.layers[layer.value];
-  if (weights.shared) run_on_all_rows(*weights.shared, shared_);
+  if (weights.shared) parts_.backend.mlp(encoded_, *weights.shared, shared_);
   PREGATE_TRY(combine_experts(ticket));
   if (weights.shared) add_shared_expert(weights);
   return {};
@@ -314,7 +314,7 @@ void Engine::mixture_unattended(LayerIdx layer) {
   parts_.experts.run_unattended(layer, encoded_, chosen, out_);
   const auto& weights = parts_.weights.layers[layer.value];
   if (!weights.shared) return;
-  run_on_all_rows(*weights.shared, shared_);
+  parts_.backend.mlp(encoded_, *weights.shared, shared_);
   add_shared_expert(weights);
 }
 
@@ -393,14 +393,6 @@ void Engine::add_shared_expert(const model::LayerWeights& weights) {
   if (!weights.shared_gate) return backend.add(shared_, out_);
   backend.linear(compute::f32_rows(normed_), *weights.shared_gate, {}, gate_);
   backend.add_gated(shared_, gate_, out_);
-}
-
-void Engine::run_on_all_rows(const compute::PackedExpert& expert, Rows out) {
-  std::vector<uint32_t> rows(out.rows);
-  std::iota(rows.begin(), rows.end(), 0);
-  const std::vector<float> ones(out.rows, 1.0f);
-  const compute::ExpertTask task{&expert, rows, rows, ones};
-  parts_.backend.experts(encoded_, {&task, 1}, out);
 }
 
 // Rows with logits lie together, before those with the largest alone, and so come to the host at

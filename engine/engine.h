@@ -131,7 +131,6 @@ class Engine {
   void read_largest(Rows logits, std::span<LogitRow> rows);
   compute::EncodedRows encode(Rows rows);
   compute::EncodedRows norm(Rows x, Rows addend, const compute::RowVector& weight, Rows y);
-  void run_on_all_rows(const compute::PackedExpert& expert, Rows out);
 
   EngineParts parts_;
   model::Rotary rotary_;

@@ -22,8 +22,8 @@ struct FakeRecording final : Recording {
 
 class FakeStream final : public Stream {
  public:
-  FakeStream(const FakeDevice& device, GuardedMemory& memory, std::atomic<size_t>& downloaded_bytes)
-      : device_(device), memory_(memory), downloaded_bytes_(downloaded_bytes) {}
+  FakeStream(const FakeDevice& device, GuardedMemory& memory, FakeDevice::Counts& counts)
+      : device_(device), memory_(memory), counts_(counts) {}
   ~FakeStream() override { run(); }
 
   void upload(void* to, const void* from, size_t bytes) override {
@@ -36,7 +36,7 @@ class FakeStream final : public Stream {
     upload(to, from, bytes);
   }
   void download(void* to, const void* from, size_t bytes) override {
-    downloaded_bytes_ += bytes;
+    counts_.downloaded_bytes += bytes;
     upload(to, from, bytes);
   }
   void gather(const GatherArgs& args) override {
@@ -103,6 +103,7 @@ class FakeStream final : public Stream {
   }
   void replay(const Recording& recording) override {
     const Work& work = static_cast<const FakeRecording&>(recording).work;
+    ++counts_.replays;
     pending_.insert(pending_.end(), work.begin(), work.end());
   }
 
@@ -118,7 +119,7 @@ class FakeStream final : public Stream {
 
   const FakeDevice& device_;
   GuardedMemory& memory_;
-  std::atomic<size_t>& downloaded_bytes_;
+  FakeDevice::Counts& counts_;
   Work pending_;
 };
 
@@ -150,7 +151,7 @@ Result<std::byte*> FakeDevice::allocate_pinned(size_t bytes) {
 }
 
 Result<std::unique_ptr<Stream>> FakeDevice::make_stream() {
-  return std::make_unique<FakeStream>(*this, memory_, downloaded_bytes_);
+  return std::make_unique<FakeStream>(*this, memory_, counts_);
 }
 
 }  // namespace pregate::compute::cuda

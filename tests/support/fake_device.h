@@ -30,14 +30,18 @@ class FakeDevice final : public Device {
   /// From now on nothing works.
   void lose() { lost_ = true; }
   bool is_lost() const { return lost_; }
-  /// By all streams.
-  size_t downloaded_bytes() const { return downloaded_bytes_; }
+  // By all streams.
+  size_t downloaded_bytes() const { return counts_.downloaded_bytes; }
+  size_t num_replays() const { return counts_.replays; }
+  struct Counts {
+    std::atomic<size_t> downloaded_bytes{0}, replays{0};
+  };
 
  private:
   const size_t memory_bytes_;
   GuardedMemory memory_;
   std::atomic<bool> lost_{false};
-  std::atomic<size_t> downloaded_bytes_{0};
+  Counts counts_;
 };
 
 }  // namespace pregate::compute::cuda

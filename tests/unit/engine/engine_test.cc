@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "compute/cuda/backend.h"
+#include "tests/golden/golden_data.h"
 #include "tests/support/backends.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/losable_experts.h"
@@ -300,22 +301,26 @@ TEST_P(EngineLargestTest, WhoIsSetAsideGetsNothing) {
   EXPECT_LT(num_set_aside, prompts_.size() / 2);
 }
 
-/// Only what is asked for comes to the host.
-TEST(EngineOnADevice, LogitsStayThereForWhomTheLargestIsEnough) {
-  const test_support::TemporaryDirectory directory;
-  test_support::write_tiny_model(directory.path() / "model", "qwen3_moe");
-  const auto device = std::make_shared<compute::cuda::FakeDevice>();
+using compute::cuda::FakeDevice;
+
+std::unique_ptr<cli::ModelRuntime> load_on(const std::shared_ptr<FakeDevice>& device,
+                                           const std::filesystem::path& model) {
   const auto make_backend = [&](const std::string& name, ThreadPool& threads) {
     return compute::cuda::CudaBackend::create(device, name, threads);
   };
   const auto quiet = [](const std::string&, size_t, size_t) {};
-  const auto runtime =
-      cli::ModelRuntime::load({.model = directory.path() / "model",
-                               .make_backend = make_backend,
-                               .kv_cache_bytes = 8 << 20},
-                              cli::ModelRuntime::local_experts(compute::WeightFormat::kBf16, quiet),
-                              quiet)
-          .value();
+  return cli::ModelRuntime::load(
+             {.model = model, .make_backend = make_backend, .kv_cache_bytes = 8 << 20},
+             cli::ModelRuntime::local_experts(compute::WeightFormat::kBf16, quiet), quiet)
+      .value();
+}
+
+/// Only what is asked for comes to the host.
+TEST(EngineOnADevice, LogitsStayThereForWhomTheLargestIsEnough) {
+  const test_support::TemporaryDirectory directory;
+  test_support::write_tiny_model(directory.path() / "model", "qwen3_moe");
+  const auto device = std::make_shared<FakeDevice>();
+  const auto runtime = load_on(device, directory.path() / "model");
   const std::vector<TokenId> tokens = {5, 6, 7};
   const std::vector<uint32_t> blocks[] = {{0}, {1}};
   const auto bytes_of = [&](LogitRows first, LogitRows second) {
@@ -334,6 +339,37 @@ TEST(EngineOnADevice, LogitsStayThereForWhomTheLargestIsEnough) {
   EXPECT_EQ(bytes_of(kLargestOfLast, kLargestOfLast) - none, 2 * largest);
   EXPECT_EQ(bytes_of(kLargestOfLast, kLast) - none, largest + row_bytes);
   EXPECT_EQ(bytes_of(kAll, kLargestOfLast) - none, largest + 3 * row_bytes);
+}
+
+/// Of each of so many tokens of a sequence, a step each.
+std::vector<std::vector<float>> decode(Engine& engine, TokenId num_tokens) {
+  std::vector<std::vector<float>> logits;
+  const std::vector<uint32_t> blocks = {0};
+  for (TokenId token = 0; token < num_tokens; ++token) {
+    const StepSequence step{.tokens = {&token, 1},
+                            .first_position = size_t(token),
+                            .length_tokens = size_t(token) + 1,
+                            .blocks = blocks};
+    const auto keep = [&](size_t, size_t, std::span<const float> row) {
+      logits.emplace_back(row.begin(), row.end());
+    };
+    EXPECT_TRUE(engine.step_all({&step, 1}, keep));
+  }
+  return logits;
+}
+
+/// Shared experts with gates, and a layer that is dense: from the third step on all is recorded.
+TEST(EngineOnADevice, WhatAllRowsGoThroughIsRecordedToo) {
+  constexpr TokenId kTokens = 10;
+  const auto model = golden::golden_directory() / "qwen2_dense_window_tied";
+  const auto device = std::make_shared<FakeDevice>(), other = std::make_shared<FakeDevice>();
+  const auto unattended = load_on(device, model), attended = load_on(other, model);
+  size_t num_observed = 0;  // by a host that looks, as it does only in steps that it attends to
+  attended->engine().set_mlp_observer([&](LayerIdx, auto) { ++num_observed; });
+  EXPECT_EQ(decode(unattended->engine(), kTokens), decode(attended->engine(), kTokens));
+  EXPECT_EQ(device->num_replays(), size_t{kTokens} - 2);
+  EXPECT_EQ(other->num_replays(), 0u);
+  EXPECT_EQ(num_observed, size_t{kTokens});
 }
 
 std::string memory_of(const ::testing::TestParamInfo<std::string>& backend) {
