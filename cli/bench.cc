@@ -47,6 +47,9 @@ Command add_bench(CLI::App& app, std::function<Status(const BenchOptions&)> run)
   flags.count("--decode-steps", options->num_decode_steps, {.min = 1},
               "Tokens that each sequence decodes");
   flags.text("--batches", options->batches, "Sequences decoded at once, one run for each number");
+  flags.share("--top-p", options->top_p,
+              "Draw tokens at temperature 1 from the most likely that have this share of the "
+              "probability; 0: take the most likely");
   flags.count("--repeats", options->num_repeats, {.min = 1, .max = 1000},
               "Runs of each kind, in turn; the median is shown");
   flags.bytes("--kv-cache-bytes", options->kv_cache_bytes, "Room for keys and values");

@@ -17,6 +17,7 @@ struct BenchOptions : ExpertsOptions {
   size_t num_decode_steps = 32;
   std::string batches = "1,4,8,16,32";
   size_t num_repeats = 3;
+  double top_p = 0;  ///< At temperature 1; 0: greedy.
 };
 
 /// "1,4,8" as numbers; an error names what is not one.

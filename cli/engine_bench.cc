@@ -8,8 +8,9 @@ namespace pregate::cli {
 
 using compute::kKvBlockTokens;
 
-EngineBench::EngineBench(engine::Engine& engine, size_t num_kv_blocks, uint64_t seed)
-    : engine_(engine), num_kv_blocks_(num_kv_blocks), random_(seed) {
+EngineBench::EngineBench(engine::Engine& engine, size_t num_kv_blocks, const compute::Draw& draw,
+                         uint64_t seed)
+    : engine_(engine), num_kv_blocks_(num_kv_blocks), draw_(draw), random_(seed) {
   engine_.set_routing_observer(
       [this](LayerIdx, const router::Decisions& decisions) { count_experts(decisions); });
 }
@@ -53,8 +54,10 @@ Status EngineBench::compute(std::vector<Stream>& streams, size_t num_tokens_each
                     .length_tokens = stream.tokens.size(),
                     .blocks = stream.blocks,
                     .logits = stream.num_computed + count == stream.tokens.size()
-                                  ? engine::LogitRows::kLargestOfLast
-                                  : engine::LogitRows::kNone});
+                                  ? engine::LogitRows::kTokenOfLast
+                                  : engine::LogitRows::kNone,
+                    .draw = draw_});
+    step.back().draw.place = random_.next_double();
   }
   PREGATE_TRY(engine_.step_all(step, [](size_t, size_t, std::span<const float>) {}));
   for (size_t s = 0; s < streams.size(); ++s) streams[s].num_computed += step[s].tokens.size();

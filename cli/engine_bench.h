@@ -22,7 +22,9 @@ struct BenchRun {
 /// Uses the engine's whole KV cache; the engine must do nothing else meanwhile.
 class EngineBench {
  public:
-  EngineBench(engine::Engine& engine, size_t num_kv_blocks, uint64_t seed);
+  /// `draw`: how a step's tokens are drawn.
+  EngineBench(engine::Engine& engine, size_t num_kv_blocks, const compute::Draw& draw,
+              uint64_t seed);
 
   /// One prompt of random tokens, computed `chunk_tokens` at a time.
   Result<BenchRun> prefill(size_t num_tokens, size_t chunk_tokens);
@@ -43,6 +45,7 @@ class EngineBench {
 
   engine::Engine& engine_;
   const size_t num_kv_blocks_;
+  compute::Draw draw_;
   Random random_;
   size_t num_experts_touched_ = 0;
   std::vector<bool> touched_;  // scratch

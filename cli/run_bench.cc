@@ -24,10 +24,15 @@ RuntimeOptions runtime_options(const BenchOptions& options, size_t max_batch) {
           .max_num_seqs = max_batch};
 }
 
+compute::Draw draw_of(const BenchOptions& options) {
+  if (options.top_p == 0) return {};
+  return {.temperature = 1.0f, .top_p = static_cast<float>(options.top_p)};
+}
+
 // The kinds of runs take turns, so that a change in the machine's speed meets them all.
 Result<Runs> measure(const BenchOptions& options, const std::vector<size_t>& batches,
                      ModelRuntime& runtime) {
-  EngineBench bench(runtime.engine(), runtime.num_kv_blocks(), /*seed=*/1);
+  EngineBench bench(runtime.engine(), runtime.num_kv_blocks(), draw_of(options), /*seed=*/1);
   PREGATE_TRY(bench.decode(1, 16, 2));  // warm up
   Runs runs;
   for (size_t repeat = 0; repeat < options.num_repeats; ++repeat) {

@@ -20,6 +20,7 @@
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "compute/draw.h"
 #include "compute/packed.h"
 #include "compute/row_memory.h"
 #include "compute/top_k.h"
@@ -137,8 +138,9 @@ class Backend {
   /// See TopK, which lies in host memory; or in row memory, as logits then do.
   virtual void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                             const TopK& out) = 0;
-  /// columns [n], in host memory: of each row what compute::find_largest() says.
-  virtual void find_largest(Matrix<const float> x, std::span<uint32_t> columns) = 0;
+  /// draws [n], tokens [n], in host memory: of each row what compute::draw() says.
+  virtual void draw(Matrix<const float> logits, std::span<const Draw> draws,
+                    std::span<uint32_t> tokens) = 0;
 
   virtual size_t kv_block_bytes(const KvShape& shape) const = 0;
   virtual Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape,

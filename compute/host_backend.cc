@@ -7,7 +7,6 @@
 
 #include "base/check.h"
 #include "compute/cpu/buffer.h"
-#include "compute/largest.h"
 
 namespace pregate::compute {
 namespace {
@@ -90,9 +89,10 @@ void HostBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& op
   }
 }
 
-void HostBackend::find_largest(Matrix<const float> x, std::span<uint32_t> columns) {
-  PREGATE_CHECK(columns.size() == x.rows);
-  for (size_t r = 0; r < x.rows; ++r) columns[r] = compute::find_largest(x.row(r));
+void HostBackend::draw(Matrix<const float> logits, std::span<const Draw> draws,
+                       std::span<uint32_t> tokens) {
+  PREGATE_CHECK(draws.size() == logits.rows && tokens.size() == logits.rows);
+  for (size_t r = 0; r < logits.rows; ++r) tokens[r] = compute::draw(logits.row(r), draws[r]);
 }
 
 }  // namespace pregate::compute

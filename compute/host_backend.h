@@ -20,7 +20,8 @@ class HostBackend : public Backend {
   void take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
-  void find_largest(Matrix<const float> x, std::span<uint32_t> columns) override;
+  void draw(Matrix<const float> logits, std::span<const Draw> draws,
+            std::span<uint32_t> tokens) override;
 };
 
 }  // namespace pregate::compute

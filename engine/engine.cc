@@ -395,16 +395,15 @@ void Engine::add_shared_expert(const model::LayerWeights& weights) {
   backend.add_gated(shared_, gate_, out_);
 }
 
-// Rows with logits lie together, before those with the largest alone, and so come to the host at
-// once.
+// Rows with logits lie together, before those with a token alone, and so come to the host at once.
 Status Engine::visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit) {
   std::vector<LogitRow> wanted;
   std::vector<uint32_t> hidden_rows;
-  const auto add_wanted = [&](bool largest_alone) {
+  const auto add_wanted = [&](bool token_alone) {
     for (size_t i = 0; i < present_.size(); ++i) {
       const LogitRows asked = sequences[present_[i]].logits;
       if (asked == LogitRows::kNone) continue;
-      if ((asked == LogitRows::kLargestOfLast) != largest_alone) continue;
+      if ((asked == LogitRows::kTokenOfLast) != token_alone) continue;
       const size_t count = placed_[i].num_rows;
       for (size_t row = asked == LogitRows::kAll ? 0 : count - 1; row < count; ++row) {
         wanted.push_back({.sequence = present_[i], .row = row});
@@ -421,7 +420,7 @@ Status Engine::visit_logits(std::span<const StepSequence> sequences, const Logit
     const std::span<LogitRow> rows = std::span(wanted).subspan(first, count);
     PREGATE_ASSIGN(const Rows logits, make_logits(std::span(hidden_rows).subspan(first, count)));
     read_logits(logits.slice_rows(0, num_read), rows.first(num_read));
-    read_largest(logits.slice_rows(num_read, count - num_read), rows.subspan(num_read));
+    draw_tokens(logits.slice_rows(num_read, count - num_read), sequences, rows.subspan(num_read));
     visit(rows);
   }
   return {};
@@ -445,11 +444,14 @@ void Engine::read_logits(Rows logits, std::span<LogitRow> rows) {
   for (size_t i = 0; i < rows.size(); ++i) rows[i].logits = read.row(i);
 }
 
-void Engine::read_largest(Rows logits, std::span<LogitRow> rows) {
+void Engine::draw_tokens(Rows logits, std::span<const StepSequence> sequences,
+                         std::span<LogitRow> rows) {
   if (rows.empty()) return;
-  std::vector<uint32_t> largest(rows.size());
-  parts_.backend.find_largest(columns(logits, 0, num_choosable_), largest);
-  for (size_t i = 0; i < rows.size(); ++i) rows[i].largest = static_cast<TokenId>(largest[i]);
+  std::vector<compute::Draw> draws;
+  for (const LogitRow& row : rows) draws.push_back(sequences[row.sequence].draw);
+  std::vector<uint32_t> tokens(rows.size());
+  parts_.backend.draw(columns(logits, 0, num_choosable_), draws, tokens);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].token = static_cast<TokenId>(tokens[i]);
 }
 
 }  // namespace pregate::engine

@@ -20,7 +20,7 @@ namespace pregate::engine {
 /// Which rows of a sequence's part of a step need logits.
 enum class LogitRows {
   kNone,
-  kLargestOfLast,  ///< The last one, and of its logits only which is the largest.
+  kTokenOfLast,  ///< The last one, and of its logits only the token that is drawn from them.
   kLast,
   kAll,
 };
@@ -32,6 +32,7 @@ struct StepSequence {
   size_t length_tokens = 0;   ///< Of the whole sequence as known now (dynamic rotary scaling asks).
   std::span<const uint32_t> blocks;  ///< Room for all positions up to the last token's.
   LogitRows logits = LogitRows::kLast;
+  compute::Draw draw;  ///< With kTokenOfLast: how.
 };
 
 /// A sequence that a step left out, from this layer on, because nobody holds these experts now.
@@ -43,11 +44,11 @@ struct SetAside {
 /// A row that asked for logits; `row` counts the rows of that sequence within this step.
 struct LogitRow {
   size_t sequence = 0, row = 0;
-  std::span<const float> logits;  ///< [vocab]; empty with kLargestOfLast.
-  TokenId largest = 0;            ///< With kLargestOfLast alone: see compute::find_largest().
+  std::span<const float> logits;  ///< [vocab]; empty with kTokenOfLast.
+  TokenId token = 0;              ///< With kTokenOfLast alone.
 };
 
-/// Called with some rows at a time: all with logits in order, then those with the largest alone.
+/// Called with some rows at a time: all with logits in order, then those with a token alone.
 using LogitsVisitor = std::function<void(std::span<const LogitRow> rows)>;
 /// Called with each.
 using RowVisitor = std::function<void(size_t sequence, size_t row, std::span<const float> logits)>;
@@ -86,8 +87,8 @@ class Engine {
   /// For callers with nothing to do meanwhile: to set one aside is an error.
   Status step_all(std::span<const StepSequence> sequences, RowVisitor visit_row);
 
-  /// Only the first `num_tokens` logits can be a row's largest, as after them comes padding of the
-  /// embedding. All, until this is called.
+  /// Only the first `num_tokens` can be drawn, as after them comes padding of the embedding. All,
+  /// until this is called.
   void choose_among(size_t num_tokens);
 
   ExpertClient& experts() const { return parts_.experts; }
@@ -128,7 +129,7 @@ class Engine {
   Status visit_logits(std::span<const StepSequence> sequences, const LogitsVisitor& visit);
   Result<Rows> make_logits(std::span<const uint32_t> hidden_rows);
   void read_logits(Rows logits, std::span<LogitRow> rows);
-  void read_largest(Rows logits, std::span<LogitRow> rows);
+  void draw_tokens(Rows logits, std::span<const StepSequence> sequences, std::span<LogitRow> rows);
   compute::EncodedRows encode(Rows rows);
   compute::EncodedRows norm(Rows x, Rows addend, const compute::RowVector& weight, Rows y);
 

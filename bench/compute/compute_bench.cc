@@ -249,6 +249,21 @@ void bench_rms_norm(benchmark::State& state, Machine& machine) {
                           static_cast<int64_t>(x.size() * sizeof(float)));
 }
 
+/// Of 1: that of all tokens.
+void bench_draw(benchmark::State& state, Machine& machine, float top_p) {
+  const auto num_rows = static_cast<size_t>(state.range(0));
+  Random random(1);
+  std::vector<float> logits(num_rows * kVocabulary);
+  for (float& logit : logits) logit = static_cast<float>(2.5 * random.next_normal());
+  std::vector<Draw> draws(num_rows, {.temperature = 1.0f, .top_p = top_p});
+  std::vector<uint32_t> tokens(num_rows);
+  for (auto _ : state) {
+    for (Draw& draw : draws) draw.place = random.next_double();
+    machine.backend->draw({logits.data(), num_rows, kVocabulary}, draws, tokens);
+  }
+  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * num_rows));
+}
+
 void register_all(Machine& machine) {
   const auto add = [](const std::string& name, auto body) {
     return benchmark::RegisterBenchmark(name.c_str(), body)
@@ -278,6 +293,8 @@ void register_all(Machine& machine) {
   }
   add("attention/bf16", [&machine](auto& s) { bench_attention(s, machine); })->Arg(1)->Arg(512);
   add("rms_norm", [&machine](auto& s) { bench_rms_norm(s, machine); })->Arg(1)->Arg(512);
+  add("draw", [&machine](auto& s) { bench_draw(s, machine, 1.0f); })->Arg(1)->Arg(32);
+  add("draw/top_p", [&machine](auto& s) { bench_draw(s, machine, 0.95f); })->Arg(1)->Arg(32);
 }
 
 /// Takes "--name=value" out of the arguments.

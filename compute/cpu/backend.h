@@ -35,7 +35,8 @@ class CpuBackend final : public HostBackend {
 
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
-  void find_largest(Matrix<const float> x, std::span<uint32_t> columns) override;
+  void draw(Matrix<const float> logits, std::span<const Draw> draws,
+            std::span<uint32_t> tokens) override;
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;

@@ -88,7 +88,8 @@ class CudaBackend final : public Backend, public Unattended {
   void take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
-  void find_largest(Matrix<const float> x, std::span<uint32_t> columns) override;
+  void draw(Matrix<const float> logits, std::span<const Draw> draws,
+            std::span<uint32_t> tokens) override;
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   /// Of the memory for weights. Used by this back end only, whose stream keeps the order of what is
@@ -159,7 +160,9 @@ class CudaBackend final : public Backend, public Unattended {
   void begin_add(Matrix<const float> x, const float* gates, Matrix<float> y);
   Status try_take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y);
   Status try_choose_top_k(Matrix<const float> logits, const TopKOptions& options, const TopK& out);
-  Status try_find_largest(Matrix<const float> x, std::span<uint32_t> columns);
+  Status try_draw(Matrix<const float> logits, std::span<const Draw> draws,
+                  std::span<uint32_t> tokens);
+  Status receive_largest(const void* keys, std::span<uint32_t> columns);
   Status try_write(std::byte* rows, const std::byte* from, size_t bytes);
   Status try_store_kv(const CudaKv& kv, size_t layer, std::span<const SequenceRows> sequences,
                       Matrix<const float> keys, Matrix<const float> values);

@@ -51,6 +51,7 @@ class Stream {
   virtual void choose_top_k(const TopKArgs& args) = 0;
   virtual void route(const RouteArgs& args) = 0;
   virtual void find_largest(const LargestArgs& args) = 0;
+  virtual void draw(const DrawArgs& args) = 0;
   virtual Status synchronize() = 0;
   /// What `work` has this stream do is kept, not done. It may not wait.
   virtual Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) = 0;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "compute/draw.h"
 #include "compute/number.h"
 #include "compute/types.h"
 
@@ -105,8 +106,8 @@ struct TopKArgs {
 };
 inline constexpr uint32_t kMaxTopKExperts = 2048;
 
-/// Backend::find_largest(), but for the last step: a row is cut into parts, as a block alone reads
-/// it too slowly, and the largest key of its parts says where its largest number is.
+/// Which number of each row is the largest, but for the last step: a row is cut into parts, as a
+/// block alone reads it too slowly, and the largest key of its parts says where that number is.
 struct LargestArgs {
   const float* x = nullptr;
   uint32_t stride = 0;
@@ -121,5 +122,19 @@ constexpr uint64_t largest_key(float x, uint32_t column) {
   return uint64_t{rank_of(x)} << 32 | ~column;
 }
 constexpr uint32_t column_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
+/// Of a row's keys [kLargestParts].
+constexpr uint32_t largest_column(const uint64_t* keys) {
+  uint64_t most = 0;
+  for (uint32_t part = 0; part < kLargestParts; ++part)
+    most = keys[part] > most ? keys[part] : most;
+  return column_of(most);
+}
+
+/// Backend::draw(), after the largest numbers of the same rows were found.
+struct DrawArgs {
+  LargestArgs logits;           ///< With its keys; at most kMaxDrawable columns.
+  const Draw* draws = nullptr;  ///< [num_rows]
+  uint32_t* tokens = nullptr;   ///< [num_rows]
+};
 
 }  // namespace pregate::compute::cuda

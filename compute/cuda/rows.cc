@@ -303,25 +303,43 @@ Status CudaBackend::try_choose_top_k(Matrix<const float> logits, const TopKOptio
   return {};
 }
 
-void CudaBackend::find_largest(Matrix<const float> x, std::span<uint32_t> columns) {
-  if (!are_here({x.data})) return host_->find_largest(x, columns);
-  PREGATE_CHECK(columns.size() == x.rows && x.cols > 0);
-  if (x.rows > 0) require(try_find_largest(x, columns));
+void CudaBackend::draw(Matrix<const float> logits, std::span<const Draw> draws,
+                       std::span<uint32_t> tokens) {
+  if (!are_here({logits.data})) return host_->draw(logits, draws, tokens);
+  PREGATE_CHECK(draws.size() == logits.rows && tokens.size() == logits.rows);
+  PREGATE_CHECK(logits.cols > 0 && logits.cols <= kMaxDrawable);
+  if (logits.rows > 0) require(try_draw(logits, draws, tokens));
 }
 
-Status CudaBackend::try_find_largest(Matrix<const float> x, std::span<uint32_t> columns) {
-  const size_t bytes = x.rows * kLargestParts * sizeof(uint64_t);
-  PREGATE_ASSIGN(std::byte* const found, out_.take(bytes));
-  stream_->find_largest({.x = x.data,
-                         .stride = uint32_t(x.stride),
-                         .cols = uint32_t(x.cols),
-                         .num_rows = uint32_t(x.rows),
-                         .keys = reinterpret_cast<uint64_t*>(found)});
-  PREGATE_ASSIGN(const std::byte* const received, receive(found, bytes));
-  const auto* keys = reinterpret_cast<const uint64_t*>(received);
+Status CudaBackend::try_draw(Matrix<const float> logits, std::span<const Draw> draws,
+                             std::span<uint32_t> tokens) {
+  const size_t key_bytes = logits.rows * kLargestParts * sizeof(uint64_t);
+  PREGATE_ASSIGN(std::byte* const keys, out_.take(key_bytes + tokens.size_bytes()));
+  const LargestArgs largest{.x = logits.data,
+                            .stride = uint32_t(logits.stride),
+                            .cols = uint32_t(logits.cols),
+                            .num_rows = uint32_t(logits.rows),
+                            .keys = reinterpret_cast<uint64_t*>(keys)};
+  stream_->find_largest(largest);
+  if (std::ranges::all_of(draws, takes_largest)) return receive_largest(keys, tokens);
+  Parcel parcel;
+  const size_t sent_draws = parcel.add(draws);
+  PREGATE_TRY(parcel.send(*stream_, outbox_));
+  auto* const drawn = reinterpret_cast<uint32_t*>(keys + key_bytes);
+  stream_->draw({.logits = largest, .draws = parcel.at<Draw>(sent_draws), .tokens = drawn});
+  PREGATE_ASSIGN(const std::byte* const received, receive(drawn, tokens.size_bytes()));
+  std::memcpy(tokens.data(), received, tokens.size_bytes());
+  return {};
+}
+
+/// Without a second kernel.
+Status CudaBackend::receive_largest(const void* keys, std::span<uint32_t> columns) {
+  const size_t bytes = columns.size() * kLargestParts * sizeof(uint64_t);
+  PREGATE_ASSIGN(const std::byte* const received, receive(keys, bytes));
+  const auto* row = reinterpret_cast<const uint64_t*>(received);
   for (uint32_t& column : columns) {
-    column = column_of(*std::max_element(keys, keys + kLargestParts));
-    keys += kLargestParts;
+    column = largest_column(row);
+    row += kLargestParts;
   }
   return {};
 }

@@ -156,6 +156,9 @@ class RuntimeStream final : public Stream {
   void find_largest(const LargestArgs& args) override {
     then([&] { return launch_find_largest(args, info_, stream_); });
   }
+  void draw(const DrawArgs& args) override {
+    then([&] { return launch_draw(args, info_, stream_); });
+  }
   Status synchronize() override {
     then([&] { return wait(); });
     if (error_ != cudaSuccess) return lost(index_, error_);

@@ -24,11 +24,17 @@ bool wants_all_logits(const Sequence& sequence) {
   return sequence.wants_prompt_logprobs() && sequence.num_generated() == 0;
 }
 
-engine::LogitRows logits_for(const Slice& slice) {
+void ask_for_logits(const Slice& slice, engine::StepSequence& asked) {
   using engine::LogitRows;
-  if (wants_all_logits(*slice.sequence)) return LogitRows::kAll;
-  if (!slice.reaches_end()) return LogitRows::kNone;
-  return slice.sequence->needs_only_largest() ? LogitRows::kLargestOfLast : LogitRows::kLast;
+  asked.logits = slice.reaches_end() ? LogitRows::kLast : LogitRows::kNone;
+  if (wants_all_logits(*slice.sequence)) {
+    asked.logits = LogitRows::kAll;
+  } else if (slice.reaches_end()) {
+    if (const auto draw = slice.sequence->next_draw()) {
+      asked.logits = LogitRows::kTokenOfLast;
+      asked.draw = *draw;
+    }
+  }
 }
 
 }  // namespace
@@ -206,8 +212,8 @@ Result<std::vector<engine::SetAside>> Scheduler::compute(const std::vector<Slice
         {.tokens = std::span(sequence.tokens).subspan(sequence.num_computed, slice.num_tokens),
          .first_position = sequence.num_computed,
          .length_tokens = sequence.tokens.size(),
-         .blocks = sequence.blocks.blocks(),
-         .logits = logits_for(slice)});
+         .blocks = sequence.blocks.blocks()});
+    ask_for_logits(slice, sequences.back());
   }
   return engine_.step(sequences,
                       [&](std::span<const engine::LogitRow> rows) { take_logits(step, rows); });
@@ -233,7 +239,7 @@ void Scheduler::take_logits(const std::vector<Slice>& step,
       sequence.append_prompt_logprob(sequence.num_computed + row.row, row.logits);
     }
     if (is_for_token(row)) {
-      if (!has_logits(row)) sequence.choose_largest(row.largest);
+      if (!has_logits(row)) sequence.take_drawn(row.token);
       sequence.append_chosen();
     } else if (slice.reaches_end() && row.row + 1 == slice.num_tokens) {
       sequence.finish_without_tokens();

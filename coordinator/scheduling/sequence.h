@@ -53,10 +53,9 @@ class Sequence {
 
   /// Chooses the next token from `logits`. Of different sequences at a time on any threads.
   void choose_token(std::span<const float> logits);
-  /// Whether choose_largest() is enough for the next token.
-  bool needs_only_largest() const { return sampler_.takes_largest(forbidden_tokens()); }
-  /// In place of choose_token() then: `token` is that of the largest logit.
-  void choose_largest(TokenId token) { chosen_ = sampler_.take_largest(token); }
+  /// How the next token is drawn, where take_drawn() can take the place of choose_token().
+  std::optional<compute::Draw> next_draw() const { return sampler_.next_draw(forbidden_tokens()); }
+  void take_drawn(TokenId token) { chosen_ = sampler_.take_drawn(token); }
   /// Adds what was chosen, and its text, to the pending chunk.
   void append_chosen();
   void append_token(std::span<const float> logits) {

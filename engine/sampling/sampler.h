@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "compute/draw.h"
 #include "engine/sampling/sampling_params.h"
 
 namespace pregate::engine {
@@ -36,34 +37,28 @@ class Sampler {
   SampledToken sample(std::span<const float> logits, size_t vocab_size,
                       std::span<const TokenId> forbidden);
 
-  /// Whether sample() gives the token of the largest logit, and nothing else, whatever they are.
-  bool takes_largest(std::span<const TokenId> forbidden) const;
-  /// In place of sample() then: `token` is that of the largest of the first vocab_size logits.
-  SampledToken take_largest(TokenId token);
+  /// How sample() draws, if it reads nothing but the logits and gives nothing but the token.
+  std::optional<compute::Draw> next_draw(std::span<const TokenId> forbidden) const;
+  /// In place of sample() then: `token` was drawn so from the first vocab_size logits.
+  SampledToken take_drawn(TokenId token);
 
   const SamplingParams& params() const { return params_; }
 
  private:
-  struct Candidate {
-    TokenId token;
-    float value;  // logit, later probability
-  };
   struct History {
     bool in_prompt = false;
     uint32_t num_generated = 0;
   };
 
-  bool is_plain_greedy() const;
+  bool adjusts_logits(std::span<const TokenId> forbidden) const;
   void adjust_logits(std::span<const TokenId> forbidden);
-  TokenId draw();
-  void gather_candidates();
-  void apply_top_p();
+  void remember(TokenId token);
 
   const SamplingParams params_;
   Random random_;
+  compute::Draw draw_;  // the next one
   std::unordered_map<TokenId, History> history_;
-  std::vector<float> logits_;          // scratch
-  std::vector<Candidate> candidates_;  // scratch
+  std::vector<float> logits_;  // scratch
 };
 
 }  // namespace pregate::engine

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "compute/draw.h"
+
 namespace pregate::model {
 namespace {
 
@@ -73,7 +75,8 @@ ModelConfig read_common_config(FieldReader& fields, const ConfigDefaults& defaul
   // Would change the result, and is not implemented.
   if (fields.text("hidden_act", "silu") != "silu") fields.reject("hidden_act", "\"silu\"");
   config.quantization = read_quantization(fields);
-  config.vocab_size = fields.size("vocab_size", defaults.vocab_size);
+  config.vocab_size =
+      fields.size("vocab_size", defaults.vocab_size, {.max = compute::kMaxDrawable});
   config.hidden_size = fields.size("hidden_size", defaults.hidden_size);
   read_heads(fields, defaults, config);
   const size_t max_position_embeddings =

@@ -87,6 +87,9 @@ class FakeStream final : public Stream {
   void find_largest(const LargestArgs& args) override {
     then([args] { fake_find_largest(args); });
   }
+  void draw(const DrawArgs& args) override {
+    then([args] { fake_draw(args); });
+  }
 
   Status synchronize() override {
     run();

@@ -121,4 +121,11 @@ void fake_find_largest(const LargestArgs& args) {
   }
 }
 
+void fake_draw(const DrawArgs& args) {
+  const LargestArgs& logits = args.logits;
+  for (size_t row = 0; row < logits.num_rows; ++row) {
+    args.tokens[row] = draw({logits.x + row * logits.stride, logits.cols}, args.draws[row]);
+  }
+}
+
 }  // namespace pregate::compute::cuda

@@ -14,5 +14,6 @@ void fake_clip(const ClipArgs& args);
 void fake_take_rows(const TakeRowsArgs& args);
 void fake_choose_top_k(const TopKArgs& args);
 void fake_find_largest(const LargestArgs& args);
+void fake_draw(const DrawArgs& args);
 
 }  // namespace pregate::compute::cuda

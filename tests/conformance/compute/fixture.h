@@ -1,6 +1,7 @@
 // What the tests of all operations share: the back ends of this machine, random input, comparison.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -56,6 +57,9 @@ struct Encoded {
   size_t rows, cols;
   std::vector<std::byte> bytes;
 };
+
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 /// Each number within `tolerance` times the largest magnitude expected.
 void expect_close(const Numbers& actual, const Numbers& expected, float tolerance);

@@ -2,16 +2,12 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <numeric>
 
 #include "tests/conformance/compute/resident.h"
 
 namespace pregate::compute {
 namespace {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 class RowMemoryTest : public BackendTest {
  protected:
@@ -199,72 +195,6 @@ TEST_P(RowMemoryTest, ChoosesAmongMoreExpertsThanAnyModelHas) {
   subject_->choose_top_k(resident.view(), {3, true}, {ids, gates});
   reference_->choose_top_k(logits.view(), {3, true}, {expected, gates});
   EXPECT_EQ(ids, expected);
-}
-
-/// Rows whose largest number, of which there can be many, is at either end or anywhere.
-Numbers rows_to_search(Random& random, size_t cols) {
-  Numbers rows = Numbers::random(random, 14, cols);
-  const auto row = [&](size_t r) { return rows.view().row(r); };
-  row(1).front() = 2.0f;
-  row(2).back() = 2.0f;
-  for (float& value : row(3)) value = std::round(3.0f * value);
-  for (float& value : row(4)) value = -1.0f - std::abs(value);
-  row(5).front() = kNan;
-  row(6)[cols / 2] = kNan;
-  std::ranges::fill(row(7), kNan);
-  std::ranges::fill(row(8), -kInfinity);
-  row(8).front() = kNan;
-  std::ranges::fill(row(9), kNan);
-  row(9).back() = -kInfinity;
-  row(10)[cols / 3] = row(10)[cols / 2] = kInfinity;
-  for (float& value : row(11)) value = value < 0.0f ? -1.0f : -0.0f;
-  row(11).back() = 0.0f;
-  for (float& value : row(12)) value = value < 0.0f ? -1.0f : 0.0f;
-  row(12)[cols / 3] = -0.0f;
-  std::ranges::fill(row(13), std::numeric_limits<float>::lowest());
-  row(13)[cols / 2] = -std::numeric_limits<float>::denorm_min();
-  return rows;
-}
-
-std::vector<uint32_t> largest_of_each(const Numbers& rows) {
-  std::vector<uint32_t> columns(rows.rows);
-  for (size_t r = 0; r < rows.rows; ++r) {
-    const std::span<const float> row = rows.view().row(r);
-    uint32_t& best = columns[r];
-    for (uint32_t col = 1; col < row.size(); ++col) {
-      const bool is_first_number = std::isnan(row[best]) && !std::isnan(row[col]);
-      if (row[col] > row[best] || is_first_number) best = col;
-    }
-  }
-  return columns;
-}
-
-TEST_P(RowMemoryTest, FindsTheFirstOfTheLargest) {
-  for (const size_t cols : {1, 3, 31, 32, 33, 1000, 1025, 50304, 151936}) {
-    for (const size_t margin : {0, 3}) {  // the margin is larger
-      SCOPED_TRACE(fmt::format("{} columns and {}", cols, margin));
-      const Numbers rows = rows_to_search(random_, cols);
-      const std::vector<uint32_t> expected = largest_of_each(rows);
-      std::vector<uint32_t> columns(rows.rows, 77), host_columns = columns;
-      const Resident resident(subject_, rows, margin);
-      subject_->find_largest(resident.view(), columns);
-      subject_->find_largest(rows.view(), host_columns);
-      EXPECT_EQ(columns, expected);
-      EXPECT_EQ(host_columns, expected);
-      std::vector<uint32_t> one(1, 77);
-      subject_->find_largest(resident.view().slice_rows(6, 1), one);
-      EXPECT_EQ(one[0], expected[6]);
-      subject_->find_largest(resident.view().slice_rows(0, 0), {});
-    }
-  }
-}
-
-TEST_P(RowMemoryTest, FindsTheLargestOfManyRows) {
-  const Numbers rows = random(64, 2000);
-  std::vector<uint32_t> columns(rows.rows);
-  const Resident resident(subject_, rows);
-  subject_->find_largest(resident.view(), columns);
-  EXPECT_EQ(columns, largest_of_each(rows));
 }
 
 /// What a back end keeps for itself grows from call to call, and rows are given back, while nobody

@@ -222,9 +222,9 @@ TEST_P(EngineTest, WhereExpertsAreChangesNoLogit) {
   EXPECT_EQ(elsewhere, here);
 }
 
-class EngineLargestTest : public EngineTest {
+class EngineDrawTest : public EngineTest {
  protected:
-  /// Enough that rows with logits, and those with the largest alone, are made in several pieces.
+  /// Enough that rows with logits, and those with a token alone, are made in several pieces.
   void SetUp() override {
     EngineTest::SetUp();
     for (uint32_t i = kNumPrompts; i < 90; ++i) prompts_.push_back(make_prompt(i));
@@ -232,9 +232,17 @@ class EngineLargestTest : public EngineTest {
   }
 
   static LogitRows asked_by(size_t sequence) {
-    constexpr LogitRows kAsked[] = {LogitRows::kLargestOfLast, LogitRows::kAll, LogitRows::kNone,
-                                    LogitRows::kLargestOfLast, LogitRows::kLast};
+    constexpr LogitRows kAsked[] = {LogitRows::kTokenOfLast, LogitRows::kAll, LogitRows::kNone,
+                                    LogitRows::kTokenOfLast, LogitRows::kLast};
     return kAsked[sequence % std::size(kAsked)];
+  }
+
+  /// Every third is greedy.
+  static compute::Draw draw_of(size_t sequence) {
+    return {.temperature = static_cast<float>(sequence % 3),
+            .top_k = static_cast<uint32_t>(sequence % 20),
+            .top_p = 0.9f,
+            .place = 0.01 * static_cast<double>(sequence % 100)};
   }
 
   /// Of those that are not left out, by sequence and row.
@@ -252,9 +260,9 @@ class EngineLargestTest : public EngineTest {
 
   void expect_row(const LogitRow& row, size_t num_choosable) const {
     const std::vector<float>& logits = logits_.at({row.sequence, row.row});
-    if (asked_by(row.sequence) == LogitRows::kLargestOfLast) {
-      const auto largest = std::max_element(logits.begin(), logits.begin() + num_choosable);
-      EXPECT_EQ(row.largest, largest - logits.begin());
+    if (asked_by(row.sequence) == LogitRows::kTokenOfLast) {
+      const auto choosable = std::span(logits).first(num_choosable);
+      EXPECT_EQ(row.token, static_cast<TokenId>(compute::draw(choosable, draw_of(row.sequence))));
       EXPECT_THAT(row.logits, IsEmpty());
     } else {
       EXPECT_TRUE(std::ranges::equal(row.logits, logits));
@@ -265,7 +273,10 @@ class EngineLargestTest : public EngineTest {
   /// how many were set aside.
   size_t expect_what_is_asked(size_t num_choosable) {
     std::vector<StepSequence> mixed = sequences();
-    for (size_t s = 0; s < mixed.size(); ++s) mixed[s].logits = asked_by(s);
+    for (size_t s = 0; s < mixed.size(); ++s) {
+      mixed[s].logits = asked_by(s);
+      mixed[s].draw = draw_of(s);
+    }
     std::set<std::pair<size_t, size_t>> seen;
     const auto visit = [&](std::span<const LogitRow> rows) {
       for (const LogitRow& row : rows) {
@@ -282,19 +293,19 @@ class EngineLargestTest : public EngineTest {
   Logits logits_;
 };
 
-TEST_P(EngineLargestTest, EachSequenceGetsWhatItAsksFor) {
+TEST_P(EngineDrawTest, EachSequenceGetsWhatItAsksFor) {
   EXPECT_GT(rows_asked({}).size(), 64u);
   EXPECT_EQ(expect_what_is_asked(runtime_->config().vocab_size), 0u);
 }
 
-TEST_P(EngineLargestTest, PaddingIsNeverTheLargest) {
+TEST_P(EngineDrawTest, PaddingIsNeverDrawn) {
   for (const size_t num_choosable : {1, 100, 299}) {
     runtime_->engine().choose_among(num_choosable);
     expect_what_is_asked(num_choosable);
   }
 }
 
-TEST_P(EngineLargestTest, WhoIsSetAsideGetsNothing) {
+TEST_P(EngineDrawTest, WhoIsSetAsideGetsNothing) {
   losses_.lose({LayerIdx(0), ExpertId(3)});
   const size_t num_set_aside = expect_what_is_asked(runtime_->config().vocab_size);
   EXPECT_GT(num_set_aside, 0u);
@@ -316,7 +327,7 @@ std::unique_ptr<cli::ModelRuntime> load_on(const std::shared_ptr<FakeDevice>& de
 }
 
 /// Only what is asked for comes to the host.
-TEST(EngineOnADevice, LogitsStayThereForWhomTheLargestIsEnough) {
+TEST(EngineOnADevice, LogitsStayThereForWhomATokenIsEnough) {
   const test_support::TemporaryDirectory directory;
   test_support::write_tiny_model(directory.path() / "model", "qwen3_moe");
   const auto device = std::make_shared<FakeDevice>();
@@ -332,13 +343,13 @@ TEST(EngineOnADevice, LogitsStayThereForWhomTheLargestIsEnough) {
     return device->downloaded_bytes() - before;
   };
   using enum LogitRows;
-  const size_t none = bytes_of(kNone, kNone), largest = bytes_of(kNone, kLargestOfLast) - none;
+  const size_t none = bytes_of(kNone, kNone), token = bytes_of(kNone, kTokenOfLast) - none;
   const size_t row_bytes = runtime->config().vocab_size * sizeof(float);
-  EXPECT_GT(largest, 0u);
-  EXPECT_LT(largest, row_bytes / 2);
-  EXPECT_EQ(bytes_of(kLargestOfLast, kLargestOfLast) - none, 2 * largest);
-  EXPECT_EQ(bytes_of(kLargestOfLast, kLast) - none, largest + row_bytes);
-  EXPECT_EQ(bytes_of(kAll, kLargestOfLast) - none, largest + 3 * row_bytes);
+  EXPECT_GT(token, 0u);
+  EXPECT_LT(token, row_bytes / 2);
+  EXPECT_EQ(bytes_of(kTokenOfLast, kTokenOfLast) - none, 2 * token);
+  EXPECT_EQ(bytes_of(kTokenOfLast, kLast) - none, token + row_bytes);
+  EXPECT_EQ(bytes_of(kAll, kTokenOfLast) - none, token + 3 * row_bytes);
 }
 
 /// Of each of so many tokens of a sequence, a step each.
@@ -378,7 +389,7 @@ std::string memory_of(const ::testing::TestParamInfo<std::string>& backend) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, EngineTest,
                          ::testing::Values("reference", test_support::kFakeCuda), memory_of);
-INSTANTIATE_TEST_SUITE_P(Backends, EngineLargestTest,
+INSTANTIATE_TEST_SUITE_P(Backends, EngineDrawTest,
                          ::testing::Values("reference", test_support::kFakeCuda), memory_of);
 
 }  // namespace

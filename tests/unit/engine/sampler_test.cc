@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 
 #include <gtest/gtest.h>
 
@@ -27,21 +28,37 @@ TEST(Sampler, GreedyTakesTheBestAndTheFirstOfEquals) {
   EXPECT_EQ(sampler.sample(std::vector<float>{1, 2, 2, 0}, 4, {}).token, 1);
 }
 
-TEST(Sampler, TheLargestAloneIsEnoughOnlyIfNothingElseIsRead) {
+TEST(Sampler, ADrawIsEnoughOnlyIfNothingButTheLogitsIsRead) {
   const auto is_enough = [](SamplingParams params) {
-    return Sampler(std::move(params), std::vector<TokenId>{1}, 0, 0).takes_largest({});
+    return Sampler(std::move(params), std::vector<TokenId>{1}, 0, 0).next_draw({}).has_value();
   };
+  EXPECT_TRUE(is_enough({}));
   EXPECT_TRUE(is_enough({.temperature = 0}));
   EXPECT_TRUE(is_enough({.temperature = 0, .top_p = 0.5f, .top_k = 3, .min_p = 0.1f, .seed = 4}));
-  EXPECT_FALSE(is_enough({}));
-  EXPECT_FALSE(is_enough({.temperature = 0.01f}));
-  EXPECT_FALSE(is_enough({.temperature = 0, .presence_penalty = 0.1f}));
+  EXPECT_TRUE(is_enough({.temperature = 2, .top_p = 0.5f, .top_k = 3, .min_p = 0.1f, .seed = 4}));
+  EXPECT_FALSE(is_enough({.presence_penalty = 0.1f}));
   EXPECT_FALSE(is_enough({.temperature = 0, .frequency_penalty = -0.1f}));
-  EXPECT_FALSE(is_enough({.temperature = 0, .repetition_penalty = 1.1f}));
+  EXPECT_FALSE(is_enough({.repetition_penalty = 1.1f}));
   EXPECT_FALSE(is_enough({.temperature = 0, .logit_bias = {{7, 1.0f}}}));
-  EXPECT_FALSE(is_enough({.temperature = 0, .logprobs = 0}));
+  EXPECT_FALSE(is_enough({.logprobs = 0}));
   const Sampler greedy({.temperature = 0}, {}, 0, 0);
-  EXPECT_FALSE(greedy.takes_largest(std::vector<TokenId>{2}));
+  EXPECT_FALSE(greedy.next_draw(std::vector<TokenId>{2}));
+}
+
+/// As long as a draw is not taken the next one is the same, and it makes no difference who draws.
+TEST(Sampler, DrawnElsewhereItIsTheSameToken) {
+  const SamplingParams params{
+      .temperature = 1.5f, .top_p = 0.9f, .top_k = 5, .min_p = 0.01f, .seed = 5};
+  Sampler samples(params, {}, 0, 0), draws(params, {}, 0, 0);
+  std::set<TokenId> seen;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(compute::draw(kLogits, *draws.next_draw({})),
+              compute::draw(kLogits, *draws.next_draw({})));
+    const auto token = static_cast<TokenId>(compute::draw(kLogits, *draws.next_draw({})));
+    EXPECT_EQ(draws.take_drawn(token).token, samples.sample(kLogits, kVocab, {}).token);
+    seen.insert(token);
+  }
+  EXPECT_EQ(seen.size(), 4u);
 }
 
 TEST(Sampler, NeverTakesPaddingOrForbiddenTokens) {

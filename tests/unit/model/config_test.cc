@@ -210,6 +210,7 @@ INSTANTIATE_TEST_SUITE_P(
             "config.json: hidden_size: expected an integer from 1 to 16777216, found \"big\""},
         BadConfig{"Zero", R"({"num_hidden_layers":0})", "num_hidden_layers: expected"},
         BadConfig{"Negative", R"({"vocab_size":-5})", "vocab_size: expected"},
+        BadConfig{"HugeVocabulary", R"({"vocab_size":4194305})", "vocab_size: expected"},
         BadConfig{"Fraction", R"({"vocab_size":5.5})", "vocab_size: expected"},
         BadConfig{"Huge", R"({"hidden_size":1e18})", "hidden_size: expected"},
         BadConfig{"TopK", R"({"num_experts":4,"num_experts_per_tok":5})",

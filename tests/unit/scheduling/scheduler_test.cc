@@ -185,21 +185,23 @@ TEST_F(SchedulerTest, PromptLogprobsCoverThePromptWhateverTheChunks) {
   }
 }
 
-/// A request whose tokens are read from logits gives those that come from the largest alone; alone
-/// and together; also where the largest of all logits is one of padding.
-TEST_F(SchedulerTest, GreedyTokensAreTheSameWithAndWithoutLogits) {
+/// A request whose tokens are drawn from logits gives those that the engine draws; alone and
+/// together; also where the largest of all logits is one of padding.
+TEST_F(SchedulerTest, TokensAreTheSameWithAndWithoutLogits) {
   for (const size_t num_choosable : {300, 20}) {
     num_choosable_ = num_choosable;
     start(kRoomy);
-    std::vector<std::future<Answer>> from_largest, from_logits;
+    std::vector<std::future<Answer>> from_engine, from_logits;
     for (uint64_t i = 0; i < 5; ++i) {
       GenerationRequest request = greedy(10 + i, 12, i);
-      from_largest.push_back(ask(request));
+      request.sampling.temperature = 0.75f * static_cast<float>(i % 3);
+      request.sampling.seed = i;
+      from_engine.push_back(ask(request));
       request.sampling.logprobs = 0;
       from_logits.push_back(ask(std::move(request)));
     }
-    for (size_t i = 0; i < from_largest.size(); ++i) {
-      const Answer answer = wait(from_largest[i]);
+    for (size_t i = 0; i < from_engine.size(); ++i) {
+      const Answer answer = wait(from_engine[i]);
       EXPECT_EQ(answer.tokens, wait(from_logits[i]).tokens);
       EXPECT_EQ(answer.tokens[0].size(), 12u);
       EXPECT_LT(std::ranges::max(answer.tokens[0]), static_cast<TokenId>(num_choosable));
@@ -253,7 +255,6 @@ TEST_F(SchedulerOnADevice, SamplingAsksForLogitsIfItReadsThem) {
     change(request.sampling);
     return tokens_from_logits(request);
   };
-  EXPECT_EQ(asks([](auto& p) { p.temperature = 0.5f; }), kNumTokens);
   EXPECT_EQ(asks([](auto& p) { p.presence_penalty = 1.0f; }), kNumTokens);
   EXPECT_EQ(asks([](auto& p) { p.frequency_penalty = 1.0f; }), kNumTokens);
   EXPECT_EQ(asks([](auto& p) { p.repetition_penalty = 1.5f; }), kNumTokens);
@@ -261,6 +262,7 @@ TEST_F(SchedulerOnADevice, SamplingAsksForLogitsIfItReadsThem) {
   EXPECT_EQ(asks([](auto& p) { p.logprobs = 3; }), kNumTokens);
   EXPECT_EQ(asks([](auto&) {}), 0u);
   EXPECT_EQ(asks([](auto& p) { p.top_p = 0.5f, p.top_k = 2, p.min_p = 0.1f, p.seed = 1; }), 0u);
+  EXPECT_EQ(asks([](auto& p) { p.temperature = 0.5f, p.top_p = 0.5f, p.top_k = 2; }), 0u);
 }
 
 TEST_F(SchedulerOnADevice, RequestsAskForLogitsIfTheyReadThem) {

@@ -1,0 +1,29 @@
+// How a token is drawn from its logits: every back end draws the same one (draw_parts.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace pregate::compute {
+
+/// Out of one row of logits. Names as in engine::SamplingParams, and done in this order. Tokens
+/// that are as likely as the last one let in by top_k or top_p are let in too.
+struct Draw {
+  float temperature = 0.0f;  ///< 0: the token that find_largest() says; the rest is not read.
+  float min_p = 0.0f;        ///< Of the probability of the most likely token.
+  uint32_t top_k = 0;        ///< 0: all.
+  float top_p = 1.0f;
+  /// In [0, 1), by chance: the token's place among the probabilities, which follow one another in
+  /// order of tokens.
+  double place = 0.0;
+};
+
+constexpr bool takes_largest(const Draw& draw) { return draw.temperature == 0.0f; }
+
+/// A NaN is never drawn, nor what is 2^40 times less likely than another; 0 if all are NaN. Of
+/// at least one, and at most kMaxDrawable.
+uint32_t draw(std::span<const float> logits, const Draw& draw);
+inline constexpr size_t kMaxDrawable = size_t{1} << 22;
+
+}  // namespace pregate::compute

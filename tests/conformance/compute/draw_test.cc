@@ -1,0 +1,152 @@
+// Tokens are drawn by every back end as compute::draw() does it, whatever the logits.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <gmock/gmock.h>
+
+#include "tests/conformance/compute/resident.h"
+
+namespace pregate::compute {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class DrawTest : public BackendTest {
+ protected:
+  std::vector<uint32_t> draw(Matrix<const float> logits, const std::vector<Draw>& draws) {
+    std::vector<uint32_t> tokens(logits.rows, 77);
+    subject_->draw(logits, draws, tokens);
+    return tokens;
+  }
+
+  void expect_drawn(const Numbers& logits, const std::vector<Draw>& draws) {
+    std::vector<uint32_t> expected;
+    for (size_t r = 0; r < logits.rows; ++r) {
+      expected.push_back(compute::draw(logits.view().row(r), draws[r]));
+    }
+    const Resident resident(subject_, logits, 1);
+    EXPECT_EQ(draw(resident.view(), draws), expected);
+    EXPECT_EQ(draw(logits.view(), draws), expected);
+  }
+
+  /// With each of them, and all of them, on and off.
+  std::vector<Draw> draws(size_t count, size_t cols) {
+    std::vector<Draw> draws(count);
+    for (size_t i = 0; i < count; ++i) {
+      draws[i].temperature = i % 7 == 6 ? 0.0f : 0.05f * std::exp2(float(random_.next_below(8)));
+      if (i & 1) draws[i].min_p = float(random_.next_double()) / 8;
+      if (i & 2) draws[i].top_k = 1 + uint32_t(random_.next_below(cols + 2));
+      if (i & 4) draws[i].top_p = 1e-3f + float(random_.next_double()) * 0.999f;
+      draws[i].place = random_.next_double();
+    }
+    return draws;
+  }
+};
+
+/// Rows whose largest number, of which there can be many, is at either end or anywhere.
+Numbers rows_to_search(Random& random, size_t cols) {
+  Numbers rows = Numbers::random(random, 14, cols);
+  const auto row = [&](size_t r) { return rows.view().row(r); };
+  row(1).front() = 2.0f;
+  row(2).back() = 2.0f;
+  for (float& value : row(3)) value = std::round(3.0f * value);
+  for (float& value : row(4)) value = -1.0f - std::abs(value);
+  row(5).front() = kNan;
+  row(6)[cols / 2] = kNan;
+  std::ranges::fill(row(7), kNan);
+  std::ranges::fill(row(8), -kInfinity);
+  row(8).front() = kNan;
+  std::ranges::fill(row(9), kNan);
+  row(9).back() = -kInfinity;
+  row(10)[cols / 3] = row(10)[cols / 2] = kInfinity;
+  for (float& value : row(11)) value = value < 0.0f ? -1.0f : -0.0f;
+  row(11).back() = 0.0f;
+  for (float& value : row(12)) value = value < 0.0f ? -1.0f : 0.0f;
+  row(12)[cols / 3] = -0.0f;
+  std::ranges::fill(row(13), std::numeric_limits<float>::lowest());
+  row(13)[cols / 2] = -std::numeric_limits<float>::denorm_min();
+  return rows;
+}
+
+std::vector<uint32_t> largest_of_each(const Numbers& rows) {
+  std::vector<uint32_t> columns(rows.rows);
+  for (size_t r = 0; r < rows.rows; ++r) {
+    const std::span<const float> row = rows.view().row(r);
+    uint32_t& best = columns[r];
+    for (uint32_t col = 1; col < row.size(); ++col) {
+      const bool is_first_number = std::isnan(row[best]) && !std::isnan(row[col]);
+      if (row[col] > row[best] || is_first_number) best = col;
+    }
+  }
+  return columns;
+}
+
+TEST_P(DrawTest, FindsTheFirstOfTheLargest) {
+  for (const size_t cols : {1, 3, 31, 32, 33, 1000, 1025, 50304, 151936}) {
+    for (const size_t margin : {0, 3}) {  // the margin is larger
+      SCOPED_TRACE(fmt::format("{} columns and {}", cols, margin));
+      const Numbers rows = rows_to_search(random_, cols);
+      const std::vector<uint32_t> expected = largest_of_each(rows);
+      const std::vector<Draw> draws(rows.rows);
+      const Resident resident(subject_, rows, margin);
+      EXPECT_EQ(draw(resident.view(), draws), expected);
+      EXPECT_EQ(draw(rows.view(), draws), expected);
+      EXPECT_THAT(draw(resident.view().slice_rows(6, 1), {{}}), ElementsAre(expected[6]));
+      EXPECT_THAT(draw(resident.view().slice_rows(0, 0), {}), IsEmpty());
+    }
+  }
+}
+
+TEST_P(DrawTest, FindsTheLargestOfManyRows) {
+  const Numbers rows = Numbers::random(random_, 64, 2000);
+  const Resident resident(subject_, rows);
+  EXPECT_EQ(draw(resident.view(), std::vector<Draw>(rows.rows)), largest_of_each(rows));
+}
+
+TEST_P(DrawTest, DrawsWhatTheHostWould) {
+  for (const size_t cols : {1, 2, 31, 1000, 4097, 50304}) {
+    SCOPED_TRACE(fmt::format("{} columns", cols));
+    Numbers logits = Numbers::random(random_, 32, cols);
+    for (float& logit : logits.data) logit *= 3.0f;
+    expect_drawn(logits, draws(32, cols));
+  }
+}
+
+TEST_P(DrawTest, StrangeLogitsAreDrawnAlike) {
+  for (const size_t cols : {1, 3, 100, 5000}) {
+    SCOPED_TRACE(fmt::format("{} columns", cols));
+    for (int i = 0; i < 4; ++i) {
+      const Numbers logits = rows_to_search(random_, cols);
+      expect_drawn(logits, draws(logits.rows, cols));
+    }
+  }
+}
+
+TEST_P(DrawTest, PlacesGoFromTheFirstTokenToTheLast) {
+  constexpr size_t kCols = 3000;
+  Numbers logits(3, kCols);  // all alike
+  const double last = std::nextafter(1.0, 0.0);
+  EXPECT_THAT(draw(logits.view(), {{.temperature = 1.0f, .place = 0.0},
+                                   {.temperature = 1.0f, .place = 0.5},
+                                   {.temperature = 1.0f, .place = last}}),
+              ElementsAre(0, kCols / 2, kCols - 1));
+  const Resident resident(subject_, logits);
+  EXPECT_THAT(draw(resident.view(), {{.temperature = 1.0f, .place = 0.0},
+                                     {.temperature = 1.0f, .place = 0.5},
+                                     {.temperature = 1.0f, .place = last}}),
+              ElementsAre(0, kCols / 2, kCols - 1));
+}
+
+/// The sums are the largest that there are.
+TEST_P(DrawTest, AVocabularyOfAnySizeIsDrawnFrom) {
+  Numbers logits(1, kMaxDrawable);
+  for (size_t col = 0; col < kMaxDrawable; col += 3) logits.data[col] = -0.5f;
+  expect_drawn(logits, {{.temperature = 100.0f, .top_p = 0.99f, .place = 0.9}});
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, DrawTest, all_backends(), backend_test_name);
+
+}  // namespace
+}  // namespace pregate::compute
