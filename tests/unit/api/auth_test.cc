@@ -1,9 +1,9 @@
 #include "coordinator/api/auth.h"
 
-#include <fstream>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "tests/support/scratch_directory.h"
 
 namespace pregate::coordinator {
 namespace {
@@ -23,10 +23,11 @@ TEST(ApiKeys, OnlyABearerOfAKeyMayEnter) {
 class KeyFile : public ::testing::Test {
  protected:
   std::filesystem::path write(const std::string& text) {
-    const auto path = std::filesystem::path(::testing::TempDir()) / "pregate-keys";
-    std::ofstream(path) << text;
-    return path;
+    directory_.write("keys", text);
+    return directory_.path() / "keys";
   }
+
+  const ScratchDirectory directory_;
 };
 
 TEST_F(KeyFile, HasOneKeyPerLine) {

@@ -13,6 +13,7 @@
 #include "cli/serve.h"
 #include "cli/version.h"
 #include "cli/worker.h"
+#include "tests/support/scratch_directory.h"
 
 namespace pregate::cli {
 namespace {
@@ -60,8 +61,8 @@ class CommandTest : public testing::Test {
   std::optional<ServeOptions> served_;
   std::string output_;
   std::string errors_;
-  const std::string config_path_ =
-      testing::TempDir() + testing::UnitTest::GetInstance()->current_test_info()->name() + ".toml";
+  const ScratchDirectory directory_;
+  const std::string config_path_ = directory_.path() / "config.toml";
 };
 
 TEST_F(CommandTest, DefaultsHold) {

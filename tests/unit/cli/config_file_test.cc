@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/scratch_directory.h"
+
 namespace pregate::cli {
 namespace {
 
@@ -21,8 +23,8 @@ class ConfigFileTest : public testing::Test {
     return fmt::format("{}:{}: {}", path_.string(), line, message);
   }
 
-  const std::filesystem::path path_ =
-      testing::TempDir() + testing::UnitTest::GetInstance()->current_test_info()->name() + ".toml";
+  const ScratchDirectory directory_;
+  const std::filesystem::path path_ = directory_.path() / "config.toml";
 };
 
 TEST_F(ConfigFileTest, ReadsEveryTypeAndSection) {
