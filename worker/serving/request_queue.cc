@@ -34,7 +34,10 @@ bool RequestQueue::try_push(PendingRequest&& request) {
 
 std::vector<PendingRequest> RequestQueue::pop_batch(Duration timeout) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, timeout, [this] { return is_ready_locked(); });
+  // A wait of no time would still sleep until a timer ends, some 60 us.
+  if (timeout > Duration::zero()) {
+    changed_.wait_for(lock, timeout, [this] { return is_ready_locked(); });
+  }
   std::vector<PendingRequest> batch;
   if (std::exchange(woken_, false) || requests_.empty()) return batch;
   size_t num_rows = 0;
