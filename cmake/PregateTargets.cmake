@@ -66,11 +66,12 @@ endfunction()
 # What the tests labelled `threads` are made of; see tests/run.sh.
 add_custom_target(threaded_tests)
 
-# pregate_test(<name> SOURCES x_test.cc DEPS pregate_base LABELS unit [THREADS]): one GoogleTest
-# executable, registered with ctest as one test per TEST(). THREADS: threads meet in it, so that it
-# says something under the thread sanitizer.
+# pregate_test(<name> SOURCES x_test.cc DEPS pregate_base LABELS unit [THREADS] [SHARDS n]): one
+# GoogleTest executable, registered with ctest as one test per TEST(). THREADS: threads meet in it,
+# so that it says something under the thread sanitizer. SHARDS: as n tests of every n-th TEST(),
+# where it has so many that a process for each would start for longer than it tests.
 function(pregate_test name)
-  cmake_parse_arguments(ARG "THREADS" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS" "SHARDS" "SOURCES;DEPS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE pregate_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE PREGATE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
@@ -79,8 +80,17 @@ function(pregate_test name)
     string(APPEND ARG_LABELS "-threads")
     add_dependencies(threaded_tests ${name})
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
-    PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}")
+  if(NOT ARG_SHARDS)
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+      PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}")
+    return()
+  endif()
+  foreach(shard RANGE 1 ${ARG_SHARDS})
+    math(EXPR index "${shard} - 1")
+    add_test(NAME ${name}.${shard} COMMAND ${name})
+    set_tests_properties(${name}.${shard} PROPERTIES TIMEOUT 600 LABELS "${ARG_LABELS}"
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()
 
 # pregate_mpi_test(<name> <target> <mode> <survivors>): three ranks of a program under mpirun, of
