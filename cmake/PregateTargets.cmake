@@ -102,6 +102,6 @@ function(pregate_mpi_test name target mode survivors)
   set(suppressions ${tests}/sanitizers/tsan.supp)
   add_dependencies(threaded_tests ${target})
   set_tests_properties(${name} PROPERTIES LABELS "mpi-threads"
-    SKIP_RETURN_CODE 77 TIMEOUT 130 PROCESSORS 2
+    SKIP_RETURN_CODE 77 TIMEOUT 130
     ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0;TSAN_OPTIONS=suppressions=${suppressions}")
 endfunction()
