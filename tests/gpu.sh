@@ -15,7 +15,8 @@ Builds the release preset with its CUDA module and, on the GPU, runs the PHASEs 
   golden     models against the logits and tokens of transformers
   cluster    processes with experts on the GPU and beside it: the same tokens, a killed worker,
              payloads by NCCL
-  bench      linear maps and a layer of experts beside the limits of the device, PyTorch and Triton
+  bench      linear maps, draws, and a layer of experts beside the limits of the device, PyTorch and
+             Triton
   memcheck   the operations again under compute-sanitizer
 
   --pack     build, and put the programs with their libraries into build/gpu; needs no GPU
@@ -30,11 +31,12 @@ HELP
 readonly programs=(
   pregate pregate_cuda.so pregate_nccl.so tests/conformance/compute/compute_conformance_test
   tests/golden/golden_test tests/golden/pregate_test bench/compute/linear_bench
-  bench/compute/moe_bench)
+  bench/compute/draw_bench bench/compute/moe_bench)
 
 build() {
   cmake --preset release && cmake --build --preset release --parallel "$(nproc)" --target \
-    pregate compute_conformance_test golden_test pregate_test linear_bench moe_bench
+    pregate compute_conformance_test golden_test pregate_test linear_bench \
+    draw_bench moe_bench
 }
 
 # The libraries that come with every Linux stay behind: they must fit its loader and its driver. So
@@ -92,12 +94,13 @@ memcheck() {
     echo "skipped: no compute-sanitizer"
     return 0
   fi
+  local filter='*ExpertsTest*cuda_0*:*LinearTest*cuda_0*:*Attention*cuda_0*:*DrawTest*cuda_0*'
   compute-sanitizer --error-exitcode 1 --tool memcheck "$(program compute_conformance_test)" \
-    --gtest_brief=1 --gtest_filter='*ExpertsTest*cuda_0*:*LinearTest*cuda_0*:*Attention*cuda_0*'
+    --gtest_brief=1 --gtest_filter="$filter"
 }
 
 bench() {
-  "$(program linear_bench)" && "$(program moe_bench)" || return 1
+  "$(program linear_bench)" && "$(program draw_bench)" && "$(program moe_bench)" || return 1
   if ! python3 -c 'import torch, triton' 2>/dev/null; then
     echo "skipped: python3 has no PyTorch with Triton to compare with"
     return 0
