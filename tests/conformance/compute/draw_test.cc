@@ -36,7 +36,7 @@ class DrawTest : public BackendTest {
     std::vector<Draw> draws(count);
     for (size_t i = 0; i < count; ++i) {
       draws[i].temperature = i % 7 == 6 ? 0.0f : 0.05f * std::exp2(float(random_.next_below(8)));
-      if (i & 1) draws[i].min_p = float(random_.next_double()) / 8;
+      if (i & 1) draws[i].min_p = i % 3 == 0 ? 1.0f : float(random_.next_double()) / 8;
       if (i & 2) draws[i].top_k = 1 + uint32_t(random_.next_below(cols + 2));
       if (i & 4) draws[i].top_p = 1e-3f + float(random_.next_double()) * 0.999f;
       draws[i].place = random_.next_double();
