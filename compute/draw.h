@@ -11,9 +11,9 @@ namespace pregate::compute {
 /// that are as likely as the last one let in by top_k or top_p are let in too.
 struct Draw {
   float temperature = 0.0f;  ///< 0: the token that find_largest() says; the rest is not read.
-  float min_p = 0.0f;        ///< Of the probability of the most likely token.
+  float min_p = 0.0f;        ///< [0, 1], of the most likely token's probability.
   uint32_t top_k = 0;        ///< 0: all.
-  float top_p = 1.0f;
+  float top_p = 1.0f;        ///< (0, 1]
   /// In [0, 1), by chance: the token's place among the probabilities, which follow one another in
   /// order of tokens.
   double place = 0.0;

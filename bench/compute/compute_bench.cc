@@ -249,7 +249,7 @@ void bench_rms_norm(benchmark::State& state, Machine& machine) {
                           static_cast<int64_t>(x.size() * sizeof(float)));
 }
 
-/// Of 1: that of all tokens.
+/// At temperature 1; with top_p 1 from all tokens.
 void bench_draw(benchmark::State& state, Machine& machine, float top_p) {
   const auto num_rows = static_cast<size_t>(state.range(0));
   Random random(1);

@@ -125,8 +125,9 @@ constexpr uint32_t column_of(uint64_t key) { return ~static_cast<uint32_t>(key);
 /// Of a row's keys [kLargestParts].
 constexpr uint32_t largest_column(const uint64_t* keys) {
   uint64_t most = 0;
-  for (uint32_t part = 0; part < kLargestParts; ++part)
-    most = keys[part] > most ? keys[part] : most;
+  for (uint32_t part = 0; part < kLargestParts; ++part) {
+    if (keys[part] > most) most = keys[part];
+  }
   return column_of(most);
 }
 

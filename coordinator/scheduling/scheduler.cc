@@ -26,14 +26,15 @@ bool wants_all_logits(const Sequence& sequence) {
 
 void ask_for_logits(const Slice& slice, engine::StepSequence& asked) {
   using engine::LogitRows;
-  asked.logits = slice.reaches_end() ? LogitRows::kLast : LogitRows::kNone;
   if (wants_all_logits(*slice.sequence)) {
     asked.logits = LogitRows::kAll;
-  } else if (slice.reaches_end()) {
-    if (const auto draw = slice.sequence->next_draw()) {
-      asked.logits = LogitRows::kTokenOfLast;
-      asked.draw = *draw;
-    }
+  } else if (!slice.reaches_end()) {
+    asked.logits = LogitRows::kNone;
+  } else if (const auto draw = slice.sequence->next_draw()) {
+    asked.logits = LogitRows::kTokenOfLast;
+    asked.draw = *draw;
+  } else {
+    asked.logits = LogitRows::kLast;
   }
 }
 

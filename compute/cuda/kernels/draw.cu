@@ -100,23 +100,21 @@ __device__ __forceinline__ void sort_into_bins(const Row& row, uint32_t found, u
 }
 
 /// The deficit up to which there is the share of the amount; `share_of_total` says how much that
-/// is.
+/// is, 1 at least.
 template <Amount kAmount, typename ShareOfTotal>
 __device__ __forceinline__ uint32_t deficit_up_to(const Row& row,
                                                   const ShareOfTotal& share_of_total,
                                                   Shared& shared) {
   uint32_t found = 0;
-  uint64_t share = 0;
-  for (uint32_t shift = kDigitBits * kDigits; shift > 0;) {
-    const bool is_first = shift == kDigitBits * kDigits;
-    shift -= kDigitBits;
-    sort_into_bins<kAmount>(row, found, shift, shared);
+  uint64_t share = 0;  // not known yet
+  for (uint32_t shift = kDigitBits * kDigits; shift > 0; shift -= kDigitBits) {
+    sort_into_bins<kAmount>(row, found, shift - kDigitBits, shared);
     uint64_t own = 0;
     for (uint32_t i = 0; i < kBinsEach; ++i) {
       own += sum_of(shared.bins, kBinsEach * threadIdx.x + i);
     }
     const uint64_t up_to = add_up(own, shared);
-    if (is_first) share = share_of_total(total_of(up_to, shared));
+    if (share == 0) share = share_of_total(total_of(up_to, shared));
     if (up_to - own < share && share <= up_to) {
       uint32_t bin = kBinsEach * threadIdx.x;
       share -= up_to - own;
