@@ -6,10 +6,9 @@
 //   - Messages of one peer arrive whole, once and in the order sent. One that can reorder on its
 //     way numbers them.
 //   - Nothing blocks. A send over the bound of bytes in flight is refused.
-//   - The callbacks of one transport run one at a time, on a thread of its own or
-//     on one in drive(), never while it holds a lock that they could want.
-//     They may call what they like of the transport,
-//     but not drive() and stop().
+//   - The callbacks of one transport run one at a time, on a thread of its own or on one in
+//     drive(), never while it holds a lock that they could want. They may call what they like of
+//     the transport, but not drive() and stop().
 //   - It may not notice that a peer froze or died (MPI never does): liveness lies above, which
 //     calls disconnect().
 #pragma once
@@ -55,7 +54,7 @@ struct Events {
   /// The peer closed, broke or came back as another incarnation; or was refused, then without a
   /// peer_up before. Not called for the caller's own disconnect().
   std::function<void(PeerId, const Error&)> peer_down;
-  /// The header is valid during the call; the payload as long as it is kept.
+  /// The header is valid during the call; the payload, which few give a tail, while it is kept.
   std::function<void(PeerId, std::span<const std::byte> header, Payload)> receive;
 };
 
@@ -88,6 +87,8 @@ class Transport {
   /// kInvalidArgument: larger than the limits above. After an error `done` is not called.
   virtual Status send(PeerId to, std::span<const std::byte> header, Payload payload,
                       Completion done) = 0;
+  /// Whether a tail of that size would go to the peer from device to device now (nccl/nccl.h).
+  virtual bool takes_tail(PeerId /*to*/, size_t /*tail_bytes*/) const { return false; }
   /// As send(), by a caller whose next call is drive(), or from a callback: no thread is woken to
   /// take the message.
   virtual Status queue(PeerId to, std::span<const std::byte> header, Payload payload,

@@ -26,6 +26,9 @@ struct NcclOptions {
   /// After a lane broke, until another one is tried; twice as long each time.
   Duration first_pause = std::chrono::seconds(10);
   Duration max_pause = std::chrono::hours(1);
+  /// Of the lanes' device. With it payloads may have tails, which go from there and, if the other
+  /// end sent one, arrive there. Null: all payloads come from host memory and go there.
+  std::shared_ptr<DeviceMemory> device_memory;
 };
 
 /// What happens to lanes. Called by any thread, with locks held: no call may wait.
@@ -40,6 +43,10 @@ class NcclProbe {
   virtual void lane_broke() {}
 };
 
+/// A tail (payload.h) that is sent goes over the lane from where it is, without the host; if there
+/// is none now (takes_tail()), send() waits until the host has it. One that arrives is in
+/// `device_memory`, or on the host, where there is no such memory or no room in it.
+///
 /// Of messages with an empty header the payload may have 64 bytes less than kMaxPayloadBytes.
 ///
 /// `carrier` is not started yet; it and `probe` outlive what is made. An offered lane is accepted
