@@ -23,6 +23,8 @@
 #include "compute/draw.h"
 #include "compute/packed.h"
 #include "compute/row_memory.h"
+#include "compute/row_sums.h"
+#include "compute/shared_rows.h"
 #include "compute/top_k.h"
 #include "compute/types.h"
 #include "compute/unattended.h"
@@ -80,6 +82,10 @@ class Backend {
   /// From host memory to row memory, and back, which waits. Nothing where addresses are the same.
   virtual void write(void* rows, const void* from, size_t bytes) = 0;
   virtual void read(void* to, const void* rows, size_t bytes) = 0;
+  /// Row memory that other threads use too. Null: row memory is the host's, as any is then.
+  virtual std::shared_ptr<SharedRows> shared_rows() { return nullptr; }
+  /// Until all that was begun with row memory is done.
+  virtual void wait() {}
 
   // Weights. The source may be unmapped afterwards. Errors: kDataLoss for a NaN or infinite weight
   // (naming row and column), kInvalidArgument for shapes that do not fit together.
@@ -90,7 +96,7 @@ class Backend {
 
   /// Writes x.rows * encoded_row_bytes(format, x.cols) bytes. The same bits on every back end. x
   /// and out lie in the same kind of memory, as do all rows and vectors of the operations from
-  /// rms_norm() to take_rows().
+  /// rms_norm() to take_encoded().
   virtual void encode(Matrix<const float> x, WeightFormat format, std::byte* out) = 0;
   /// y [n, out] = x [n, in] W^T (+ bias [out], if not empty). x.format and weights.format()
   /// have the same arithmetic.
@@ -134,6 +140,14 @@ class Backend {
   /// y [rows.size(), h]: row i becomes row rows[i] of x.
   virtual void take_rows(Matrix<const float> x, std::span<const uint32_t> rows,
                          Matrix<float> y) = 0;
+  /// out row i = its addends added up in their order, in f32; zero if there are none, and a single
+  /// one as it is. The same bits on every back end, but for those of a NaN that a sum gives. `out`
+  /// overlaps with no addend.
+  virtual void sum_rows(const RowSums& sums, Matrix<float> out) = 0;
+  /// out [rows.size() * encoded_row_bytes(x.format, x.cols)]: row i becomes row rows[i] of x, with
+  /// which `out` does not overlap. Aligned to 4 bytes, as x is.
+  virtual void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows,
+                            std::byte* out) = 0;
 
   /// See TopK, which lies in host memory; or in row memory, as logits then do.
   virtual void choose_top_k(Matrix<const float> logits, const TopKOptions& options,

@@ -82,6 +82,20 @@ void HostBackend::take_rows(Matrix<const float> x, std::span<const uint32_t> row
   }
 }
 
+void HostBackend::sum_rows(const RowSums& sums, Matrix<float> out) {
+  PREGATE_CHECK(fits(sums, out));
+  for (size_t r = 0; r < out.rows; ++r) sum_up(sums.of(r), out.row(r));
+}
+
+void HostBackend::take_encoded(const EncodedRows& x, std::span<const uint32_t> rows,
+                               std::byte* out) {
+  const size_t row_bytes = encoded_row_bytes(x.format, x.cols);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    PREGATE_CHECK(rows[i] < x.rows);
+    std::copy_n(x.data + rows[i] * row_bytes, row_bytes, out + i * row_bytes);
+  }
+}
+
 void HostBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                                const TopK& out) {
   for (size_t r = 0; r < logits.rows; ++r) {

@@ -18,6 +18,8 @@ class HostBackend : public Backend {
   void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) override;
   void clip(Matrix<float> x, float limit) override;
   void take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y) override;
+  void sum_rows(const RowSums& sums, Matrix<float> out) override;
+  void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
   void draw(Matrix<const float> logits, std::span<const Draw> draws,

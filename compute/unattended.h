@@ -24,7 +24,7 @@ class ExpertGroup {
 };
 
 /// Part of a back end and used as it is. All rows lie in row memory, as does what
-/// Backend::choose_top_k() chose for them. Nothing waits but wait().
+/// Backend::choose_top_k() chose for them. Nothing waits.
 class Unattended {
  public:
   virtual ~Unattended() = default;
@@ -44,9 +44,8 @@ class Unattended {
                               Matrix<float> out) = 0;
 
   /// As Backend::read(), but that `to`, which is of Backend::allocate_host_rows(), has it only once
-  /// something has waited: wait(), or an operation that leaves its results in host memory.
+  /// something has waited: Backend::wait(), or an operation that leaves its results in host memory.
   virtual void begin_read(void* to, const void* rows, size_t bytes) = 0;
-  virtual void wait() = 0;
 
   /// Does `work`, which consists of operations of this back end that follow from `key`; those with
   /// `kv` are done for `sequences`. Where the same was done before it may be done again at once,

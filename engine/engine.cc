@@ -332,7 +332,7 @@ compute::TopK Engine::chosen_in(LayerIdx layer, std::byte* chosen) const {
 // What the observer of each layer would have been told in it.
 void Engine::report_chosen() {
   if (!observer_) return;
-  parts_.backend.unattended()->wait();
+  parts_.backend.wait();
   decisions_.top_k = parts_.router.unattended_top_k();
   for (uint32_t layer = 0; layer < parts_.config.num_layers(); ++layer) {
     if (!parts_.config.layers[layer].is_moe) continue;

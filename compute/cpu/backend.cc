@@ -119,6 +119,23 @@ void CpuBackend::rms_norm(Matrix<const float> x, std::span<const float> weight, 
   });
 }
 
+// What a row costs is taken to be what it costs on average.
+void CpuBackend::sum_rows(const RowSums& sums, Matrix<float> out) {
+  PREGATE_CHECK(fits(sums, out));
+  const size_t addends_of_row = divide_up(sums.addends.size(), std::max<size_t>(1, out.rows));
+  for_rows(threads_, out.rows, std::max<size_t>(1, addends_of_row) * out.cols,
+           [&](size_t r) { sum_up(sums.of(r), out.row(r)); });
+}
+
+void CpuBackend::take_encoded(const EncodedRows& x, std::span<const uint32_t> rows,
+                              std::byte* out) {
+  for (const uint32_t row : rows) PREGATE_CHECK(row < x.rows);
+  const size_t row_bytes = encoded_row_bytes(x.format, x.cols);
+  for_rows(threads_, rows.size(), row_bytes / sizeof(float), [&](size_t i) {
+    std::copy_n(x.data + rows[i] * row_bytes, row_bytes, out + i * row_bytes);
+  });
+}
+
 void CpuBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                               const TopK& out) {
   constexpr size_t kCost = 16;  // of an exponential, beside what others do with a number

@@ -33,6 +33,8 @@ class CpuBackend final : public HostBackend {
   void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
               Matrix<const float> sin) override;
 
+  void sum_rows(const RowSums& sums, Matrix<float> out) override;
+  void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
   void draw(Matrix<const float> logits, std::span<const Draw> draws,

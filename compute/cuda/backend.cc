@@ -129,12 +129,13 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(std::shared_ptr<Device> devic
 }
 
 CudaBackend::CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads,
-                         std::unique_ptr<Stream> stream)
+                         std::unique_ptr<Stream> stream,
+                         std::shared_ptr<CudaSharedRows> shared_rows)
     : name_(std::move(name)),
       device_(std::move(device)),
       threads_(threads),
       stream_(std::move(stream)),
-      row_space_(std::make_shared<RowSpace>(device_, *stream_)),
+      row_space_(std::make_shared<RowSpace>(device_, *stream_, std::move(shared_rows))),
       outbox_(*device_, *stream_),
       packed_(*device_, *stream_),
       received_(*device_, *stream_),
@@ -152,8 +153,10 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(std::shared_ptr<Device>
                                                          std::string name, ThreadPool& threads,
                                                          size_t row_bytes) {
   PREGATE_ASSIGN(auto stream, device->make_stream());
-  std::unique_ptr<CudaBackend> backend(
-      new CudaBackend(std::move(device), std::move(name), threads, std::move(stream)));
+  PREGATE_ASSIGN(auto copies, device->make_stream());
+  auto shared_rows = std::make_shared<CudaSharedRows>(device, std::move(copies));
+  std::unique_ptr<CudaBackend> backend(new CudaBackend(std::move(device), std::move(name), threads,
+                                                       std::move(stream), std::move(shared_rows)));
   PREGATE_ASSIGN(backend->kernels_, cpu::select_kernels("cpu"));
   PREGATE_ASSIGN(backend->host_, make_backend(backend->kernels_->name, threads));
   PREGATE_ASSIGN(backend->arena_, arena_of(backend->device_, backend->name_));

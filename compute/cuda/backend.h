@@ -61,6 +61,8 @@ class CudaBackend final : public Backend, public Unattended {
   }
   std::unique_ptr<RowMemory> allocate_host_rows(size_t bytes) override;
   bool shares_row_memory() const override { return false; }
+  std::shared_ptr<SharedRows> shared_rows() override { return row_space_->shared(); }
+  void wait() override { require(synchronize()); }
   void write(void* rows, const void* from, size_t bytes) override;
   void read(void* to, const void* rows, size_t bytes) override;
 
@@ -86,6 +88,8 @@ class CudaBackend final : public Backend, public Unattended {
   void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) override;
   void clip(Matrix<float> x, float limit) override;
   void take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y) override;
+  void sum_rows(const RowSums& sums, Matrix<float> out) override;
+  void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
   void draw(Matrix<const float> logits, std::span<const Draw> draws,
@@ -108,7 +112,6 @@ class CudaBackend final : public Backend, public Unattended {
   void routed_experts(const EncodedRows& x, const ExpertGroup& group, const TopK& chosen,
                       Matrix<float> out) override;
   void begin_read(void* to, const void* rows, size_t bytes) override;
-  void wait() override { require(synchronize()); }
   void repeat(std::span<const uint64_t> key, const KvStorage& kv,
               std::span<const SequenceRows> sequences, const std::function<void()>& work) override;
 
@@ -130,7 +133,7 @@ class CudaBackend final : public Backend, public Unattended {
   };
 
   CudaBackend(std::shared_ptr<Device> device, std::string name, ThreadPool& threads,
-              std::unique_ptr<Stream> stream);
+              std::unique_ptr<Stream> stream, std::shared_ptr<CudaSharedRows> shared_rows);
   bool is_here(const void* address) const { return row_space_->holds(address); }
   /// Whether all of these are in row memory and not in host memory. Null, of what is empty, is
   /// where the others are.
@@ -159,6 +162,8 @@ class CudaBackend final : public Backend, public Unattended {
   /// In row memory; `gates` null: without.
   void begin_add(Matrix<const float> x, const float* gates, Matrix<float> y);
   Status try_take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y);
+  Status try_sum_rows(const RowSums& sums, Matrix<float> out);
+  Status try_take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out);
   Status try_choose_top_k(Matrix<const float> logits, const TopKOptions& options, const TopK& out);
   Status try_draw(Matrix<const float> logits, std::span<const Draw> draws,
                   std::span<uint32_t> tokens);

@@ -48,6 +48,8 @@ class Stream {
   virtual void add(const AddArgs& args) = 0;
   virtual void clip(const ClipArgs& args) = 0;
   virtual void take_rows(const TakeRowsArgs& args) = 0;
+  virtual void sum_rows(const SumRowsArgs& args) = 0;
+  virtual void take_encoded(const TakeEncodedArgs& args) = 0;
   virtual void choose_top_k(const TopKArgs& args) = 0;
   virtual void route(const RouteArgs& args) = 0;
   virtual void find_largest(const LargestArgs& args) = 0;

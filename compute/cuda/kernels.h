@@ -30,6 +30,9 @@ cudaError_t launch_add(const AddArgs& args, const DeviceInfo& device, cudaStream
 cudaError_t launch_clip(const ClipArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_take_rows(const TakeRowsArgs& args, const DeviceInfo& device,
                              cudaStream_t stream);
+cudaError_t launch_sum_rows(const SumRowsArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_take_encoded(const TakeEncodedArgs& args, const DeviceInfo& device,
+                                cudaStream_t stream);
 cudaError_t launch_choose_top_k(const TopKArgs& args, const DeviceInfo& device,
                                 cudaStream_t stream);
 cudaError_t launch_route(const RouteArgs& args, const DeviceInfo& device, cudaStream_t stream);

@@ -2,6 +2,7 @@
 // the others. Rows lie in the device's memory, `stride` numbers from one to the next.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "compute/draw.h"
@@ -90,6 +91,26 @@ struct TakeRowsArgs {
   uint32_t x_stride = 0;
   const uint32_t* rows = nullptr;  ///< [num_rows]
   uint32_t cols = 0;
+  uint32_t num_rows = 0;
+};
+
+/// Backend::sum_rows().
+struct SumRowsArgs {
+  float* out = nullptr;
+  uint32_t stride = 0;
+  const float* const* addends = nullptr;  ///< Device addresses.
+  const uint32_t* ends = nullptr;         ///< [num_rows]
+  uint32_t cols = 0;
+  uint32_t num_rows = 0;
+};
+
+/// Backend::take_encoded(). Rows lie one after the other, an even number of bytes each; x and out
+/// are aligned to 4 bytes.
+struct TakeEncodedArgs {
+  std::byte* out = nullptr;
+  const std::byte* x = nullptr;
+  const uint32_t* rows = nullptr;  ///< [num_rows]
+  uint32_t row_bytes = 0;
   uint32_t num_rows = 0;
 };
 

@@ -21,8 +21,8 @@ class RowSpace::Rows final : public RowMemory {
 
 Result<std::unique_ptr<RowMemory>> RowSpace::allocate(size_t bytes) {
   const size_t size_bytes = std::max<size_t>(1, bytes);
-  PREGATE_ASSIGN(std::byte* const data, device_->allocate(size_bytes));
-  sizes_.emplace(data, size_bytes);
+  PREGATE_ASSIGN(std::byte* const data, shared_->allocate_beside(size_bytes));
+  rows_.add(data, size_bytes);
   ++version_;
   return std::make_unique<Rows>(shared_from_this(), data, &RowSpace::release);
 }
@@ -30,26 +30,20 @@ Result<std::unique_ptr<RowMemory>> RowSpace::allocate(size_t bytes) {
 Result<std::unique_ptr<RowMemory>> RowSpace::allocate_pinned(size_t bytes) {
   const size_t size_bytes = std::max<size_t>(1, bytes);
   PREGATE_ASSIGN(std::byte* const data, device_->allocate_pinned(size_bytes));
-  pinned_sizes_.emplace(data, size_bytes);
+  pinned_.add(data, size_bytes);
   return std::make_unique<Rows>(shared_from_this(), data, &RowSpace::release_pinned);
-}
-
-bool RowSpace::is_in(const Sizes& sizes, const void* address) {
-  const auto* const byte = static_cast<const std::byte*>(address);
-  const auto below = sizes.lower_bound(byte);  // the highest that is not above it
-  return below != sizes.end() && byte < below->first + below->second;
 }
 
 // A device that is lost has nothing that is still to be done.
 void RowSpace::release(std::byte* data) {
   static_cast<void>(stream_.synchronize());
-  sizes_.erase(data);
+  rows_.remove(data);
   device_->free(data);
 }
 
 void RowSpace::release_pinned(std::byte* data) {
   static_cast<void>(stream_.synchronize());
-  pinned_sizes_.erase(data);
+  pinned_.remove(data);
   device_->free_pinned(data);
 }
 

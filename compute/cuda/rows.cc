@@ -260,6 +260,21 @@ void CudaBackend::take_rows(Matrix<const float> x, std::span<const uint32_t> row
   if (!rows.empty()) require(try_take_rows(x, rows, y));
 }
 
+// One address of all says where they are: a step has thousands.
+void CudaBackend::sum_rows(const RowSums& sums, Matrix<float> out) {
+  const float* const first = sums.addends.empty() ? nullptr : sums.addends.front();
+  if (!are_here({first, out.data})) return host_->sum_rows(sums, out);
+  PREGATE_CHECK(fits(sums, out));
+  if (out.rows > 0) require(try_sum_rows(sums, out));
+}
+
+void CudaBackend::take_encoded(const EncodedRows& x, std::span<const uint32_t> rows,
+                               std::byte* out) {
+  if (!are_here({x.data, out})) return host_->take_encoded(x, rows, out);
+  for (const uint32_t row : rows) PREGATE_CHECK(row < x.rows);
+  if (!rows.empty()) require(try_take_encoded(x, rows, out));
+}
+
 void CudaBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                                const TopK& out) {
   if (!are_here({logits.data})) return host_->choose_top_k(logits, options, out);
@@ -356,6 +371,32 @@ Status CudaBackend::try_take_rows(Matrix<const float> x, std::span<const uint32_
                       .rows = parcel.at<uint32_t>(table),
                       .cols = uint32_t(y.cols),
                       .num_rows = uint32_t(y.rows)});
+  return {};
+}
+
+Status CudaBackend::try_sum_rows(const RowSums& sums, Matrix<float> out) {
+  Parcel parcel;
+  const size_t addends = parcel.add(sums.addends), ends = parcel.add(sums.ends);
+  PREGATE_TRY(parcel.send(*stream_, outbox_));
+  stream_->sum_rows({.out = out.data,
+                     .stride = uint32_t(out.stride),
+                     .addends = parcel.at<const float*>(addends),
+                     .ends = parcel.at<uint32_t>(ends),
+                     .cols = uint32_t(out.cols),
+                     .num_rows = uint32_t(out.rows)});
+  return {};
+}
+
+Status CudaBackend::try_take_encoded(const EncodedRows& x, std::span<const uint32_t> rows,
+                                     std::byte* out) {
+  Parcel parcel;
+  const size_t table = parcel.add(rows);
+  PREGATE_TRY(parcel.send(*stream_, outbox_));
+  stream_->take_encoded({.out = out,
+                         .x = x.data,
+                         .rows = parcel.at<uint32_t>(table),
+                         .row_bytes = uint32_t(encoded_row_bytes(x.format, x.cols)),
+                         .num_rows = uint32_t(rows.size())});
   return {};
 }
 

@@ -147,6 +147,12 @@ class RuntimeStream final : public Stream {
   void take_rows(const TakeRowsArgs& args) override {
     then([&] { return launch_take_rows(args, info_, stream_); });
   }
+  void sum_rows(const SumRowsArgs& args) override {
+    then([&] { return launch_sum_rows(args, info_, stream_); });
+  }
+  void take_encoded(const TakeEncodedArgs& args) override {
+    then([&] { return launch_take_encoded(args, info_, stream_); });
+  }
   void choose_top_k(const TopKArgs& args) override {
     then([&] { return launch_choose_top_k(args, info_, stream_); });
   }

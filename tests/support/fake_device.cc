@@ -78,6 +78,12 @@ class FakeStream final : public Stream {
   void take_rows(const TakeRowsArgs& args) override {
     then([args] { fake_take_rows(args); });
   }
+  void sum_rows(const SumRowsArgs& args) override {
+    then([args] { fake_sum_rows(args); });
+  }
+  void take_encoded(const TakeEncodedArgs& args) override {
+    then([args] { fake_take_encoded(args); });
+  }
   void choose_top_k(const TopKArgs& args) override {
     then([args] { fake_choose_top_k(args); });
   }

@@ -102,6 +102,26 @@ void fake_take_rows(const TakeRowsArgs& args) {
   }
 }
 
+void fake_sum_rows(const SumRowsArgs& args) {
+  uint32_t first = 0;
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    const uint32_t end = args.ends[row];
+    for (size_t i = 0; i < args.cols; ++i) {
+      float sum = first < end ? args.addends[first][i] : 0.0f;
+      for (uint32_t next = first + 1; next < end; ++next) sum += args.addends[next][i];
+      args.out[row * args.stride + i] = sum;
+    }
+    first = end;
+  }
+}
+
+void fake_take_encoded(const TakeEncodedArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    std::copy_n(args.x + size_t{args.rows[row]} * args.row_bytes, args.row_bytes,
+                args.out + row * args.row_bytes);
+  }
+}
+
 void fake_choose_top_k(const TopKArgs& args) {
   for (size_t row = 0; row < args.num_rows; ++row) {
     const size_t first = row * args.k;

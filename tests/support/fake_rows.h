@@ -12,6 +12,8 @@ void fake_norm_encode(const NormEncodeArgs& args);
 void fake_add(const AddArgs& args);
 void fake_clip(const ClipArgs& args);
 void fake_take_rows(const TakeRowsArgs& args);
+void fake_sum_rows(const SumRowsArgs& args);
+void fake_take_encoded(const TakeEncodedArgs& args);
 void fake_choose_top_k(const TopKArgs& args);
 void fake_find_largest(const LargestArgs& args);
 void fake_draw(const DrawArgs& args);

@@ -261,6 +261,48 @@ __global__ __launch_bounds__(kThreads) void take_rows(const __grid_constant__ Ta
   store_four(args.y + size_t(row) * args.y_stride + col, four, count);
 }
 
+/// As a single one is, so is the first of several.
+__device__ __forceinline__ void add_next(Four& sum, const Four& addend, bool is_first) {
+  for (uint32_t i = 0; i < 4; ++i) {
+    sum.x[i] = is_first ? addend.x[i] : __fadd_rn(sum.x[i], addend.x[i]);
+  }
+}
+
+/// Some addends are on their way at once, as each comes from far away.
+__global__ __launch_bounds__(kThreads) void sum_rows(const __grid_constant__ SumRowsArgs args) {
+  constexpr uint32_t kAtOnce = 4;
+  begin();
+  const uint32_t row = blockIdx.x, col = 4 * thread_of_row();
+  if (col >= args.cols) return;
+  const uint32_t count = args.cols - col;
+  const uint32_t first = row == 0 ? 0 : args.ends[row - 1], end = args.ends[row];
+  Four sum{};
+  for (uint32_t next = first; next < end; next += kAtOnce) {
+    Four addends[kAtOnce]{};
+#pragma unroll
+    for (uint32_t i = 0; i < kAtOnce; ++i) {
+      if (next + i < end) addends[i] = load_four(args.addends[next + i] + col, count);
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < kAtOnce; ++i) {
+      if (next + i < end) add_next(sum, addends[i], next + i == first);
+    }
+  }
+  store_four(args.out + size_t(row) * args.stride + col, sum, count);
+}
+
+/// A word a thread. Rows are of whole words and begin where a word can.
+template <typename Word>
+__global__ __launch_bounds__(kThreads) void take_encoded(
+    const __grid_constant__ TakeEncodedArgs args) {
+  begin();
+  const uint32_t words = args.row_bytes / uint32_t(sizeof(Word)), word = thread_of_row();
+  if (word >= words) return;
+  const size_t from = size_t(args.rows[blockIdx.x]) * words + word;
+  const size_t to = size_t(blockIdx.x) * words + word;
+  reinterpret_cast<Word*>(args.out)[to] = reinterpret_cast<const Word*>(args.x)[from];
+}
+
 /// Where a row's work is cut into blocks along y. Of no rows and no columns there is no grid.
 template <auto kKernel, typename Args, typename... More>
 cudaError_t launch_rows(const Args& args, size_t blocks_of_row, uint32_t num_threads,
@@ -280,6 +322,20 @@ uint32_t threads_of_norm(uint32_t width) {
 template <auto kKernel, typename Args>
 cudaError_t launch_columns(const Args& args, const DeviceInfo& device, cudaStream_t stream) {
   return launch_rows<kKernel>(args, divide_up(args.cols, 4 * kThreads), kThreads, device, stream);
+}
+
+template <typename Word>
+bool has_words(const TakeEncodedArgs& args) {
+  const auto x = reinterpret_cast<uintptr_t>(args.x), out = reinterpret_cast<uintptr_t>(args.out);
+  return (args.row_bytes | x | out) % sizeof(Word) == 0;
+}
+
+template <typename Word>
+cudaError_t launch_words(const TakeEncodedArgs& args, const DeviceInfo& device,
+                         cudaStream_t stream) {
+  const size_t words = args.row_bytes / sizeof(Word);
+  return launch_rows<take_encoded<Word>>(args, divide_up(words, kThreads), kThreads, device,
+                                         stream);
 }
 
 }  // namespace
@@ -319,6 +375,18 @@ cudaError_t launch_clip(const ClipArgs& args, const DeviceInfo& device, cudaStre
 cudaError_t launch_take_rows(const TakeRowsArgs& args, const DeviceInfo& device,
                              cudaStream_t stream) {
   return launch_columns<take_rows>(args, device, stream);
+}
+
+cudaError_t launch_sum_rows(const SumRowsArgs& args, const DeviceInfo& device,
+                            cudaStream_t stream) {
+  return launch_columns<sum_rows>(args, device, stream);
+}
+
+cudaError_t launch_take_encoded(const TakeEncodedArgs& args, const DeviceInfo& device,
+                                cudaStream_t stream) {
+  if (has_words<uint4>(args)) return launch_words<uint4>(args, device, stream);
+  if (has_words<uint32_t>(args)) return launch_words<uint32_t>(args, device, stream);
+  return launch_words<uint16_t>(args, device, stream);
 }
 
 }  // namespace pregate::compute::cuda
