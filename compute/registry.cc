@@ -1,3 +1,4 @@
+#include "base/cuda_name.h"
 #include "compute/backend.h"
 #include "compute/cpu/backend.h"
 #include "compute/cpu/select.h"
@@ -31,7 +32,7 @@ WeightFormat kept_format(const std::string& name, WeightFormat format) {
 
 Result<std::unique_ptr<Backend>> make_backend(const std::string& name, ThreadPool& threads) {
   if (name == "reference") return std::make_unique<reference::ReferenceBackend>();
-  if (cuda::is_cuda_name(name)) return make_cuda(name, threads);
+  if (is_cuda_name(name)) return make_cuda(name, threads);
   PREGATE_ASSIGN(const cpu::KernelSet* kernels, cpu::select_kernels(name));
   return std::make_unique<cpu::CpuBackend>(*kernels, threads);
 }

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "base/clock.h"
+#include "base/cuda_name.h"
 #include "compute/cpu/buffer.h"
 #include "compute/cpu/select.h"
 #include "compute/cuda/select.h"
@@ -61,7 +62,7 @@ double measure_reading(ThreadPool& threads) {
 }  // namespace
 
 Result<MachineLimits> measure_limits(const std::string& backend, ThreadPool& threads) {
-  if (cuda::is_cuda_name(backend)) return cuda::measure_device(backend);
+  if (is_cuda_name(backend)) return cuda::measure_device(backend);
   PREGATE_ASSIGN(const cpu::KernelSet* kernels,
                  cpu::select_kernels(backend == "reference" ? "cpu/generic" : backend));
   try {

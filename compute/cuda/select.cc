@@ -1,21 +1,16 @@
 #include "compute/cuda/select.h"
 
-#include <charconv>
-
 #include "base/bytes.h"
+#include "base/cuda_name.h"
 #include "compute/cuda/backend.h"
 #include "compute/cuda/loader.h"
 
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr std::string_view kName = "cuda";
-
-std::string device_name(size_t index) { return fmt::format("{}:{}", kName, index); }
-
 std::string describe(size_t index, const DeviceInfo& device) {
-  std::string text = fmt::format("{} {}, {}", device_name(index), device.name,
-                                 describe_bytes(device.memory_bytes));
+  std::string text =
+      fmt::format("{} {}, {}", cuda_name(index), device.name, describe_bytes(device.memory_bytes));
   if (!is_usable(device)) {
     text += fmt::format(" (not used: compute capability {}.{}, needed is {}.0 or newer)",
                         device.major, device.minor, kMinMajor);
@@ -23,21 +18,14 @@ std::string describe(size_t index, const DeviceInfo& device) {
   return text;
 }
 
-}  // namespace
-
-bool is_cuda_name(const std::string& name) {
-  return name == kName || name.starts_with(std::string(kName) + ":");
-}
-
+/// The error says which name it was.
 Result<size_t> parse_device(const std::string& name) {
-  if (name == kName) return size_t{0};
-  size_t index = 0;
-  const char* const last = name.data() + name.size();
-  const auto [end, error] = std::from_chars(name.data() + kName.size() + 1, last, index);
-  if (error == std::errc() && end == last) return index;
-  return fail(ErrorCode::kInvalidArgument,
-              "{}: expected the number of a device after the colon, such as cuda:0", name);
+  auto device = parse_cuda_name(name);
+  if (!device) return fail(in_context(std::move(device.error()), name));
+  return device;
 }
+
+}  // namespace
 
 Result<std::unique_ptr<Backend>> open_backend(const std::string& name, ThreadPool& threads) {
   PREGATE_ASSIGN(const size_t index, parse_device(name));
@@ -58,7 +46,7 @@ std::vector<std::string> usable_devices() {
   if (!all) return {};
   std::vector<std::string> names;
   for (size_t index = 0; index < all->size(); ++index) {
-    if (is_usable((*all)[index])) names.push_back(device_name(index));
+    if (is_usable((*all)[index])) names.push_back(cuda_name(index));
   }
   return names;
 }

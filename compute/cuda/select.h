@@ -12,13 +12,7 @@
 
 namespace pregate::compute::cuda {
 
-/// Whether `name` is to mean a CUDA device: "cuda" or "cuda:...".
-bool is_cuda_name(const std::string& name);
-
-/// The number of the device that "cuda:N" or "cuda" (the first) names. Error: kInvalidArgument.
-Result<size_t> parse_device(const std::string& name);
-
-/// For make_backend(). Errors of parse_device() and Devices::open().
+/// For make_backend(). Errors of parse_cuda_name() and Devices::open().
 Result<std::unique_ptr<Backend>> open_backend(const std::string& name, ThreadPool& threads);
 
 /// For measure_limits(). Errors as those of open_backend(); kResourceExhausted if the device has no

@@ -65,19 +65,11 @@ TEST(CudaLoader, SaysWhatADeviceLacks) {
   EXPECT_EQ(error_of(FAKE_MODULE, 3).message, "cuda:3: this machine has 2 CUDA devices");
 }
 
-TEST(CudaNames, NameADevice) {
-  EXPECT_EQ(parse_device("cuda"), 0U);
-  EXPECT_EQ(parse_device("cuda:0"), 0U);
-  EXPECT_EQ(parse_device("cuda:12"), 12U);
-  for (const std::string name :
-       {"cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda: 1", "cuda:99999999999999999999"}) {
-    EXPECT_TRUE(is_cuda_name(name));
-    const auto device = parse_device(name);
-    ASSERT_FALSE(device) << name;
-    EXPECT_EQ(device.error().code, ErrorCode::kInvalidArgument);
-    EXPECT_THAT(device.error().message, AllOf(StartsWith(name + ": "), HasSubstr("cuda:0")));
-  }
-  for (const std::string name : {"cpu", "cud", "cudax", "cuda0"}) EXPECT_FALSE(is_cuda_name(name));
+TEST(CudaNames, ThatAreWrongAreRepeated) {
+  ThreadPool threads(1);
+  const auto backend = make_backend("cuda:x", threads);
+  ASSERT_FALSE(backend);
+  EXPECT_EQ(backend.error().message, "cuda:x: expected a CUDA device such as cuda:0");
 }
 
 // Whatever this machine has.
