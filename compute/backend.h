@@ -18,13 +18,13 @@
 #include <span>
 #include <string>
 
+#include "base/device_memory.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "compute/draw.h"
 #include "compute/packed.h"
 #include "compute/row_memory.h"
 #include "compute/row_sums.h"
-#include "compute/shared_rows.h"
 #include "compute/top_k.h"
 #include "compute/types.h"
 #include "compute/unattended.h"
@@ -82,8 +82,10 @@ class Backend {
   /// From host memory to row memory, and back, which waits. Nothing where addresses are the same.
   virtual void write(void* rows, const void* from, size_t bytes) = 0;
   virtual void read(void* to, const void* rows, size_t bytes) = 0;
-  /// Row memory that other threads use too. Null: row memory is the host's, as any is then.
-  virtual std::shared_ptr<SharedRows> shared_rows() { return nullptr; }
+  /// Row memory that others use too: for rows that come from other devices, or go there. But what
+  /// is repeated (Unattended::repeat()) may not refer to it. It may outlive the back end. Null: row
+  /// memory is the host's, as any is then.
+  virtual std::shared_ptr<DeviceMemory> shared_rows() { return nullptr; }
   /// Until all that was begun with row memory is done.
   virtual void wait() {}
 

@@ -5,7 +5,7 @@
 #include <memory>
 #include <span>
 
-#include "transport/device_memory.h"
+#include "base/device_memory.h"
 
 namespace pregate::transport {
 

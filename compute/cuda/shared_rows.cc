@@ -76,17 +76,17 @@ bool CudaSharedRows::holds(const void* address) const {
   return blocks_.hold(address);
 }
 
-Status CudaSharedRows::read(void* to, const void* rows, size_t bytes) {
-  if (bytes == 0) return {};
+Status CudaSharedRows::read(std::span<std::byte> to, const std::byte* from) {
+  if (to.empty()) return {};
   const std::scoped_lock lock(copying_);
-  stream_->download(to, rows, bytes);
+  stream_->download(to.data(), from, to.size());
   return stream_->synchronize();
 }
 
-Status CudaSharedRows::write(void* rows, const void* from, size_t bytes) {
-  if (bytes == 0) return {};
+Status CudaSharedRows::write(std::byte* to, std::span<const std::byte> from) {
+  if (from.empty()) return {};
   const std::scoped_lock lock(copying_);
-  stream_->upload(rows, from, bytes);
+  stream_->upload(to, from.data(), from.size());
   return stream_->synchronize();
 }
 

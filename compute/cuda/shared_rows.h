@@ -8,13 +8,13 @@
 #include <mutex>
 #include <vector>
 
+#include "base/device_memory.h"
 #include "compute/cuda/address_ranges.h"
 #include "compute/cuda/device.h"
-#include "compute/shared_rows.h"
 
 namespace pregate::compute::cuda {
 
-class CudaSharedRows final : public SharedRows,
+class CudaSharedRows final : public DeviceMemory,
                              public std::enable_shared_from_this<CudaSharedRows> {
  public:
   /// `stream`: for read() and write() alone.
@@ -23,8 +23,8 @@ class CudaSharedRows final : public SharedRows,
   ~CudaSharedRows() override { give_back(); }
 
   Result<std::shared_ptr<std::byte[]>> allocate(size_t bytes) override;
-  Status read(void* to, const void* rows, size_t bytes) override;
-  Status write(void* rows, const void* from, size_t bytes) override;
+  Status read(std::span<std::byte> to, const std::byte* from) override;
+  Status write(std::byte* to, std::span<const std::byte> from) override;
 
   /// Whether an address is of such memory.
   bool holds(const void* address) const;
