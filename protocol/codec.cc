@@ -432,7 +432,7 @@ void encode_table(const ExpertTable& table, std::byte* out) {
   if (padding > 0) std::memset(out, 0, padding);
 }
 
-Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload) {
+Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload, ByteView rows) {
   constexpr auto kName = "ExpertRequest";
   ExpertRequest m;
   TableSize size;
@@ -440,20 +440,24 @@ Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload) {
   // No overflow: sums and products of u32 in 64 bits.
   const size_t rows_at = row_data_offset(size.num_experts, size.num_entries);
   const size_t row_data_bytes = size_t{m.num_rows} * m.row_bytes;
-  if (payload.size() < rows_at || payload.size() - rows_at != row_data_bytes) {
+  const bool is_cut = !rows.empty();
+  if (payload.size() < rows_at || payload.size() - rows_at != (is_cut ? 0 : row_data_bytes)) {
     return damaged(kName, "payload does not have the size of its table and rows");
+  }
+  if (is_cut && rows.size() != row_data_bytes) {
+    return damaged(kName, "the rows do not have the size that is announced");
   }
   ByteView in = payload;
   m.table.experts = read_array<ExpertId>(in, size.num_experts);
   m.table.counts = read_array<uint32_t>(in, size.num_experts);
   m.table.rows = read_array<uint32_t>(in, size.num_entries);
   m.table.gates = read_array<float>(in, size.num_entries);
-  m.row_data = payload.subspan(rows_at);
+  m.row_data = is_cut ? rows : payload.subspan(rows_at);
   PREGATE_TRY(check_table(m));
   return m;
 }
 
-Result<ExpertReply> decode_expert_reply(ByteView header, ByteView payload) {
+Result<ExpertReply> decode_expert_reply(ByteView header, size_t payload_bytes) {
   constexpr auto kName = "ExpertReply";
   ExpertReply m;
   StatusWire status;
@@ -466,7 +470,7 @@ Result<ExpertReply> decode_expert_reply(ByteView header, ByteView payload) {
   }
   const size_t expected = m.status ? size_t{m.num_rows} * m.cols : 0;
   // Compared in numbers of f32: rows x cols x 4 could overflow.
-  if (payload.size() % sizeof(float) != 0 || payload.size() / sizeof(float) != expected) {
+  if (payload_bytes % sizeof(float) != 0 || payload_bytes / sizeof(float) != expected) {
     return damaged(kName, "payload does not have the size of its rows");
   }
   return m;

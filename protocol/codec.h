@@ -51,11 +51,12 @@ Result<ExpertPlan> decode_expert_plan(ByteView header, ByteView payload);
 size_t row_data_offset(size_t num_experts, size_t num_entries);
 /// Writes row_data_offset() bytes.
 void encode_table(const ExpertTable& table, std::byte* out);
-/// Checks the table against the rows; `row_data` points into `payload`.
-Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload);
+/// Checks the table against the rows; `row_data` points into the payload. That may come in two
+/// pieces: then `rows`, which are not read, are exactly its rows.
+Result<ExpertRequest> decode_expert_request(ByteView header, ByteView payload, ByteView rows = {});
 
 /// Checks that the payload has the size that the header announces.
-Result<ExpertReply> decode_expert_reply(ByteView header, ByteView payload);
+Result<ExpertReply> decode_expert_reply(ByteView header, size_t payload_bytes);
 
 /// At most 44 bytes, for the transport's hello.
 Bytes encode_hello_info(const HelloInfo& info);

@@ -226,7 +226,7 @@ Result<std::optional<protocol::ExpertReply>> Cluster::handle_locked(
   if (type != MessageType::kHeartbeat) apply_locked(event::Heard{*worker}, news);
   switch (type) {
     case MessageType::kExpertReply: {
-      PREGATE_ASSIGN(auto reply, protocol::decode_expert_reply(header, payload.bytes()));
+      PREGATE_ASSIGN(auto reply, protocol::decode_expert_reply(header, payload.size()));
       return reply;
     }
     case MessageType::kHeartbeat: {
@@ -235,7 +235,8 @@ Result<std::optional<protocol::ExpertReply>> Cluster::handle_locked(
       return std::nullopt;
     }
     case MessageType::kHoldings: {
-      PREGATE_ASSIGN(const auto holdings, protocol::decode_holdings(header, payload.bytes()));
+      PREGATE_ASSIGN(const auto ranges, payload.on_host());
+      PREGATE_ASSIGN(const auto holdings, protocol::decode_holdings(header, ranges.bytes()));
       take_holdings_locked(*worker, holdings, news);
       return std::nullopt;
     }

@@ -20,6 +20,8 @@ void try_request(ByteView header, ByteView payload) {
   encode_table(request->table, table.data());
   const size_t used = request->table.experts.size() * 8 + request->table.rows.size() * 8;
   require(same(ByteView(table).first(used), payload.first(used)));
+  const ByteView head = payload.first(payload.size() - request->row_data.size());
+  require(decode_expert_request(header, head, request->row_data).has_value());
 }
 
 void try_messages(ByteView header, ByteView payload) {
@@ -42,7 +44,7 @@ void try_messages(ByteView header, ByteView payload) {
   // A code of a newer peer becomes "unknown", so these need not come back as the same bytes.
   (void)decode_error(header);
   (void)decode_refusal(header);
-  (void)decode_expert_reply(header, payload);
+  (void)decode_expert_reply(header, payload.size());
 }
 
 void try_first_bytes(ByteView bytes) {

@@ -51,6 +51,25 @@ TEST(Codec, RequestsComeBackWhole) {
   EXPECT_EQ(decoded->row_data.data(), payload.data() + kRowAlignment);
 }
 
+TEST(Codec, TheRowsOfARequestMayLieElsewhere) {
+  const ExpertRequest request = sample_request();
+  const Bytes payload = payload_of(request);
+  const size_t table_bytes = payload.size() - 48;
+  const auto table = ByteView(payload).first(table_bytes);
+  const ByteView rows(reinterpret_cast<const std::byte*>(uintptr_t{0x1000}), 48);  // a device's
+  const auto decoded = decode_expert_request(encode_header(request), table, rows);
+  ASSERT_TRUE(decoded) << decoded.error().message;
+  EXPECT_EQ(decoded->table.gates, request.table.gates);
+  EXPECT_EQ(decoded->row_data.data(), rows.data());
+  EXPECT_EQ(decoded->row_data.size(), rows.size());
+
+  const Bytes header = encode_header(request);
+  EXPECT_FALSE(decode_expert_request(header, table, rows.first(47)));
+  EXPECT_FALSE(decode_expert_request(header, table.first(table_bytes - 1), rows));
+  EXPECT_FALSE(decode_expert_request(header, payload, rows)) << "the rows are there twice";
+  EXPECT_FALSE(decode_expert_request(header, table)) << "no rows at all";
+}
+
 TEST(Codec, ARequestMayBeEmpty) {
   const ExpertRequest empty;
   EXPECT_EQ(row_data_offset(0, 0), 0u);
@@ -79,7 +98,7 @@ TEST(Codec, SizesThatOverflowAreRefused) {
   EXPECT_FALSE(decode_expert_request(encode_header(request), payload));
   ExpertReply reply;
   reply.num_rows = reply.cols = 0x80000000;  // x 4 bytes is 2^64
-  EXPECT_FALSE(decode_expert_reply(encode_header(reply), {}));
+  EXPECT_FALSE(decode_expert_reply(encode_header(reply), 0));
 }
 
 std::string error_of(const std::vector<ExpertRange>& ranges) {
@@ -234,23 +253,22 @@ TEST(Codec, RepliesCarryRowsOrAnError) {
   reply.num_rows = 2;
   reply.cols = 3;
   const Bytes rows(24);
-  const auto good = decode_expert_reply(encode_header(reply), rows);
+  const auto good = decode_expert_reply(encode_header(reply), rows.size());
   ASSERT_TRUE(good);
   EXPECT_TRUE(good->status);
   EXPECT_EQ(good->num_rows, 2u);
-  EXPECT_FALSE(decode_expert_reply(encode_header(reply), Bytes(23)));
+  EXPECT_FALSE(decode_expert_reply(encode_header(reply), 23));
 
   reply.status = fail(ErrorCode::kDeadlineExceeded, "too late");
-  const auto late = decode_expert_reply(encode_header(reply), {});
+  const auto late = decode_expert_reply(encode_header(reply), 0);
   ASSERT_TRUE(late);
   ASSERT_FALSE(late->status);
   EXPECT_EQ(late->status.error().code, ErrorCode::kDeadlineExceeded);
   EXPECT_EQ(late->status.error().message, "too late");
-  EXPECT_FALSE(decode_expert_reply(encode_header(reply), rows));
+  EXPECT_FALSE(decode_expert_reply(encode_header(reply), rows.size()));
 
   reply.status = fail(ErrorCode::kUnknown, "new code");
-  EXPECT_EQ(decode_expert_reply(encode_header(reply), {})->status.error().code,
-            ErrorCode::kUnknown);
+  EXPECT_EQ(decode_expert_reply(encode_header(reply), 0)->status.error().code, ErrorCode::kUnknown);
 }
 
 TEST(Codec, TextsAreCutToTheirLimit) {

@@ -36,7 +36,7 @@ class Loading : public pregate::testing::SteppedWorker {
     EXPECT_TRUE(worker->serve_next());
     const auto replies = transport.take(MessageType::kExpertReply);
     if (replies.empty()) return std::nullopt;
-    return protocol::decode_expert_reply(replies[0].header, replies[0].payload.bytes()).value();
+    return protocol::decode_expert_reply(replies[0].header, replies[0].payload.size()).value();
   }
 
   uint64_t num_requests_ = 0;

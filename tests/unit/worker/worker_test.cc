@@ -135,7 +135,7 @@ class WorkerTest : public ::testing::Test {
   }
   protocol::ExpertReply next_reply() {
     const Message message = next(MessageType::kExpertReply);
-    auto reply = protocol::decode_expert_reply(message.header, message.payload.bytes());
+    auto reply = protocol::decode_expert_reply(message.header, message.payload.size());
     EXPECT_TRUE(reply) << reply.error().message;
     return reply ? *reply : protocol::ExpertReply{};
   }
