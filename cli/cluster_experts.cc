@@ -93,28 +93,28 @@ ExpectedWorkers launched_workers(const transport::Transport& transport) {
   return {.secret = {}, .min_workers = transport.launched_peers().size(), .complete = true};
 }
 
-ClusterExperts::ClusterExperts(const ClusterExpertsOptions& options,
-                               transport::Transport& transport, monitoring::Registry& registry,
-                               const model::ModelConfig& config)
+ClusterExperts::ClusterExperts(const ClusterExpertsOptions& options, Network& network,
+                               monitoring::Registry& registry, const model::ModelConfig& config)
     : options_(options),
+      network_(network),
       dispatch_metrics_(registry, {.num_layers = config.num_layers(),
                                    .num_experts = config.num_experts,
                                    .per_expert = options.cluster.per_expert_metrics}),
       probe_(registry, dispatch_metrics_),
       routing_(dispatch_metrics_, config.num_experts),
       gate_(options.dispatch.expert_wait),
-      waiter_(transport) {}
+      waiter_(network.transport()) {}
 
 Result<std::unique_ptr<ClusterExperts>> ClusterExperts::create(const ClusterExpertsOptions& options,
                                                                const ExpectedWorkers& workers,
-                                                               transport::Transport& transport,
+                                                               Network& network,
                                                                monitoring::Registry& registry) {
   PREGATE_ASSIGN(const auto checkpoint, model::Checkpoint::open(options.model.model));
   PREGATE_ASSIGN(auto made, cluster_options(options, workers, *checkpoint));
   std::unique_ptr<ClusterExperts> experts(
-      new ClusterExperts(options, transport, registry, checkpoint->config()));
-  experts->cluster_ =
-      std::make_unique<Cluster>(transport, experts->clock_, std::move(made), experts->probe_);
+      new ClusterExperts(options, network, registry, checkpoint->config()));
+  experts->cluster_ = std::make_unique<Cluster>(network.transport(), experts->clock_,
+                                                std::move(made), experts->probe_);
   if (options.balance.frozen) experts->cluster_->freeze_balancer(true);
   return experts;
 }
@@ -165,16 +165,21 @@ Status ClusterExperts::wait_for_workers() {
 }
 
 ExpertsHooks ClusterExperts::hooks() {
-  const auto connect = [this](std::shared_ptr<const model::Checkpoint>,
-                              compute::Backend&) -> Result<std::unique_ptr<engine::ExpertClient>> {
+  const auto connect =
+      [this](std::shared_ptr<const model::Checkpoint>,
+             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
     PREGATE_TRY(wait_for_workers());
     return std::make_unique<coordinator::RemoteExperts>(
-        *cluster_, clock_, waiter_,
+        coordinator::DispatchParts{.cluster = *cluster_,
+                                   .clock = clock_,
+                                   .waiter = waiter_,
+                                   .backend = backend,
+                                   .probe = probe_,
+                                   .device_memory = network_.share(backend)},
         coordinator::DispatchOptions{.timeout = options_.dispatch.dispatch_timeout,
                                      .expert_wait = options_.dispatch.expert_wait,
                                      .homeless_grace = options_.homeless_grace,
-                                     .reproducible = options_.dispatch.reproducible},
-        probe_);
+                                     .reproducible = options_.dispatch.reproducible});
   };
   const auto observe = [this](LayerIdx layer, const router::Decisions& decisions) {
     routing_.count(layer, decisions);

@@ -12,6 +12,7 @@
 #include "cli/coordinator.h"
 #include "cli/expert_gate.h"
 #include "cli/experts_hooks.h"
+#include "cli/network.h"
 #include "cli/routing_counter.h"
 #include "coordinator/dispatch/waiter.h"
 #include "coordinator/membership/cluster.h"
@@ -45,7 +46,7 @@ class ClusterExperts {
   /// References must outlive it.
   static Result<std::unique_ptr<ClusterExperts>> create(const ClusterExpertsOptions& options,
                                                         const ExpectedWorkers& workers,
-                                                        transport::Transport& transport,
+                                                        Network& network,
                                                         monitoring::Registry& registry);
   /// Sends the workers away and stops the transport.
   ~ClusterExperts();
@@ -57,7 +58,7 @@ class ClusterExperts {
   ExpertsHooks hooks();
 
  private:
-  ClusterExperts(const ClusterExpertsOptions& options, transport::Transport& transport,
+  ClusterExperts(const ClusterExpertsOptions& options, Network& network,
                  monitoring::Registry& registry, const model::ModelConfig& config);
   void tick();
   void note_busyness();
@@ -65,6 +66,7 @@ class ClusterExperts {
   Status wait_for_workers();
 
   const ClusterExpertsOptions options_;
+  Network& network_;
   const Clock& clock_ = system_clock();
   monitoring::DispatchProbe dispatch_metrics_;
   ClusterMetrics probe_;

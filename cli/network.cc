@@ -1,6 +1,9 @@
 #include "cli/network.h"
 
+#include <mutex>
+
 #include "base/bytes.h"
+#include "base/cuda_name.h"
 #include "base/log.h"
 #include "monitoring/metrics/nccl_probe.h"
 #include "transport/nccl/loader.h"
@@ -32,17 +35,55 @@ class NcclMetrics final : public transport::NcclProbe {
   monitoring::NcclProbe metrics_;
 };
 
+/// Known only once the model is loaded; there is no room before.
+class LateMemory final : public DeviceMemory {
+ public:
+  void set(std::shared_ptr<DeviceMemory> memory) {
+    std::lock_guard lock(mutex_);
+    memory_ = std::move(memory);
+  }
+  Result<std::shared_ptr<std::byte[]>> allocate(size_t bytes) override {
+    if (const auto memory = get()) return memory->allocate(bytes);
+    return fail(ErrorCode::kResourceExhausted, "the device is not used yet");
+  }
+  Status read(std::span<std::byte> to, const std::byte* from) override {
+    return get()->read(to, from);
+  }
+  Status write(std::byte* to, std::span<const std::byte> from) override {
+    return get()->write(to, from);
+  }
+
+ private:
+  std::shared_ptr<DeviceMemory> get() const {
+    std::lock_guard lock(mutex_);
+    return memory_;
+  }
+
+  mutable std::mutex mutex_;
+  std::shared_ptr<DeviceMemory> memory_;  // guarded by mutex_
+};
+
 class NcclNetwork final : public Network {
  public:
   NcclNetwork(transport::Transport& carrier, std::shared_ptr<transport::LaneMaker> lanes,
-              const transport::NcclOptions& options, monitoring::Registry& registry)
-      : metrics_(registry),
-        transport_(transport::make_nccl_transport(carrier, std::move(lanes), metrics_, options)) {}
+              transport::NcclOptions options, std::string device, monitoring::Registry& registry)
+      : device_(std::move(device)), metrics_(registry) {
+    options.device_memory = memory_;
+    transport_ = transport::make_nccl_transport(carrier, std::move(lanes), metrics_, options);
+  }
   transport::Transport& transport() override { return *transport_; }
+  std::shared_ptr<DeviceMemory> share(compute::Backend& backend) override {
+    auto shared = backend.shared_rows();
+    if (shared == nullptr || backend.name() != device_) return nullptr;
+    memory_->set(std::move(shared));
+    return memory_;
+  }
 
  private:
+  const std::string device_;
+  const std::shared_ptr<LateMemory> memory_ = std::make_shared<LateMemory>();
   NcclMetrics metrics_;
-  const std::unique_ptr<transport::Transport> transport_;
+  std::unique_ptr<transport::Transport> transport_;
 };
 
 }  // namespace
@@ -59,7 +100,9 @@ Result<std::unique_ptr<Network>> make_network(const ClusterOptions& options,
   // A lane that hangs is given up before the peer would be.
   const transport::NcclOptions nccl{.min_payload_bytes = flags.min_payload_bytes,
                                     .max_stall = options.dead_after / 4};
-  return std::make_unique<NcclNetwork>(carrier, std::move(*lanes), nccl, registry);
+  PREGATE_ASSIGN(const size_t device, parse_cuda_name(flags.device));
+  return std::make_unique<NcclNetwork>(carrier, std::move(*lanes), nccl, cuda_name(device),
+                                       registry);
 }
 
 Status refuse_nccl(const NcclFlags& flags) {

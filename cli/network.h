@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/options.h"
+#include "compute/backend.h"
 #include "monitoring/metrics/registry.h"
 #include "transport/transport.h"
 
@@ -14,6 +15,9 @@ class Network {
  public:
   virtual ~Network() = default;
   virtual transport::Transport& transport() = 0;
+  /// From now on payloads may lie in the memory that `backend` shares, if NCCL is on its device:
+  /// then this is the memory. Null: they may not. Once at most.
+  virtual std::shared_ptr<DeviceMemory> share(compute::Backend& /*backend*/) { return nullptr; }
 };
 
 /// `carrier` and `registry` outlive it. Error: NCCL does not work here.

@@ -30,8 +30,8 @@ Status coordinate(const CoordinatorOptions& options, const ExpectedWorkers& work
                   transport::Transport& carrier, Signals& signals) {
   monitoring::Registry registry;
   PREGATE_ASSIGN(const auto network, make_network(options.cluster, carrier, registry));
-  PREGATE_ASSIGN(const auto experts, ClusterExperts::create(experts_options(options), workers,
-                                                            network->transport(), registry));
+  PREGATE_ASSIGN(const auto experts,
+                 ClusterExperts::create(experts_options(options), workers, *network, registry));
   const ExpertsHooks hooks = experts->hooks();
   Service service(service_options(options, "on workers"), registry);
   experts->start(service.progress());

@@ -57,7 +57,7 @@ Status run_with_experts(const std::string& command, const ExpertsOptions& option
     cluster.homeless_grace = options.dispatch.expert_wait;  // there is nothing to do meanwhile
     PREGATE_ASSIGN(const auto network, make_network(options.cluster, transport, registry));
     PREGATE_ASSIGN(const auto experts, ClusterExperts::create(cluster, launched_workers(transport),
-                                                              network->transport(), registry));
+                                                              *network, registry));
     experts->start(progress);
     return compute(experts->hooks(), progress);
   };

@@ -249,9 +249,10 @@ Status work(const WorkerOptions& options, worker::SessionOptions session,
 
   WorkerMetrics metrics(registry);
   Random random(seed_from_system());
-  worker::Worker worker({transport, machine->backend(), machine->read_assigned(), system_clock(),
-                         random, metrics, machine->cache(), machine->num_layers()},
-                        {.session = std::move(session)});
+  worker::Worker worker(
+      {transport, machine->backend(), machine->read_assigned(), system_clock(), random, metrics,
+       machine->cache(), machine->num_layers(), network->share(machine->backend())},
+      {.session = std::move(session)});
   coordinator::StatusServer status =
       make_status_server(options, transport.self().value, registry, worker, metrics);
   PREGATE_ASSIGN(const uint16_t port, status.start());

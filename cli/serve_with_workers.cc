@@ -79,8 +79,9 @@ Status serve(const ServeOptions& options, transport::Transport& transport,
              const ExpectedWorkers& expected, LocalWorkers& workers, Signals& signals,
              const std::function<void()>& before_hard_exit) {
   monitoring::Registry registry;
+  PREGATE_ASSIGN(const auto network, make_network(options.cluster, transport, registry));
   PREGATE_ASSIGN(const auto experts,
-                 ClusterExperts::create(experts_options(options), expected, transport, registry));
+                 ClusterExperts::create(experts_options(options), expected, *network, registry));
   const ExpertsHooks hooks = experts->hooks();
   ServiceOptions service_of =
       service_options(options, fmt::format("on {} workers on this machine", options.num_workers));

@@ -56,7 +56,6 @@ Engine::Storage::Storage(compute::Backend& backend)
       logits(backend),
       host_chosen(backend),
       host_rows(backend),
-      host_out(backend),
       host_cos(backend),
       host_sin(backend),
       host_logits(backend) {}
@@ -273,10 +272,9 @@ Status Engine::feed_forward(LayerIdx layer) {
 Status Engine::mixture_of_experts(LayerIdx layer) {
   parts_.router.route(layer, normed_, decisions_);
   if (observer_) observer_(layer, decisions_);
-  const bool stay = parts_.experts.in_row_memory();
   const ExpertBatch batch{.step = num_steps_,
                           .layer = layer,
-                          .rows = stay ? encoded_ : storage_.host_rows.read(encoded_),
+                          .rows = encoded_,
                           .top_k = decisions_.top_k,
                           .expert_ids = decisions_.expert_ids,
                           .gates = decisions_.gates};
@@ -284,7 +282,7 @@ Status Engine::mixture_of_experts(LayerIdx layer) {
   look_ahead_after(layer);  // after what is needed now, and while that is computed
   const auto& weights = parts_.weights.layers[layer.value];
   if (weights.shared) parts_.backend.mlp(encoded_, *weights.shared, shared_);
-  PREGATE_TRY(combine_experts(ticket));
+  PREGATE_ASSIGN(homeless_, parts_.experts.combine(ticket, out_));
   if (weights.shared) add_shared_expert(weights);
   return {};
 }
@@ -342,14 +340,6 @@ void Engine::report_chosen() {
     decisions_.gates.assign(gates.begin(), gates.end());
     observer_(LayerIdx(layer), decisions_);
   }
-}
-
-Status Engine::combine_experts(DispatchTicket ticket) {
-  const bool stay = parts_.experts.in_row_memory();
-  const Rows out = stay ? out_ : storage_.host_out.begin(out_);
-  PREGATE_ASSIGN(homeless_, parts_.experts.combine(ticket, out));
-  if (!stay) storage_.host_out.send(out_);
-  return {};
 }
 
 // Leaves the sequences of homeless rows out; the rows of the others close up.

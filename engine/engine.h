@@ -122,7 +122,6 @@ class Engine {
   void report_chosen();
   Status mixture_of_experts(LayerIdx layer);
   void mixture_unattended(LayerIdx layer);
-  Status combine_experts(DispatchTicket ticket);
   void add_shared_expert(const model::LayerWeights& weights);
   Status set_aside(std::span<const StepSequence> sequences, LayerIdx layer);
   std::vector<ExpertId> missing_experts(const compute::SequenceRows& rows) const;
@@ -166,7 +165,7 @@ class Engine {
     compute::RowBuffer hidden, normed, qkv, context, out, shared, gate, cos, sin, encoded, chosen,
         logits;
     compute::HostBuffer host_chosen;
-    compute::HostCopy host_rows, host_out, host_cos, host_sin, host_logits;
+    compute::HostCopy host_rows, host_cos, host_sin, host_logits;
   } storage_;
 };
 

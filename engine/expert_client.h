@@ -39,15 +39,14 @@ struct MissingExperts {
   std::vector<ExpertId> experts;
 };
 
+/// Rows lie in row memory of the engine's back end (compute/backend.h), there and back.
+///
 /// Used by one engine thread. dispatch() starts the work and returns, combine() waits for it, so
 /// that what the caller does in between (the shared expert) overlaps. Each ticket is combined
 /// exactly once.
 class ExpertClient {
  public:
   virtual ~ExpertClient() = default;
-  /// Whether a batch's rows and `out` lie in row memory of the engine's back end
-  /// (compute/backend.h) and not in host memory.
-  virtual bool in_row_memory() const { return false; }
   virtual Result<DispatchTicket> dispatch(const ExpertBatch& batch) = 0;
   /// Sets out [n, h] to the sum over each row's experts of gate * expert(row), but for the rows
   /// that it returns, one entry for each of their experts that is missing: of those `out` means

@@ -24,7 +24,6 @@ class LocalExperts final : public ExpertClient {
   static Result<std::unique_ptr<LocalExperts>> create(compute::Backend& backend,
                                                       ExpertTable experts);
 
-  bool in_row_memory() const override { return true; }
   Result<DispatchTicket> dispatch(const ExpertBatch& batch) override;
   Result<std::vector<HomelessRow>> combine(DispatchTicket ticket,
                                            compute::Matrix<float> out) override;

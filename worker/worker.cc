@@ -29,7 +29,12 @@ Worker::Worker(WorkerParts parts, WorkerOptions options)
       server_(store_, parts.backend, parts.clock, parts.probe, cache_.get()),
       session_(
           {parts.transport, loader_, parts.clock, parts.random, parts.probe}, options_.session,
-          [this] { return queue_.size(); }, [this](const Ending& ending) { end(ending); }) {}
+          [this] { return queue_.size(); }, [this](const Ending& ending) { end(ending); }) {
+  if (!parts.device_memory) return;
+  server_.put_answers([this, memory = std::move(parts.device_memory)](size_t bytes) {
+    return transport_.takes_tail(options_.session.coordinator, bytes) ? memory : nullptr;
+  });
+}
 
 // The threads.
 
@@ -146,9 +151,9 @@ void Worker::receive(std::span<const std::byte> header, transport::Payload paylo
 
 Status Worker::handle(std::span<const std::byte> header, transport::Payload payload) {
   PREGATE_ASSIGN(const MessageType type, protocol::decode_type(header));
+  if (type == MessageType::kExpertRequest) return accept_request(header, std::move(payload));
+  PREGATE_ASSIGN(payload, payload.on_host());
   switch (type) {
-    case MessageType::kExpertRequest:
-      return accept_request(header, std::move(payload));
     case MessageType::kAssignExperts:
       return accept_assignment(header, payload);
     case MessageType::kExpertPlan:
@@ -199,7 +204,9 @@ Status Worker::accept_plan(std::span<const std::byte> header, const transport::P
 
 Status Worker::accept_request(std::span<const std::byte> header, transport::Payload payload) {
   PendingRequest pending;
-  PREGATE_ASSIGN(pending.request, protocol::decode_expert_request(header, payload.bytes()));
+  const transport::DeviceTail* const tail = payload.tail();
+  const std::span<const std::byte> rows(tail ? tail->data.get() : nullptr, tail ? tail->size : 0);
+  PREGATE_ASSIGN(pending.request, protocol::decode_expert_request(header, payload.head(), rows));
   const auto connection = session_.joined_connection();
   if (!connection) return {};
   pending.connection = *connection;

@@ -34,6 +34,8 @@ struct WorkerParts {
   /// experts from here, and waits for those that are not in memory.
   ExpertCache* cache = nullptr;
   size_t num_layers = 1;  ///< Of the model, for the cache.
+  /// The back end's, if the transport takes payloads from there and puts them there (NCCL).
+  std::shared_ptr<DeviceMemory> device_memory = nullptr;
 };
 
 /// run() is the process: four threads, of which the transport's receives, one beats the heart, one

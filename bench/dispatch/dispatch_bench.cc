@@ -60,7 +60,9 @@ class OurPath {
     const Status whole = cluster_->wait_until_whole(std::chrono::seconds(20), quietly, give_up);
     PREGATE_CHECK(whole.has_value());
     waiter_.emplace(*listening_);
-    experts_.emplace(*cluster_, system_clock(), *waiter_, coordinator::DispatchOptions{}, probe_);
+    experts_.emplace(
+        coordinator::DispatchParts{*cluster_, system_clock(), *waiter_, *own_backend_, probe_},
+        coordinator::DispatchOptions{});
   }
   ~OurPath() {
     experts_.reset();
@@ -106,7 +108,9 @@ class OurPath {
   }
 
   std::unique_ptr<transport::UcxTransport> listening_, dialling_;
-  WideningBackend backend_;
+  WideningBackend backend_;  // the worker's
+  ThreadPool threads_{1};
+  std::unique_ptr<compute::Backend> own_backend_ = compute::make_backend("cpu", threads_).value();
   Random random_{1};
   worker::Probe worker_probe_;
   coordinator::ClusterProbe cluster_probe_;

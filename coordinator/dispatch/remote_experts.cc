@@ -1,7 +1,6 @@
 #include "coordinator/dispatch/remote_experts.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -17,53 +16,6 @@ using transport::Payload;
 /// What the engine's thread puts on the network itself. More takes longer than to wake the
 /// transport's thread for it, and the engine has something to compute meanwhile.
 constexpr size_t kMaxOwnBytes = size_t{256} << 10;
-
-/// The rows of a share out of the encoded rows of the batch, behind its table.
-Payload make_payload(const Share& share, const compute::EncodedRows& rows) {
-  const size_t row_bytes = compute::encoded_row_bytes(rows.format, rows.cols);
-  const size_t offset =
-      protocol::row_data_offset(share.table.experts.size(), share.table.rows.size());
-  const size_t size = offset + share.batch_rows.size() * row_bytes;
-  const auto data = transport::allocate_payload(size);
-  protocol::encode_table(share.table, data.get());
-  std::byte* out = data.get() + offset;
-  for (const uint32_t row : share.batch_rows) {
-    std::memcpy(out, rows.data + row * row_bytes, row_bytes);
-    out += row_bytes;
-  }
-  return {data, size};
-}
-
-const float* row_of(const Payload& results, size_t row, size_t cols) {
-  return reinterpret_cast<const float*>(results.bytes().data()) + row * cols;
-}
-
-/// Adds up rows of `out` without reading what was there before: the memory they go through is most
-/// of what a combine costs.
-class RowSums {
- public:
-  explicit RowSums(compute::Matrix<float> out) : out_(out), begun_(out.rows, false) {}
-
-  void add(size_t row, const float* from) {
-    const auto to = out_.row(row);
-    if (!begun_[row]) {
-      begun_[row] = true;
-      std::copy_n(from, to.size(), to.data());
-      return;
-    }
-    for (size_t i = 0; i < to.size(); ++i) to[i] += from[i];
-  }
-  /// The rows that got nothing.
-  void clear_rest() {
-    for (size_t row = 0; row < out_.rows; ++row) {
-      if (!begun_[row]) std::ranges::fill(out_.row(row), 0.0f);
-    }
-  }
-
- private:
-  const compute::Matrix<float> out_;
-  std::vector<bool> begun_;
-};
 
 /// Another worker, or the same one later, may answer what was refused for this.
 bool may_pass(ErrorCode code) {
@@ -95,11 +47,58 @@ protocol::ExpertPlan part_of_plan(const router::Plan& plan, router::LayerTime no
   return part;
 }
 
+size_t row_bytes(const ExpertBatch& batch) {
+  return compute::encoded_row_bytes(batch.rows.format, batch.rows.cols);
+}
+
+using Shares = std::span<const Share* const>;
+
+/// A row's results in the order of `shares`.
+std::vector<Addend> addends_of(Shares shares) {
+  std::vector<Addend> addends;
+  for (uint32_t payload = 0; payload < shares.size(); ++payload) {
+    const std::vector<uint32_t>& rows = shares[payload]->batch_rows;
+    for (size_t i = 0; i < rows.size(); ++i) addends.push_back({rows[i], payload, i});
+  }
+  return addends;
+}
+
+/// The same where each expert's results came apart.
+std::vector<Addend> addends_in_expert_order(Shares shares) {
+  struct Run {
+    ExpertId expert;
+    uint32_t payload;
+    size_t first, count;  // entries of the share's table
+  };
+  std::vector<Run> runs;
+  for (uint32_t payload = 0; payload < shares.size(); ++payload) {
+    const protocol::ExpertTable& table = shares[payload]->table;
+    size_t first = 0;
+    for (size_t i = 0; i < table.experts.size(); ++i) {
+      runs.push_back({table.experts[i], payload, first, table.counts[i]});
+      first += table.counts[i];
+    }
+  }
+  std::ranges::sort(runs, {}, &Run::expert);
+  std::vector<Addend> addends;
+  for (const Run& run : runs) {
+    const Share& share = *shares[run.payload];
+    for (size_t entry = run.first; entry < run.first + run.count; ++entry) {
+      addends.push_back({share.batch_rows[share.table.rows[entry]], run.payload, entry});
+    }
+  }
+  return addends;
+}
+
 }  // namespace
 
-RemoteExperts::RemoteExperts(Cluster& cluster, const Clock& clock, Waiter& waiter,
-                             const DispatchOptions& options, DispatchProbe& probe)
-    : cluster_(cluster), clock_(clock), waiter_(waiter), options_(options), probe_(probe) {
+RemoteExperts::RemoteExperts(const DispatchParts& parts, const DispatchOptions& options)
+    : cluster_(parts.cluster),
+      clock_(parts.clock),
+      waiter_(parts.waiter),
+      options_(options),
+      probe_(parts.probe),
+      rows_(parts.backend, parts.device_memory) {
   cluster_.add_listener(*this);
   on_table_changed();  // as of now
 }
@@ -108,6 +107,7 @@ RemoteExperts::~RemoteExperts() { cluster_.remove_listener(*this); }
 
 Result<DispatchTicket> RemoteExperts::dispatch(const ExpertBatch& batch) {
   auto call = std::make_unique<Call>();
+  call->ticket = next_ticket_++;
   call->batch = batch;
   call->begin = clock_.now();
   call->table = cluster_.table();
@@ -115,11 +115,10 @@ Result<DispatchTicket> RemoteExperts::dispatch(const ExpertBatch& batch) {
   // One part without a worker: attend() splits it as it would one that lost its worker.
   std::vector<Share> all = split_batch(batch, [](ExpertId) { return std::nullopt; });
   PREGATE_CHECK(all.size() <= 1);
-  const DispatchTicket ticket = next_ticket_++;
   Call& open = *call;
   {
     std::lock_guard lock(mutex_);
-    calls_.emplace(ticket, std::move(call));
+    calls_.emplace(open.ticket, std::move(call));
     for (Share& share : all) {
       open.parts.push_back({.share = std::move(share), .asked_since = open.begin});
       ++open.num_awaited;
@@ -127,7 +126,7 @@ Result<DispatchTicket> RemoteExperts::dispatch(const ExpertBatch& batch) {
     }
   }
   attend(open);
-  return ticket;
+  return open.ticket;
 }
 
 void RemoteExperts::count(const Call& call, const Part& part) {
@@ -142,11 +141,11 @@ Result<std::vector<HomelessRow>> RemoteExperts::combine(DispatchTicket ticket,
                                                         compute::Matrix<float> out) {
   Call& call = find(ticket);
   PREGATE_CHECK(out.rows == call.batch.rows.rows && out.cols == call.batch.rows.cols);
-  const Status status = wait(call);
+  Status status = wait(call);
+  if (status) status = add_up(call, out);
   std::vector<HomelessRow> homeless;
   if (status) {
     homeless = homeless_rows(call);
-    options_.reproducible ? add_in_expert_order(call, out) : add_sums(call, out);
     probe_.batch_combined(call.batch.layer, out.rows, clock_.now() - call.begin);
   } else {
     probe_.batch_failed(status.error().code);
@@ -321,7 +320,7 @@ void RemoteExperts::check_patience_locked(Call& call, const Part& part) {
 
 void RemoteExperts::send(const Call& call, const Sending& sending) {
   const protocol::ExpertRequest request = make_request(call, sending);
-  Payload payload = make_payload(sending.part->share, call.batch.rows);
+  Payload payload = pack(call, sending);
   const protocol::Bytes header = encode_header(request);
   probe_.request_sent(sending.worker, request.num_rows, header.size() + payload.size());
   const Status sent = payload.size() > kMaxOwnBytes
@@ -334,6 +333,13 @@ void RemoteExperts::send(const Call& call, const Sending& sending) {
   part.worker.reset();
   part.doubt = ResendReason::kRefused;
   part.act_at = clock_.now() + options_.retry_after;
+}
+
+Payload RemoteExperts::pack(const Call& call, const Sending& sending) {
+  const Share& share = sending.part->share;
+  const size_t bytes = share.batch_rows.size() * row_bytes(call.batch);
+  const bool as_tail = rows_.has_tails() && cluster_.takes_tail(sending.worker, bytes);
+  return rows_.pack(call.ticket, call.batch.rows, share, as_tail);
 }
 
 protocol::ExpertRequest RemoteExperts::make_request(const Call& call,
@@ -352,8 +358,7 @@ protocol::ExpertRequest RemoteExperts::make_request(const Call& call,
   request.layer = batch.layer;
   request.num_rows = static_cast<uint32_t>(share.batch_rows.size());
   request.cols = static_cast<uint32_t>(batch.rows.cols);
-  request.row_bytes =
-      static_cast<uint32_t>(compute::encoded_row_bytes(batch.rows.format, batch.rows.cols));
+  request.row_bytes = static_cast<uint32_t>(row_bytes(batch));
   request.row_format = static_cast<uint8_t>(batch.rows.format);
   request.separate = options_.reproducible;
   request.table = share.table;
@@ -419,6 +424,10 @@ void RemoteExperts::take_answer_locked(Call& call, Part& part, const protocol::E
         call, {ErrorCode::kDataLoss, fmt::format("{}: answer of {} x {}, expected {} x {}",
                                                  cluster_.title_of(*part.worker), reply.num_rows,
                                                  reply.cols, expected, cols)});
+  }
+  if (payload.tail() != nullptr && !payload.head().empty()) {
+    return end_locked(call, {ErrorCode::kDataLoss, fmt::format("{}: an answer in two pieces",
+                                                               cluster_.title_of(*part.worker))});
   }
   part.results = payload;
   part.answered = true;
@@ -544,42 +553,16 @@ std::vector<HomelessRow> RemoteExperts::homeless_rows(const Call& call) const {
 
 // Adding up.
 
-void RemoteExperts::add_sums(const Call& call, compute::Matrix<float> out) const {
-  RowSums sums(out);
+Status RemoteExperts::add_up(const Call& call, compute::Matrix<float> out) {
+  std::vector<Payload> payloads;
+  std::vector<const Share*> shares;
   for (const Part& part : call.parts) {
     if (!part.answered) continue;
-    for (size_t i = 0; i < part.share.batch_rows.size(); ++i) {
-      sums.add(part.share.batch_rows[i], row_of(part.results, i, out.cols));
-    }
+    payloads.push_back(part.results);
+    shares.push_back(&part.share);
   }
-  sums.clear_rest();
-}
-
-void RemoteExperts::add_in_expert_order(const Call& call, compute::Matrix<float> out) const {
-  struct Run {
-    ExpertId expert;
-    const Part* part;
-    size_t first, count;  // entries of the part's table
-  };
-  std::vector<Run> runs;
-  for (const Part& part : call.parts) {
-    if (!part.answered) continue;
-    size_t first = 0;
-    for (size_t i = 0; i < part.share.table.experts.size(); ++i) {
-      const size_t count = part.share.table.counts[i];
-      runs.push_back({part.share.table.experts[i], &part, first, count});
-      first += count;
-    }
-  }
-  std::ranges::sort(runs, {}, &Run::expert);
-  RowSums sums(out);
-  for (const Run& run : runs) {
-    for (size_t entry = run.first; entry < run.first + run.count; ++entry) {
-      const uint32_t row = run.part->share.batch_rows[run.part->share.table.rows[entry]];
-      sums.add(row, row_of(run.part->results, entry, out.cols));
-    }
-  }
-  sums.clear_rest();
+  return rows_.add_up(
+      payloads, options_.reproducible ? addends_in_expert_order(shares) : addends_of(shares), out);
 }
 
 }  // namespace pregate::coordinator

@@ -4,10 +4,9 @@
 #include <deque>
 #include <unordered_map>
 
-#include "compute/backend.h"
 #include "coordinator/dispatch/probe.h"
 #include "coordinator/dispatch/reply_times.h"
-#include "coordinator/dispatch/split_batch.h"
+#include "coordinator/dispatch/row_exchange.h"
 #include "coordinator/dispatch/waiter.h"
 #include "coordinator/membership/cluster.h"
 #include "engine/expert_client.h"
@@ -36,6 +35,17 @@ struct DispatchOptions {
   bool reproducible = false;
 };
 
+/// What it is made of; all of it outlives it.
+struct DispatchParts {
+  Cluster& cluster;
+  const Clock& clock;
+  Waiter& waiter;
+  compute::Backend& backend;  ///< The engine's.
+  DispatchProbe& probe;
+  /// The back end's, if the cluster's transport takes payloads from there (NCCL).
+  std::shared_ptr<DeviceMemory> device_memory = nullptr;
+};
+
 /// One per engine. A batch that a worker does not answer for, because it is lost, silent, late or
 /// refuses, goes to replicas. Rows whose experts nobody holds wait for a moment, and as long as
 /// others are computed anyway; then combine() returns them. The engine's thread does all of it, in
@@ -43,9 +53,7 @@ struct DispatchOptions {
 /// counted.
 class RemoteExperts final : public engine::ExpertClient, private ClusterListener {
  public:
-  /// References outlive it.
-  RemoteExperts(Cluster& cluster, const Clock& clock, Waiter& waiter,
-                const DispatchOptions& options, DispatchProbe& probe);
+  RemoteExperts(const DispatchParts& parts, const DispatchOptions& options);
   ~RemoteExperts() override;
 
   Result<engine::DispatchTicket> dispatch(const engine::ExpertBatch& batch) override;
@@ -83,6 +91,7 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   };
   /// A batch between dispatch() and combine().
   struct Call {
+    engine::DispatchTicket ticket = 0;
     engine::ExpertBatch batch;
     TimePoint begin;
     std::atomic<size_t> num_awaited{0};  // parts that are open and not given up
@@ -121,6 +130,7 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   void put_off_locked(Call& call, Part& part);
   void check_patience_locked(Call& call, const Part& part);
   void send(const Call& call, const Sending& sending);
+  transport::Payload pack(const Call& call, const Sending& sending);
   protocol::ExpertRequest make_request(const Call& call, const Sending& sending) const;
   Duration timeout_of(const Part& part) const;
   Duration timeout_of_locked(const Part& part) const;
@@ -129,8 +139,7 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   void forget(engine::DispatchTicket ticket);
   void count(const Call& call, const Part& part);
   std::vector<engine::HomelessRow> homeless_rows(const Call& call) const;
-  void add_sums(const Call& call, compute::Matrix<float> out) const;
-  void add_in_expert_order(const Call& call, compute::Matrix<float> out) const;
+  Status add_up(const Call& call, compute::Matrix<float> out);
 
   Cluster& cluster_;
   const Clock& clock_;
@@ -138,6 +147,7 @@ class RemoteExperts final : public engine::ExpertClient, private ClusterListener
   const DispatchOptions options_;
   DispatchProbe& probe_;
   engine::DispatchTicket next_ticket_ = 1;  // engine's thread
+  RowExchange rows_;                        // engine's thread
 
   std::mutex mutex_;  // before the cluster's
   std::condition_variable changed_;

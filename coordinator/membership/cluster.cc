@@ -272,6 +272,11 @@ Status Cluster::queue(WorkerId worker, const protocol::Bytes& header, transport:
   return transport_.queue(peer, header, std::move(payload), {});
 }
 
+bool Cluster::takes_tail(WorkerId worker, size_t tail_bytes) const {
+  const auto peer = peer_of(worker);
+  return peer && transport_.takes_tail(*peer, tail_bytes);
+}
+
 Result<PeerId> Cluster::peer_of(WorkerId worker) const {
   std::lock_guard lock(mutex_);
   const auto remote = remotes_.find(worker);

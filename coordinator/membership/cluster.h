@@ -131,6 +131,8 @@ class Cluster {
   Status send(WorkerId worker, const protocol::Bytes& header, transport::Payload payload);
   /// The same for a caller that drives the transport next: see Transport::queue().
   Status queue(WorkerId worker, const protocol::Bytes& header, transport::Payload payload);
+  /// As Transport::takes_tail().
+  bool takes_tail(WorkerId worker, size_t tail_bytes) const;
   /// The workers that are connected and want plans.
   std::vector<WorkerId> plan_readers() const;
   void add_listener(ClusterListener& listener);

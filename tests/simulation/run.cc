@@ -107,12 +107,13 @@ class Run {
     if (const Status health = cluster_.health(); !health) {
       return report(fmt::format("did not start: {}", health.error().message));
     }
-    runtime_ = model_.runtime([this](auto, auto&) -> Result<std::unique_ptr<engine::ExpertClient>> {
+    const auto connect = [this](auto,
+                                auto& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
       return std::make_unique<coordinator::RemoteExperts>(
-          cluster_, world_, waiter_,
-          coordinator::DispatchOptions{.expert_wait = scenario_.expert_wait, .reproducible = true},
-          probe_);
-    });
+          coordinator::DispatchParts{cluster_, world_, waiter_, backend, probe_},
+          coordinator::DispatchOptions{.expert_wait = scenario_.expert_wait, .reproducible = true});
+    };
+    runtime_ = model_.runtime(connect);
   }
 
   void add_worker() {

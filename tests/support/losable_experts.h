@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "compute/backend.h"
 #include "engine/expert_client.h"
 
 namespace pregate::test_support {
@@ -48,8 +49,10 @@ class Losses {
 
 class LosableExperts final : public engine::ExpertClient {
  public:
-  LosableExperts(std::unique_ptr<engine::ExpertClient> experts, Losses& losses)
-      : experts_(std::move(experts)), losses_(losses) {}
+  /// `backend` is the engine's.
+  LosableExperts(std::unique_ptr<engine::ExpertClient> experts, Losses& losses,
+                 compute::Backend& backend)
+      : experts_(std::move(experts)), losses_(losses), backend_(backend) {}
 
   Result<engine::DispatchTicket> dispatch(const engine::ExpertBatch& batch) override {
     ++losses_.num_dispatches;
@@ -65,7 +68,8 @@ class LosableExperts final : public engine::ExpertClient {
     for (size_t i = 0; i < batch_.expert_ids.size(); ++i) {
       if (!losses_.is_lost(batch_.layer, batch_.expert_ids[i])) continue;
       homeless.push_back({static_cast<uint32_t>(i / batch_.top_k), batch_.expert_ids[i]});
-      for (float& value : out.row(i / batch_.top_k)) value = 1e9f;  // means nothing
+      const std::vector<float> nothing(out.cols, 1e9f);
+      backend_.write(out.row(i / batch_.top_k).data(), nothing.data(), out.cols * sizeof(float));
     }
     return homeless;
   }
@@ -82,6 +86,7 @@ class LosableExperts final : public engine::ExpertClient {
  private:
   const std::unique_ptr<engine::ExpertClient> experts_;
   Losses& losses_;
+  compute::Backend& backend_;
   engine::ExpertBatch batch_;
 };
 

@@ -2,8 +2,6 @@
 
 #include <cstring>
 
-#include "worker/serving/leased_tasks.h"
-
 namespace pregate::worker {
 namespace {
 
@@ -33,24 +31,35 @@ void merge_table(const ExpertRequest& request, uint32_t first_row, uint32_t firs
   }
 }
 
-/// The rows of all requests, one after another: in place if there is one request.
-Payload join_rows(std::span<const PendingRequest* const> live) {
-  const auto& first = live.front()->request;
-  const auto place = reinterpret_cast<uintptr_t>(first.row_data.data());
-  if (live.size() == 1 && place % alignof(float) == 0) {
-    const size_t offset = live.front()->payload.size() - first.row_data.size();
-    return live.front()->payload.slice(offset, first.row_data.size());
+Status copy_rows(const PendingRequest& pending, std::byte* to) {
+  const std::span<const std::byte> rows = pending.request.row_data;
+  if (const transport::DeviceTail* const tail = pending.payload.tail()) {
+    return tail->memory->read({to, rows.size()}, rows.data());
+  }
+  if (!rows.empty()) std::memcpy(to, rows.data(), rows.size());
+  return {};
+}
+
+/// The rows of all requests, one after another: in place, in row memory or the host's, if there is
+/// one request, which keeps them.
+Result<std::shared_ptr<const std::byte[]>> join_rows(std::span<const PendingRequest* const> live) {
+  const std::byte* const first = live.front()->request.row_data.data();
+  if (live.size() == 1 && reinterpret_cast<uintptr_t>(first) % alignof(float) == 0) {
+    return std::shared_ptr<const std::byte[]>(std::shared_ptr<void>(), first);
   }
   size_t size = 0;
   for (const PendingRequest* pending : live) size += pending->request.row_data.size();
   const auto joined = transport::allocate_payload(size);
-  std::byte* out = joined.get();
+  std::byte* to = joined.get();
   for (const PendingRequest* pending : live) {
-    const auto rows = pending->request.row_data;
-    if (!rows.empty()) std::memcpy(out, rows.data(), rows.size());
-    out += rows.size();
+    PREGATE_TRY(copy_rows(*pending, to));
+    to += pending->request.row_data.size();
   }
-  return {joined, size};
+  return joined;
+}
+
+compute::Matrix<float> as_rows(std::byte* numbers, size_t rows, size_t cols) {
+  return {reinterpret_cast<float*>(numbers), rows, cols};
 }
 
 }  // namespace
@@ -118,62 +127,86 @@ Status BatchServer::find_experts(const ExpertRequest& request, Experts& experts)
 void BatchServer::compute(std::span<const PendingRequest* const> live, const Experts& experts,
                           std::span<Answer* const> answers) {
   const TimePoint begin = clock_.now();
-  const ExpertRequest& first = live.front()->request;
+  const LayerIdx layer = live.front()->request.layer;
   std::map<ExpertId, MergedTask> merged;
-  size_t num_rows = 0;
-  size_t num_results = 0;
+  Work work{.first = *live.front(), .is_alone = live.size() == 1};
   for (const PendingRequest* pending : live) {
-    merge_table(pending->request, static_cast<uint32_t>(num_rows),
-                static_cast<uint32_t>(num_results), merged);
-    num_rows += pending->request.num_rows;
-    num_results += pending->request.num_results();
+    merge_table(pending->request, static_cast<uint32_t>(work.num_rows),
+                static_cast<uint32_t>(work.num_results), merged);
+    work.num_rows += pending->request.num_rows;
+    work.num_results += pending->request.num_results();
   }
-  std::vector<ExpertKey> keys;
-  std::vector<compute::ExpertTask> tasks;
   for (const auto& [id, task] : merged) {
-    keys.emplace_back(first.layer, id);
-    tasks.push_back({experts.at(keys.back()).get(), task.rows, task.out_rows, task.gates});
-    probe_.expert_computed(first.layer, id, task.rows.size());
+    work.experts.emplace_back(layer, id);
+    work.tasks.push_back(
+        {experts.at(work.experts.back()).get(), task.rows, task.out_rows, task.gates});
+    probe_.expert_computed(layer, id, task.rows.size());
   }
-  const Payload rows = join_rows(live);
-  const size_t row_bytes = first.cols * sizeof(float);
-  const auto out = transport::allocate_payload(num_results * row_bytes);
-  const Status status =
-      run(*live.front(), {store_.format(), num_rows, first.cols, rows.bytes().data()}, keys, tasks,
-          {reinterpret_cast<float*>(out.get()), num_results, first.cols});
-  if (!status) {
+  const auto results = join_rows(live).and_then([&](const auto& rows) {
+    return run(work, {store_.format(), work.num_rows, live.front()->request.cols, rows.get()});
+  });
+  if (!results) {
     for (Answer* answer : answers) {
-      answer->reply.status = status;
-      probe_.request_failed(status.error().code);
+      answer->reply.status = fail(results.error());
+      probe_.request_failed(results.error().code);
     }
     return;
   }
   const Duration spent = clock_.now() - begin;
-  probe_.batch_computed(live.size(), num_rows, spent);
+  probe_.batch_computed(live.size(), work.num_rows, spent);
+  deal_out(*results, spent, live, answers);
+}
 
-  const Payload results(out, num_results * row_bytes);
+/// Each gets its part of the results.
+void BatchServer::deal_out(const Payload& results, Duration spent,
+                           std::span<const PendingRequest* const> live,
+                           std::span<Answer* const> answers) {
   size_t offset = 0;
   for (size_t i = 0; i < live.size(); ++i) {
-    const size_t count = live[i]->request.num_results();
+    const ExpertRequest& request = live[i]->request;
+    const size_t bytes = request.num_results() * request.cols * sizeof(float);
     protocol::ExpertReply& reply = answers[i]->reply;
     reply.compute_ns = static_cast<uint64_t>(std::chrono::nanoseconds(spent).count());
-    reply.num_rows = static_cast<uint32_t>(count);
-    reply.cols = first.cols;
-    answers[i]->payload = results.slice(offset, count * row_bytes);
-    offset += count * row_bytes;
+    reply.num_rows = static_cast<uint32_t>(request.num_results());
+    reply.cols = request.cols;
+    answers[i]->payload = live.size() == 1 ? results : results.slice(offset, bytes);
+    offset += bytes;
   }
 }
 
-Status BatchServer::run(const PendingRequest& first, const compute::EncodedRows& rows,
-                        std::span<const ExpertKey> experts, std::span<compute::ExpertTask> tasks,
-                        compute::Matrix<float> out) {
+/// Where the answer goes from: several answers are cut out of the host's memory.
+Result<Payload> BatchServer::run(Work& work, const compute::EncodedRows& rows) {
+  const size_t bytes = work.num_results * rows.cols * sizeof(float);
+  if (const auto memory = work.is_alone ? answer_memory_(bytes) : nullptr) {
+    if (const auto tail = memory->allocate(bytes)) {
+      PREGATE_TRY(apply(work, rows, as_rows(tail->get(), work.num_results, rows.cols)));
+      backend_.wait();
+      return Payload({}, {*tail, bytes, memory});
+    }
+  }
+  const auto data = transport::allocate_payload(bytes);
+  PREGATE_TRY(run_to_host(work, rows, as_rows(data.get(), work.num_results, rows.cols)));
+  return Payload(data, bytes);
+}
+
+Status BatchServer::run_to_host(Work& work, const compute::EncodedRows& rows,
+                                compute::Matrix<float> out) {
+  if (cache_ == nullptr || backend_.shares_row_memory()) return apply(work, rows, out);
+  // What is leased is added up in row memory.
+  PREGATE_ASSIGN(const auto sums, sums_.take_rows(out.rows, out.cols));
+  PREGATE_TRY(apply(work, rows, sums));
+  backend_.read(out.data, sums.data, out.rows * out.cols * sizeof(float));
+  return {};
+}
+
+Status BatchServer::apply(Work& work, const compute::EncodedRows& rows,
+                          compute::Matrix<float> out) {
   if (cache_ == nullptr) {
-    backend_.experts(rows, tasks, out);
+    backend_.experts(rows, work.tasks, out);
     return {};
   }
-  const auto lease =
-      cache_->acquire(first.connection, first.request, {experts.begin(), experts.end()});
-  return compute_leased(backend_, *lease, rows, tasks, out);
+  const auto lease = cache_->acquire(work.first.connection, work.first.request, work.experts);
+  return leased_.compute(*lease, rows, work.tasks, out);
 }
 
 }  // namespace pregate::worker

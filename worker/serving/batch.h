@@ -3,6 +3,7 @@
 
 #include "worker/experts/store.h"
 #include "worker/probe.h"
+#include "worker/serving/leased_tasks.h"
 #include "worker/serving/planned_cache.h"
 #include "worker/serving/request_queue.h"
 
@@ -14,6 +15,10 @@ struct Answer {
   transport::Payload payload;
 };
 
+/// Where an answer of so many bytes is to be put, so that it goes from there to the coordinator's
+/// device; null: into host memory.
+using AnswerMemory = std::function<std::shared_ptr<DeviceMemory>(size_t bytes)>;
+
 /// One answer per request, in their order. Requests that are too late, or that ask for what is not
 /// held, are answered with an error and cost no time. Merging changes no bit of an answer: a row
 /// does not depend on the others of a call, and its experts are added in ascending order.
@@ -23,27 +28,50 @@ class BatchServer {
   /// them in memory.
   BatchServer(const ExpertStore& store, compute::Backend& backend, const Clock& clock, Probe& probe,
               PlannedCache* cache = nullptr)
-      : store_(store), backend_(backend), clock_(clock), probe_(probe), cache_(cache) {}
+      : store_(store),
+        backend_(backend),
+        clock_(clock),
+        probe_(probe),
+        cache_(cache),
+        leased_(backend),
+        sums_(backend) {}
+
+  /// Of the back end's shared memory, which the tails of requests are in as well. Before serve().
+  void put_answers(AnswerMemory where) { answer_memory_ = std::move(where); }
 
   std::vector<Answer> serve(std::span<const PendingRequest> requests);
 
  private:
   /// What a batch uses; held until it is computed, though it may be dropped meanwhile.
   using Experts = std::map<ExpertKey, ExpertStore::Expert>;
+  /// What one call of the back end does.
+  struct Work {
+    const PendingRequest& first;
+    bool is_alone = true;  // there is no other request
+    size_t num_rows = 0;
+    size_t num_results = 0;
+    std::vector<ExpertKey> experts;
+    std::vector<compute::ExpertTask> tasks;  // of each
+  };
 
   Status check(const PendingRequest& pending, Experts& experts) const;
   Status find_experts(const protocol::ExpertRequest& request, Experts& experts) const;
   void compute(std::span<const PendingRequest* const> live, const Experts& experts,
                std::span<Answer* const> answers);
-  Status run(const PendingRequest& first, const compute::EncodedRows& rows,
-             std::span<const ExpertKey> experts, std::span<compute::ExpertTask> tasks,
-             compute::Matrix<float> out);
+  void deal_out(const transport::Payload& results, Duration spent,
+                std::span<const PendingRequest* const> live, std::span<Answer* const> answers);
+  Result<transport::Payload> run(Work& work, const compute::EncodedRows& rows);
+  Status run_to_host(Work& work, const compute::EncodedRows& rows, compute::Matrix<float> out);
+  Status apply(Work& work, const compute::EncodedRows& rows, compute::Matrix<float> out);
 
   const ExpertStore& store_;
   compute::Backend& backend_;
   const Clock& clock_;
   Probe& probe_;
   PlannedCache* const cache_;
+  AnswerMemory answer_memory_ = [](size_t) { return nullptr; };
+  LeasedTasks leased_;
+  compute::RowBuffer sums_;
 };
 
 }  // namespace pregate::worker

@@ -3,13 +3,11 @@
 #include <map>
 
 #include "base/check.h"
-#include "worker/serving/leased_tasks.h"
-
 namespace pregate::worker {
 
 CachedExperts::CachedExperts(compute::Backend& backend, std::unique_ptr<ExpertCache> cache,
                              size_t num_layers)
-    : backend_(backend), cache_(std::move(cache)), num_layers_(num_layers) {}
+    : cache_(std::move(cache)), num_layers_(num_layers), tasks_(backend) {}
 
 CachedExperts::~CachedExperts() = default;
 
@@ -44,7 +42,7 @@ Result<std::vector<engine::HomelessRow>> CachedExperts::combine(engine::Dispatch
   for (const auto& [rows, gates] : assignments_) {
     tasks.push_back({.expert = nullptr, .rows = rows, .out_rows = rows, .gates = gates});
   }
-  PREGATE_TRY(compute_leased(backend_, *lease, rows_, tasks, out));
+  PREGATE_TRY(tasks_.compute(*lease, rows_, tasks, out));
   return {};
 }
 

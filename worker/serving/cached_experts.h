@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/expert_client.h"
-#include "worker/experts/cache/expert_cache.h"
+#include "worker/serving/leased_tasks.h"
 
 namespace pregate::worker {
 
@@ -33,9 +33,9 @@ class CachedExperts final : public engine::ExpertClient {
     std::vector<float> gates;
   };
 
-  compute::Backend& backend_;
   const std::unique_ptr<ExpertCache> cache_;
   const size_t num_layers_;
+  LeasedTasks tasks_;
 
   // The open dispatch.
   engine::DispatchTicket open_ticket_ = 0;

@@ -3,16 +3,35 @@
 
 #include <span>
 
+#include "compute/row_memory.h"
 #include "worker/experts/cache/expert_cache.h"
 
 namespace pregate::worker {
 
-/// What backend.experts(rows, tasks, out) does, to the bit, where tasks[i] is for the i-th expert
-/// of `lease`, of which nothing was asked yet: what is in memory is computed first, the rest as it
-/// arrives. Sets the tasks' experts meanwhile. kUnavailable, naming the expert, when one cannot be
-/// loaded; then `out` means nothing.
-Status compute_leased(compute::Backend& backend, ExpertCache::Lease& lease,
-                      const compute::EncodedRows& rows, std::span<compute::ExpertTask> tasks,
-                      compute::Matrix<float> out);
+class LeasedTasks {
+ public:
+  /// `backend` outlives it.
+  explicit LeasedTasks(compute::Backend& backend) : backend_(backend), products_(backend) {}
+
+  /// What Backend::experts(rows, tasks, out) does, to the bit, where tasks[i] is for the i-th
+  /// expert of `lease`, of which nothing was asked yet: what is in memory is computed first, the
+  /// rest as it arrives. Sets the tasks' experts meanwhile. `out` is in row memory, and the experts
+  /// are needed no more when this returns. Errors: kUnavailable, naming the expert, when one cannot
+  /// be loaded; then `out` means nothing.
+  Status compute(ExpertCache::Lease& lease, const compute::EncodedRows& rows,
+                 std::span<compute::ExpertTask> tasks, compute::Matrix<float> out);
+
+ private:
+  using Group = std::vector<ExpertCache::Leased>;
+
+  size_t multiply(const Group& group, const compute::EncodedRows& rows,
+                  std::span<const compute::ExpertTask> tasks, compute::Matrix<float> room);
+  void add_up(std::span<const compute::ExpertTask> tasks, compute::Matrix<float> out);
+
+  compute::Backend& backend_;
+  /// Of each task's rows by themselves: what is to be added before them may not be there yet.
+  compute::RowBuffer products_;
+  std::vector<const float*> products_of_;  // each task, in there
+};
 
 }  // namespace pregate::worker

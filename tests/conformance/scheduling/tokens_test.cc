@@ -48,7 +48,7 @@ class Served {
         [&](auto checkpoint,
             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
       PREGATE_ASSIGN(auto experts, local(checkpoint, backend));
-      return std::make_unique<test_support::LosableExperts>(std::move(experts), losses);
+      return std::make_unique<test_support::LosableExperts>(std::move(experts), losses, backend);
     };
     auto runtime = cli::ModelRuntime::load(
         {.model = kModel,

@@ -102,9 +102,9 @@ Status run_coordinator(transport::Transport& mpi, const std::string& mode) {
   Status status;
   {
     coordinator::ThreadWaiter waiter(mpi);
-    RemoteExperts experts(cluster, system_clock(), waiter,
-                          {.homeless_grace = std::chrono::seconds(20), .reproducible = true},
-                          probe);
+    FakeBackend backend;
+    RemoteExperts experts({cluster, system_clock(), waiter, backend, probe},
+                          {.homeless_grace = std::chrono::seconds(20), .reproducible = true});
     status = mode == "kill"   ? expect_recovery(cluster, experts)
              : mode == "time" ? time_round_trips(experts)
                               : compare(experts);

@@ -133,8 +133,8 @@ class TestCluster {
     PREGATE_TRY(cluster->wait_until_whole(
         start_timeout, [](const auto&) {}, give_up));
     waiter.emplace(*coordinator_transport);
-    experts = std::make_unique<coordinator::RemoteExperts>(*cluster, system_clock(), *waiter,
-                                                           dispatch, probe);
+    experts = std::make_unique<coordinator::RemoteExperts>(
+        coordinator::DispatchParts{*cluster, system_clock(), *waiter, backend, probe}, dispatch);
     return {};
   }
 

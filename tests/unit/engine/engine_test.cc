@@ -42,7 +42,7 @@ class EngineTest : public ::testing::TestWithParam<std::string> {
         [&](auto checkpoint,
             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
       PREGATE_ASSIGN(auto experts, local(checkpoint, backend));
-      auto losable = std::make_unique<LosableExperts>(std::move(experts), losses_);
+      auto losable = std::make_unique<LosableExperts>(std::move(experts), losses_, backend);
       experts_ = losable.get();
       return losable;
     };
@@ -206,10 +206,10 @@ TEST_P(EngineTest, WhoMustHaveAllGetsAnErrorInstead) {
   EXPECT_THAT(status.error().message, HasSubstr("of layer 1"));
 }
 
-/// Rows stay where they are for experts of the engine's own, and come to the host for others.
-TEST_P(EngineTest, WhereExpertsAreChangesNoLogit) {
-  Logits elsewhere, here;
-  ASSERT_THAT(step(sequences(), elsewhere).value(), IsEmpty());
+/// Whether experts are asked layer by layer, or the step runs unattended.
+TEST_P(EngineTest, WhoAsksForExpertsChangesNoLogit) {
+  Logits asked, here;
+  ASSERT_THAT(step(sequences(), asked).value(), IsEmpty());
   const auto quiet = [](const std::string&, size_t, size_t) {};
   const auto whole =
       cli::ModelRuntime::load(
@@ -219,7 +219,7 @@ TEST_P(EngineTest, WhereExpertsAreChangesNoLogit) {
     here[{sequence, row}].assign(values.begin(), values.end());
   };
   ASSERT_TRUE(whole->engine().step_all(sequences(), keep));
-  EXPECT_EQ(elsewhere, here);
+  EXPECT_EQ(asked, here);
 }
 
 class EngineDrawTest : public EngineTest {

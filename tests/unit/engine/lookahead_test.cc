@@ -63,7 +63,7 @@ class Setting {
         [&](auto checkpoint,
             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
       PREGATE_ASSIGN(auto experts, local(checkpoint, backend));
-      auto losable = std::make_unique<LosableExperts>(std::move(experts), losses);
+      auto losable = std::make_unique<LosableExperts>(std::move(experts), losses, backend);
       auto heard =
           std::make_unique<Listener>(std::move(losable), checkpoint->config().num_layers());
       listener = heard.get();

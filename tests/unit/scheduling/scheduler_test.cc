@@ -45,7 +45,7 @@ class SchedulerTest : public ::testing::Test {
         [&](auto checkpoint,
             compute::Backend& backend) -> Result<std::unique_ptr<engine::ExpertClient>> {
       PREGATE_ASSIGN(auto experts, local(checkpoint, backend));
-      return std::make_unique<test_support::LosableExperts>(std::move(experts), losses_);
+      return std::make_unique<test_support::LosableExperts>(std::move(experts), losses_, backend);
     };
     auto runtime = cli::ModelRuntime::load({.model = directory_.path() / "model",
                                             .backend = "reference",
