@@ -249,6 +249,25 @@ void bench_rms_norm(benchmark::State& state, Machine& machine) {
                           static_cast<int64_t>(x.size() * sizeof(float)));
 }
 
+/// What comes back from four workers.
+void bench_sum_rows(benchmark::State& state, Machine& machine) {
+  constexpr size_t kAddends = 4;
+  const auto num_rows = static_cast<size_t>(state.range(0));
+  const auto x = random_numbers(kAddends * num_rows * kHidden);
+  std::vector<const float*> addends;
+  std::vector<uint32_t> ends;
+  for (size_t row = 0; row < num_rows; ++row) {
+    for (size_t i = 0; i < kAddends; ++i) addends.push_back(&x[(i * num_rows + row) * kHidden]);
+    ends.push_back(static_cast<uint32_t>(addends.size()));
+  }
+  std::vector<float> sums(num_rows * kHidden);
+  for (auto _ : state) {
+    machine.backend->sum_rows({ends, addends}, {sums.data(), num_rows, kHidden});
+  }
+  state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) *
+                          static_cast<int64_t>(x.size() * sizeof(float)));
+}
+
 /// At temperature 1; with top_p 1 from all tokens.
 void bench_draw(benchmark::State& state, Machine& machine, float top_p) {
   const auto num_rows = static_cast<size_t>(state.range(0));
@@ -293,6 +312,7 @@ void register_all(Machine& machine) {
   }
   add("attention/bf16", [&machine](auto& s) { bench_attention(s, machine); })->Arg(1)->Arg(512);
   add("rms_norm", [&machine](auto& s) { bench_rms_norm(s, machine); })->Arg(1)->Arg(512);
+  add("sum_rows", [&machine](auto& s) { bench_sum_rows(s, machine); })->Arg(1)->Arg(512);
   add("draw", [&machine](auto& s) { bench_draw(s, machine, 1.0f); })->Arg(1)->Arg(32);
   add("draw/top_p", [&machine](auto& s) { bench_draw(s, machine, 0.95f); })->Arg(1)->Arg(32);
 }

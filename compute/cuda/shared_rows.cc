@@ -37,8 +37,9 @@ Result<std::byte*> CudaSharedRows::take(size_t block_bytes) {
 
 Result<std::byte*> CudaSharedRows::allocate_beside(size_t bytes) {
   auto memory = device_->allocate(bytes);
-  const bool has_room = memory || memory.error().code != ErrorCode::kResourceExhausted;
-  return has_room || !give_back() ? memory : device_->allocate(bytes);
+  if (memory || memory.error().code != ErrorCode::kResourceExhausted) return memory;
+  give_back();
+  return device_->allocate(bytes);
 }
 
 std::byte* CudaSharedRows::take_kept(size_t block_bytes) {
@@ -55,10 +56,8 @@ void CudaSharedRows::keep(std::byte* block, size_t block_bytes) {
   kept_[block_bytes].push_back(block);
 }
 
-bool CudaSharedRows::give_back() {
-  const std::vector<std::byte*> blocks = forget_kept();
-  for (std::byte* const block : blocks) device_->free(block);
-  return !blocks.empty();
+void CudaSharedRows::give_back() {
+  for (std::byte* const block : forget_kept()) device_->free(block);
 }
 
 std::vector<std::byte*> CudaSharedRows::forget_kept() {

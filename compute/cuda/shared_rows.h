@@ -37,8 +37,8 @@ class CudaSharedRows final : public DeviceMemory,
   /// Null: there is none.
   std::byte* take_kept(size_t block_bytes);
   void keep(std::byte* block, size_t block_bytes);
-  /// Blocks that are kept, to the device. False: there are none.
-  bool give_back();
+  /// Blocks that are kept, to the device.
+  void give_back();
   std::vector<std::byte*> forget_kept();
 
   const std::shared_ptr<Device> device_;

@@ -79,7 +79,10 @@ class FakeStream final : public Stream {
     then([args] { fake_take_rows(args); });
   }
   void sum_rows(const SumRowsArgs& args) override {
-    then([args] { fake_sum_rows(args); });
+    then([this, args] {
+      check_addends(args);
+      fake_sum_rows(args);
+    });
   }
   void take_encoded(const TakeEncodedArgs& args) override {
     then([args] { fake_take_encoded(args); });
@@ -119,6 +122,12 @@ class FakeStream final : public Stream {
  private:
   void then(std::function<void()> work) { pending_.push_back(std::move(work)); }
 
+  /// Nothing stops the processor from reading the host's.
+  void check_addends(const SumRowsArgs& args) const {
+    const uint32_t count = args.num_rows == 0 ? 0 : args.ends[args.num_rows - 1];
+    for (uint32_t i = 0; i < count; ++i) PREGATE_CHECK(memory_.holds(args.addends[i]));
+  }
+
   void run() {
     const Work work = std::exchange(pending_, {});
     if (work.empty() || device_.is_lost()) return;
@@ -144,6 +153,7 @@ DeviceInfo FakeDevice::info() const {
 }
 
 Result<std::byte*> FakeDevice::allocate(size_t bytes) {
+  const std::lock_guard lock(allocating_);
   const size_t free = memory_bytes_ - used_bytes();
   if (bytes > free) {
     return fail(ErrorCode::kResourceExhausted, "fake: {} bytes: {} are free", bytes, free);

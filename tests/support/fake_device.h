@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <mutex>
 
 #include "compute/cuda/device.h"
 #include "tests/support/guarded_memory.h"
@@ -39,6 +40,7 @@ class FakeDevice final : public Device {
 
  private:
   const size_t memory_bytes_;
+  std::mutex allocating_;
   GuardedMemory memory_;
   std::atomic<bool> lost_{false};
   Counts counts_;

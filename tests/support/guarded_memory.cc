@@ -69,6 +69,13 @@ bool GuardedMemory::free(std::byte* memory) {
   return true;
 }
 
+bool GuardedMemory::holds(const void* address) const {
+  const std::lock_guard lock(mutex_);
+  return std::ranges::any_of(allocated_, [&](const auto& each) {
+    return address >= each.first && address < each.first + each.second;
+  });
+}
+
 size_t GuardedMemory::used_bytes() const {
   const std::lock_guard lock(mutex_);
   size_t used = 0;

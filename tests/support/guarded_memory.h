@@ -19,6 +19,8 @@ class GuardedMemory {
   std::byte* allocate(size_t bytes);
   /// False: it is none that was given out.
   bool free(std::byte* memory);
+  /// Whether an address is of what is allocated.
+  bool holds(const void* address) const;
   /// Of what is allocated, in all.
   size_t used_bytes() const;
 

@@ -261,14 +261,16 @@ __global__ __launch_bounds__(kThreads) void take_rows(const __grid_constant__ Ta
   store_four(args.y + size_t(row) * args.y_stride + col, four, count);
 }
 
-/// As a single one is, so is the first of several.
+/// The first one is taken as it is: added to zero, -0 would be none.
 __device__ __forceinline__ void add_next(Four& sum, const Four& addend, bool is_first) {
   for (uint32_t i = 0; i < 4; ++i) {
-    sum.x[i] = is_first ? addend.x[i] : __fadd_rn(sum.x[i], addend.x[i]);
+    const float added = sum.x[i] + addend.x[i];
+    sum.x[i] = is_first ? addend.x[i] : added;
   }
 }
 
-/// Some addends are on their way at once, as each comes from far away.
+/// Addends come from far away, and so do their addresses: some of each are on their way at once.
+/// At the end some are the last one again, which is there already and is not added.
 __global__ __launch_bounds__(kThreads) void sum_rows(const __grid_constant__ SumRowsArgs args) {
   constexpr uint32_t kAtOnce = 4;
   begin();
@@ -278,11 +280,12 @@ __global__ __launch_bounds__(kThreads) void sum_rows(const __grid_constant__ Sum
   const uint32_t first = row == 0 ? 0 : args.ends[row - 1], end = args.ends[row];
   Four sum{};
   for (uint32_t next = first; next < end; next += kAtOnce) {
-    Four addends[kAtOnce]{};
+    const float* from[kAtOnce];
+    Four addends[kAtOnce];
 #pragma unroll
-    for (uint32_t i = 0; i < kAtOnce; ++i) {
-      if (next + i < end) addends[i] = load_four(args.addends[next + i] + col, count);
-    }
+    for (uint32_t i = 0; i < kAtOnce; ++i) from[i] = args.addends[min(next + i, end - 1)] + col;
+#pragma unroll
+    for (uint32_t i = 0; i < kAtOnce; ++i) addends[i] = load_four(from[i], count);
 #pragma unroll
     for (uint32_t i = 0; i < kAtOnce; ++i) {
       if (next + i < end) add_next(sum, addends[i], next + i == first);

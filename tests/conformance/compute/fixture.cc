@@ -80,6 +80,12 @@ std::vector<std::string> distinct_backends() {
   return names;
 }
 
+std::vector<std::string> distinct_devices() {
+  std::vector<std::string> names = distinct_backends();
+  std::erase_if(names, [](const std::string& name) { return !name.starts_with("cuda"); });
+  return names;
+}
+
 std::vector<FormatTest::ParamType> distinct_formats() {
   std::vector<FormatTest::ParamType> formats;
   for (const std::string& name : test_support::backend_names()) {

@@ -92,6 +92,10 @@ std::vector<std::string> distinct_backends();
 /// Those in each format, and that device in bf16.
 std::vector<FormatTest::ParamType> distinct_formats();
 
+/// Whose row memory is not the host's.
+std::vector<std::string> distinct_devices();
+
+inline auto all_devices() { return ::testing::ValuesIn(distinct_devices()); }
 inline auto all_backends() { return ::testing::ValuesIn(distinct_backends()); }
 inline auto all_formats() { return ::testing::ValuesIn(distinct_formats()); }
 

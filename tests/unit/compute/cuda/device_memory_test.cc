@@ -1,4 +1,5 @@
 // What the devices that are the processor itself keep from the host, as a real one would.
+#include "tests/support/fake_device.h"
 #include "tests/unit/compute/cuda/stream_fixture.h"
 
 namespace pregate::compute::cuda {
@@ -17,6 +18,36 @@ TEST_P(DeviceMemory, IsNotForTheHostToTouch) {
   EXPECT_DEATH(static_cast<void>(*number), "");
   EXPECT_DEATH(*number = 2.5f, "");
   EXPECT_EQ(download(const_cast<const float*>(number), 1).front(), 1.5f);
+}
+
+/// What a table says where it is, a processor could read anywhere.
+TEST(FakeDeviceMemory, IsAllThatIsSummedUp) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto sum_up = [](bool of_host) {
+    FakeDevice device;
+    const auto stream = device.make_stream().value();
+    std::byte* const memory = device.allocate(4096).value();
+    const float one = 1.0f;
+    const auto* const there = reinterpret_cast<const float*>(memory);
+    const float* const addend = of_host ? &one : there;
+    const uint32_t end = 1;
+    stream->upload(memory, &one, sizeof(one));
+    stream->upload(memory + 64, &addend, sizeof(addend));
+    stream->upload(memory + 128, &end, sizeof(end));
+    stream->sum_rows({.out = reinterpret_cast<float*>(memory + 192),
+                      .stride = 1,
+                      .addends = reinterpret_cast<const float* const*>(memory + 64),
+                      .ends = reinterpret_cast<const uint32_t*>(memory + 128),
+                      .cols = 1,
+                      .num_rows = 1});
+    float sum = 0.0f;
+    stream->download(&sum, memory + 192, sizeof(sum));
+    EXPECT_TRUE(stream->synchronize());
+    device.free(memory);
+    return sum;
+  };
+  EXPECT_EQ(sum_up(false), 1.0f);
+  EXPECT_DEATH(sum_up(true), "");
 }
 
 TEST_P(DeviceMemory, IsWrittenWhenTheStreamIsWaitedFor) {

@@ -295,6 +295,64 @@ TEST_P(RowOps, TakeRows) {
   }
 }
 
+/// Of 0 to 9 addends a row, which lie where RowShape says; rows are of several sums.
+TEST_P(RowOps, SumRows) {
+  constexpr uint32_t kMostAddends = 9, kNumRows = 12;
+  for (const RowShape& shape : kShapes) {
+    SCOPED_TRACE(testing::Message() << shape.cols << " columns, " << shape.stride << " apart");
+    const RowShape from{7, shape.cols, shape.stride, shape.offset};
+    const RowShape to{kNumRows, shape.cols, shape.cols + 3, 1};
+    const auto x = random_numbers(from.size());
+    const float* const there = upload(x);
+    std::vector<float> sums(to.size(), kNan);
+    float* const out = upload(sums);
+    std::vector<const float*> addends;
+    std::vector<uint32_t> ends;
+    for (uint32_t row = 0; row < kNumRows; ++row) {
+      std::fill_n(&sums[to.at(row)], to.cols, 0.0f);
+      for (uint32_t i = 0; i < row * 5 % (kMostAddends + 1); ++i) {
+        const size_t first = from.at((row + i * i) % from.rows);
+        for (size_t col = 0; col < to.cols; ++col) sums[to.at(row, col)] += x[first + col];
+        addends.push_back(there + first);
+      }
+      ends.push_back(uint32_t(addends.size()));
+    }
+    stream().sum_rows({.out = out + to.offset,
+                       .stride = to.stride,
+                       .addends = upload(addends),
+                       .ends = upload(ends),
+                       .cols = to.cols,
+                       .num_rows = kNumRows});
+    expect_same_bits(download(out, to.size()), sums);
+  }
+}
+
+/// Rows of each kind of word, one that is longer than a block's threads are many, and memory that
+/// is aligned to less than rows are.
+TEST_P(RowOps, TakeEncoded) {
+  const std::vector<uint32_t> taken = {4, 0, 2, 2, 4, 3};
+  constexpr size_t kBehind = 32;
+  constexpr std::pair<size_t, size_t> kOffsets[] = {{0, 0}, {4, 0}, {0, 4}, {16, 16}};
+  for (const uint32_t row_bytes : {2, 6, 4, 132, 16, 256, 4096, 4098, 4100}) {
+    for (const auto& [from, to] : kOffsets) {
+      SCOPED_TRACE(testing::Message() << row_bytes << " bytes from " << from << " to " << to);
+      std::vector<std::byte> x(from + 5 * row_bytes);
+      for (std::byte& byte : x) byte = std::byte(random_.next_below(256));
+      std::vector<std::byte> expected(to + taken.size() * row_bytes + kBehind, kUntouched);
+      std::byte* const out = upload(expected);
+      stream().take_encoded({.out = out + to,
+                             .x = upload(x) + from,
+                             .rows = upload(taken),
+                             .row_bytes = row_bytes,
+                             .num_rows = uint32_t(taken.size())});
+      for (size_t i = 0; i < taken.size(); ++i) {
+        std::copy_n(&x[from + taken[i] * row_bytes], row_bytes, &expected[to + i * row_bytes]);
+      }
+      EXPECT_EQ(download(out, expected.size()), expected);
+    }
+  }
+}
+
 TEST_P(RowOps, OfNoRowsThereIsNothingToDo) {
   stream().norm({.width = 8, .num_groups = 1});
   stream().rotate({.num_heads = 1, .head_dim = 8, .half = 4});
@@ -302,6 +360,8 @@ TEST_P(RowOps, OfNoRowsThereIsNothingToDo) {
   stream().add({.cols = 8});
   stream().clip({.cols = 8});
   stream().take_rows({.cols = 8});
+  stream().sum_rows({.cols = 8});
+  stream().take_encoded({.row_bytes = 8});
   synchronize();
 }
 
