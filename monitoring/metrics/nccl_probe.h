@@ -12,14 +12,17 @@ class NcclProbe {
   explicit NcclProbe(Registry& registry);
 
   void lanes_changed(int by);
-  void sent(uint64_t bytes);
-  void received(uint64_t bytes);
+  /// `on_device`: from, or into, the memory of the process's GPU, without the host.
+  void sent(uint64_t bytes, bool on_device);
+  void received(uint64_t bytes, bool on_device);
   void lane_broke();
 
  private:
   prometheus::Gauge& lanes_;
   prometheus::Counter& sent_bytes_;
   prometheus::Counter& received_bytes_;
+  prometheus::Counter& device_sent_bytes_;
+  prometheus::Counter& device_received_bytes_;
   prometheus::Counter& broken_lanes_;
 };
 
