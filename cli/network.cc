@@ -27,8 +27,8 @@ class NcclMetrics final : public transport::NcclProbe {
   explicit NcclMetrics(monitoring::Registry& registry) : metrics_(registry) {}
 
   void lanes_changed(int by) override { metrics_.lanes_changed(by); }
-  void sent(size_t bytes) override { metrics_.sent(bytes, /*on_device=*/false); }
-  void received(size_t bytes) override { metrics_.received(bytes, /*on_device=*/false); }
+  void sent(size_t bytes, bool on_device) override { metrics_.sent(bytes, on_device); }
+  void received(size_t bytes, bool on_device) override { metrics_.received(bytes, on_device); }
   void lane_broke() override { metrics_.lane_broke(); }
 
  private:

@@ -17,7 +17,7 @@
 
 namespace pregate::protocol {
 
-inline constexpr uint32_t kProtocolVersion = 4;
+inline constexpr uint32_t kProtocolVersion = 5;
 
 /// 3 and 4 were in version 1.
 enum class MessageType : uint16_t {

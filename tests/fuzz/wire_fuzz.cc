@@ -57,7 +57,7 @@ void try_first_bytes(ByteView bytes) {
   const auto frame = transport::decode_frame(frame_bytes);
   if (frame) try_messages(frame->header, frame->payload.bytes());
   if (const auto note = transport::decode_note(frame_bytes)) {
-    require(same(transport::encode_note(*note, note->rest.bytes()).bytes(), bytes));
+    require(same(transport::encode_note(*note, note->rest.bytes(), note->header).bytes(), bytes));
   }
 }
 

@@ -6,6 +6,47 @@
 #include "base/log.h"
 
 namespace pregate::transport {
+namespace {
+
+/// Where a lane puts a payload, or its tail.
+class Room {
+ public:
+  /// `head`: of a payload whose tail comes. It stays there if that goes to device memory, else what
+  /// comes is put behind it.
+  Room(size_t bytes, Payload head, std::shared_ptr<DeviceMemory> memory)
+      : bytes_(bytes), head_(std::move(head)), memory_(std::move(memory)) {
+    if (memory_ != nullptr && take_device_memory()) return;
+    memory_.reset();
+    const auto before = head_.bytes();
+    data_ = allocate_payload(before.size() + bytes_);
+    std::ranges::copy(before, data_.get());
+  }
+
+  const std::shared_ptr<std::byte[]>& data() const { return data_; }
+  LaneBytes<std::byte> to() const {
+    const size_t offset = memory_ != nullptr ? 0 : head_.size();
+    return {{data_.get() + offset, bytes_}, memory_.get()};
+  }
+  /// Once the bytes are there.
+  Payload payload() const {
+    if (memory_ == nullptr) return {data_, head_.size() + bytes_};
+    return {head_, {data_, bytes_, memory_}};
+  }
+
+ private:
+  bool take_device_memory() {
+    auto data = memory_->allocate(bytes_);
+    if (data) data_ = std::move(*data);
+    return data.has_value();
+  }
+
+  const size_t bytes_;
+  const Payload head_;
+  std::shared_ptr<DeviceMemory> memory_;  // null: on the host
+  std::shared_ptr<std::byte[]> data_;
+};
+
+}  // namespace
 
 Inbound::~Inbound() {
   if (thread_.joinable()) thread_.join();
@@ -28,7 +69,6 @@ Status Inbound::receive(std::span<const std::byte> header, Payload payload) {
 }
 
 Status Inbound::announced(const ReceivedNote& note) {
-  const auto header = note.rest.bytes();
   std::lock_guard lock(mutex_);
   if (closed_) return {};
   if (note.number != last_announced_ + 1) {
@@ -43,7 +83,9 @@ Status Inbound::announced(const ReceivedNote& note) {
   return keep_locked({.number = note.number,
                       .lane = note.lane,
                       .bytes = kMaxHeaderBytes + note.payload_bytes,
-                      .header = {header.begin(), header.end()},
+                      .header = {note.header.begin(), note.header.end()},
+                      .head = note.rest,
+                      .has_tail = note.has_tail,
                       .is_sure = false});
 }
 
@@ -187,8 +229,10 @@ void Inbound::run() {
 void Inbound::drop_lane(std::unique_lock<std::mutex>& lock) {
   if (std::exchange(state_, State::kNone) == State::kUp) shared_.probe.lanes_changed(-1);
   std::shared_ptr<Lane> lane = std::exchange(lane_, nullptr);
+  auto in_use = std::exchange(in_use_, nullptr);
   lock.unlock();
   lane.reset();
+  in_use.reset();
   lock.lock();
 }
 
@@ -208,17 +252,23 @@ void Inbound::open_lane(std::unique_lock<std::mutex>& lock) {
 
 void Inbound::take(std::unique_lock<std::mutex>& lock, const Message& message) {
   const uint64_t number = message.number;
-  const size_t bytes = message.bytes - kMaxHeaderBytes;
+  const Payload head = message.head;
+  const size_t bytes = message.bytes - kMaxHeaderBytes - head.size();
+  const auto memory = message.has_tail ? shared_.options.device_memory : nullptr;
   const std::shared_ptr<Lane> lane = lane_;
   lock.unlock();
-  const auto data = allocate_payload(bytes);
-  const Status received = lane->receive({data.get(), bytes}, shared_.options.max_stall);
+  const Room room(bytes, head, memory);
+  const LaneBytes<std::byte> to = room.to();
+  const Status received = lane->receive(to, shared_.options.max_stall);
   lock.lock();
-  if (!received) return break_locked(received.error());
-  shared_.probe.received(bytes);
+  if (!received) {
+    in_use_ = room.data();
+    return break_locked(received.error());
+  }
+  shared_.probe.received(bytes, to.memory != nullptr);
   Message* const awaited = find_locked(number);
   if (awaited == nullptr || awaited->payload) return;  // it came by the carrier
-  awaited->payload = Payload(data, bytes);
+  awaited->payload = room.payload();
   lock.unlock();
   deliver();
   shared_.carrier.interrupt_drive();

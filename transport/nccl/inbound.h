@@ -15,7 +15,8 @@
 namespace pregate::transport {
 
 /// Thread-safe. What the carrier brings is handed on at once, or kept while a payload is awaited
-/// that was announced before.
+/// that was announced before. A tail that a lane brings is put into the device's memory, if there
+/// is room.
 class Inbound {
  public:
   Inbound(PeerId peer, NcclShared& shared) : peer_(peer), shared_(shared) {}
@@ -42,6 +43,8 @@ class Inbound {
     uint32_t lane = 0;
     size_t bytes = 0;
     std::vector<std::byte> header;
+    Payload head;           // of a payload with a tail
+    bool has_tail = false;  // and what the lane brings is that
     std::optional<Payload> payload;
     bool is_sure = true;  // the payload is what was sent; of a lane, once the peer says so
     bool is_complete() const { return is_sure && payload; }
@@ -74,6 +77,8 @@ class Inbound {
   std::optional<LaneKey> offer_;  // its key; not taken yet
   State state_ = State::kNone;
   std::shared_ptr<Lane> lane_;  // made and dropped by the thread
+  std::shared_ptr<std::byte[]>
+      in_use_;  // where the lane failed to put something; until it is dropped
   uint32_t lane_number_ = 0;
   uint64_t received_ = 0, told_received_ = 0;  // numbers of messages
   std::optional<uint32_t> untold_broken_;      // number of a lane

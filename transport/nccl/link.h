@@ -17,6 +17,8 @@ class NcclLink {
               Outbound::Wake wake) {
     return out_.send(header, std::move(payload), std::move(done), wake);
   }
+  /// As Transport::takes_tail(). Thread-safe.
+  bool takes_tail(size_t tail_bytes) const { return out_.takes_tail(tail_bytes); }
   /// What the carrier brings. Error: the peer is not to be listened to any more.
   Status receive(std::span<const std::byte> header, Payload payload);
 

@@ -34,6 +34,10 @@ class NcclTransport final : public Transport {
                Completion done) override {
     return send(to, header, std::move(payload), std::move(done), Outbound::Wake::kLater);
   }
+  bool takes_tail(PeerId to, size_t tail_bytes) const override {
+    const auto link = find(to);
+    return link != nullptr && link->takes_tail(tail_bytes);
+  }
   void disconnect(PeerId peer) override;
   void stop(const StopOptions& options) override;
   bool drive(TimePoint until, const std::function<bool()>& done) override {
@@ -108,6 +112,7 @@ Status NcclTransport::send(PeerId to, std::span<const std::byte> header, Payload
   if (const auto link = find(to)) {
     return link->send(header, std::move(payload), std::move(done), wake);
   }
+  PREGATE_ASSIGN(payload, payload.on_host());
   done = one_at_a_time(std::move(done));
   if (wake == Outbound::Wake::kLater) {
     return carrier_.queue(to, header, std::move(payload), std::move(done));

@@ -37,15 +37,17 @@ class NcclProbe {
   virtual ~NcclProbe() = default;
   /// Of both ways, joined and not broken.
   virtual void lanes_changed(int /*by*/) {}
-  virtual void sent(size_t /*bytes*/) {}
-  virtual void received(size_t /*bytes*/) {}
+  /// What a lane brought. `on_device`: from, or into, device memory here, without the host.
+  virtual void sent(size_t /*bytes*/, bool /*on_device*/) {}
+  virtual void received(size_t /*bytes*/, bool /*on_device*/) {}
   /// Or it never came up; told at the end that sends.
   virtual void lane_broke() {}
 };
 
 /// A tail (payload.h) that is sent goes over the lane from where it is, without the host; if there
 /// is none now (takes_tail()), send() waits until the host has it. One that arrives is in
-/// `device_memory`, or on the host, where there is no such memory or no room in it.
+/// `device_memory`, or on the host, where there is no such memory or no room in it. A tail that
+/// lies in other memory than `device_memory` goes by way of the host.
 ///
 /// Of messages with an empty header the payload may have 64 bytes less than kMaxPayloadBytes.
 ///

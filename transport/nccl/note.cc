@@ -1,5 +1,6 @@
 #include "transport/nccl/note.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -13,11 +14,13 @@ struct NoteWire {
   uint32_t lane = 0;
   uint64_t number = 0;
   uint64_t payload_bytes = 0;
-  std::array<std::byte, 40> reserved{};
+  uint32_t header_bytes = 0;
+  uint8_t has_tail = 0;
+  std::array<std::byte, 35> reserved{};
 };
 static_assert(sizeof(NoteWire) == kNoteBytes);
 
-/// Which fields a kind has; the others are zero.
+/// Which fields a kind has; the others are zero. The rest is without the header.
 struct Shape {
   bool lane = false, number = false;
   size_t min_rest = 0, max_rest = 0;
@@ -31,7 +34,7 @@ Shape shape_of(NoteKind kind) {
     case NoteKind::kOffer:
       return {.lane = true, .min_rest = kKeyBytes, .max_rest = kKeyBytes};
     case NoteKind::kAnnounce:
-      return {.lane = true, .number = true, .min_rest = 0, .max_rest = kMaxHeaderBytes};
+      return {.lane = true, .number = true, .min_rest = 0, .max_rest = kMaxPayloadBytes};
     case NoteKind::kInstead:
       return {.number = true, .min_rest = 1, .max_rest = kMaxPayloadBytes};
     case NoteKind::kReceived:
@@ -43,27 +46,48 @@ Shape shape_of(NoteKind kind) {
   return {};
 }
 
-bool is_well_formed(const NoteWire& wire, size_t rest) {
-  if (wire.kind < uint32_t(NoteKind::kPlain) || wire.kind > uint32_t(NoteKind::kMoved)) {
+/// What only announcements have. The lane brings something: all of a payload, or its tail.
+bool is_announcement(const NoteWire& wire, size_t rest) {
+  return wire.payload_bytes > rest && wire.payload_bytes <= kMaxPayloadBytes &&
+         wire.header_bytes <= kMaxHeaderBytes && wire.has_tail <= 1 &&
+         (wire.has_tail == 1 || rest == 0);
+}
+
+bool is_no_announcement(const NoteWire& wire) {
+  return wire.payload_bytes == 0 && wire.header_bytes == 0 && wire.has_tail == 0;
+}
+
+/// `bytes` follow the prefix.
+bool is_well_formed(const NoteWire& wire, size_t bytes) {
+  if (wire.kind < uint32_t(NoteKind::kPlain) || wire.kind > uint32_t(NoteKind::kMoved) ||
+      wire.header_bytes > bytes) {
     return false;
   }
   const NoteKind kind{wire.kind};
   const Shape shape = shape_of(kind);
-  const bool has_payload = kind == NoteKind::kAnnounce;
+  const size_t rest = bytes - wire.header_bytes;
   return (wire.lane != 0) == shape.lane && (wire.number != 0) == shape.number &&
-         (wire.payload_bytes != 0) == has_payload && wire.payload_bytes <= kMaxPayloadBytes &&
+         (kind == NoteKind::kAnnounce ? is_announcement(wire, rest) : is_no_announcement(wire)) &&
          rest >= shape.min_rest && rest <= shape.max_rest &&
          wire.reserved == decltype(wire.reserved){};
 }
 
 }  // namespace
 
-Payload encode_note(const Note& note, std::span<const std::byte> rest) {
-  const NoteWire wire{uint32_t(note.kind), note.lane, note.number, note.payload_bytes, {}};
-  const auto data = allocate_payload(kNoteBytes + rest.size());
+Payload encode_note(const Note& note, std::span<const std::byte> rest,
+                    std::span<const std::byte> header) {
+  const NoteWire wire{.kind = uint32_t(note.kind),
+                      .lane = note.lane,
+                      .number = note.number,
+                      .payload_bytes = note.payload_bytes,
+                      .header_bytes = uint32_t(header.size()),
+                      .has_tail = uint8_t(note.has_tail)};
+  const size_t bytes = kNoteBytes + rest.size() + header.size();
+  const auto data = allocate_payload(bytes);
   std::memcpy(data.get(), &wire, sizeof(wire));
-  if (!rest.empty()) std::memcpy(data.get() + kNoteBytes, rest.data(), rest.size());
-  return {data, kNoteBytes + rest.size()};
+  std::ranges::copy(rest, data.get() + kNoteBytes);
+  std::ranges::copy(header, data.get() + kNoteBytes + rest.size());
+  return {data, bytes};
 }
 
 Result<ReceivedNote> decode_note(const Payload& bytes) {
@@ -73,13 +97,15 @@ Result<ReceivedNote> decode_note(const Payload& bytes) {
   }
   NoteWire wire;
   std::memcpy(&wire, bytes.bytes().data(), sizeof(wire));
-  const size_t rest = bytes.size() - kNoteBytes;
-  if (!is_well_formed(wire, rest)) {
+  if (!is_well_formed(wire, bytes.size() - kNoteBytes)) {
     return fail(ErrorCode::kDataLoss, "NCCL note of kind {} with {} bytes is damaged", wire.kind,
                 bytes.size());
   }
-  return ReceivedNote{{NoteKind(wire.kind), wire.lane, wire.number, wire.payload_bytes},
-                      bytes.slice(kNoteBytes, rest)};
+  const size_t rest = bytes.size() - kNoteBytes - wire.header_bytes;
+  return ReceivedNote{
+      {NoteKind(wire.kind), wire.lane, wire.number, wire.payload_bytes, wire.has_tail == 1},
+      bytes.slice(kNoteBytes, rest),
+      bytes.bytes().last(wire.header_bytes)};
 }
 
 }  // namespace pregate::transport

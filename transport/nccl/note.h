@@ -11,7 +11,7 @@ namespace pregate::transport {
 enum class NoteKind : uint32_t {
   kPlain = 1,     ///< A message that has no header itself; its payload follows.
   kOffer = 2,     ///< A lane from the sender of this note: its key follows.
-  kAnnounce = 3,  ///< A message, whose header follows; its payload comes by the lane.
+  kAnnounce = 3,  ///< A message, all that does not come by the lane: its payload, or its tail.
   kInstead = 4,   ///< The payload of an announced message, which the lane did not bring.
   kReceived = 5,  ///< All announced messages up to this number were handed on.
   kBroken = 6,    ///< The receiver of the lane can use it no more, or never could.
@@ -22,16 +22,20 @@ struct Note {
   NoteKind kind = NoteKind::kPlain;
   uint32_t lane = 0;           ///< kOffer, kAnnounce, kBroken: 1, 2, ... as the sender offers them.
   uint64_t number = 0;         ///< Of the message, from 1 on; 0 for other kinds.
-  uint64_t payload_bytes = 0;  ///< kAnnounce
+  uint64_t payload_bytes = 0;  ///< kAnnounce: all of it, whatever brings it.
+  bool has_tail = false;       ///< kAnnounce: the payload has one, and only that comes by the lane.
 };
 
 inline constexpr size_t kNoteBytes = 64;
 static_assert(kNoteBytes % kPayloadAlignment == 0, "what follows is a payload itself");
 
-Payload encode_note(const Note& note, std::span<const std::byte> rest = {});
+/// `rest`: a key, a payload, or what of an announced one is not its tail. `header`: kAnnounce.
+Payload encode_note(const Note& note, std::span<const std::byte> rest = {},
+                    std::span<const std::byte> header = {});
 
 struct ReceivedNote : Note {
-  Payload rest;  ///< A key, a header within its limit, or a payload.
+  Payload rest;                       ///< As above. Begins where a payload may, if the note does.
+  std::span<const std::byte> header;  ///< Within its limit; valid while the note's bytes are.
 };
 /// kDataLoss if the bytes are no note.
 Result<ReceivedNote> decode_note(const Payload& bytes);

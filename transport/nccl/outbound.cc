@@ -6,6 +6,25 @@
 #include "transport/peer_table.h"
 
 namespace pregate::transport {
+namespace {
+
+/// Any note about a payload fits the carrier: with a header and most of it, or instead with all.
+constexpr size_t kMaxLanePayloadBytes = kMaxPayloadBytes - kNoteBytes - kMaxHeaderBytes;
+
+/// Every message counts as a full header and a note at least, so that their number is bounded as
+/// well, and the carrier has room for what goes by it instead.
+size_t counted_bytes(const Payload& payload) {
+  return kMaxHeaderBytes + kNoteBytes + payload.size();
+}
+
+/// What of an announced payload the lane brings.
+LaneBytes<const std::byte> lane_bytes_of(const Payload& payload) {
+  const DeviceTail* const tail = payload.tail();
+  if (tail == nullptr) return {payload.bytes()};
+  return {{tail->data.get(), tail->size}, tail->memory.get()};
+}
+
+}  // namespace
 
 Outbound::~Outbound() {
   if (thread_.joinable()) thread_.join();
@@ -14,20 +33,37 @@ Outbound::~Outbound() {
 Status Outbound::send(std::span<const std::byte> header, Payload payload, Completion done,
                       Wake wake) {
   PREGATE_TRY(check_size(header.size(), payload.size()));
-  // Every message counts as a full header and a note at least, so that their number is bounded as
-  // well, and the carrier has room for what goes by it instead.
-  const size_t bytes = kMaxHeaderBytes + kNoteBytes + payload.size();
-  std::lock_guard lock(mutex_);
-  PREGATE_TRY(check_room_locked(bytes));
+  for (;;) {
+    {
+      std::lock_guard lock(mutex_);
+      PREGATE_TRY(check_room_locked(counted_bytes(payload)));
+      const bool by_lane = takes_lane_locked(payload);
+      if (by_lane || payload.tail() == nullptr) {
+        return send_locked(header, std::move(payload), std::move(done), wake, by_lane);
+      }
+    }
+    // Without the lock, as it waits for the device.
+    PREGATE_ASSIGN(payload, payload.on_host());
+  }
+}
+
+Status Outbound::send_locked(std::span<const std::byte> header, Payload payload, Completion done,
+                             Wake wake, bool by_lane) {
+  const size_t bytes = counted_bytes(payload);
   done = counted(bytes, std::move(done));
   *in_flight_bytes_ += bytes;
   has_sent_payload_ |= payload.size() > 0;
   // In this order and under the lock: announcements are numbered as they are sent.
-  const Status sent = takes_lane_locked(payload.size())
-                          ? announce_locked(header, std::move(payload), std::move(done), wake)
-                          : carry_locked(header, std::move(payload), std::move(done), wake);
+  const Status sent = by_lane ? announce_locked(header, std::move(payload), std::move(done), wake)
+                              : carry_locked(header, std::move(payload), std::move(done), wake);
   if (!sent) *in_flight_bytes_ -= bytes;
   return sent;
+}
+
+bool Outbound::takes_tail(size_t tail_bytes) const {
+  std::lock_guard lock(mutex_);
+  return shared_.options.device_memory != nullptr && is_for_lanes(tail_bytes) &&
+         state_ == State::kUp && !closed_;
 }
 
 Status Outbound::check_room_locked(size_t bytes) const {
@@ -45,10 +81,17 @@ Status Outbound::check_room_locked(size_t bytes) const {
   return {};
 }
 
+bool Outbound::is_for_lanes(size_t lane_bytes) const {
+  return lane_bytes > 0 && lane_bytes >= shared_.options.min_payload_bytes &&
+         lane_bytes <= kMaxLanePayloadBytes;
+}
+
 /// Also asks for a lane if there could be one.
-bool Outbound::takes_lane_locked(size_t payload_bytes) {
-  const bool fits_a_note = payload_bytes <= kMaxPayloadBytes - kNoteBytes;
-  if (payload_bytes == 0 || payload_bytes < shared_.options.min_payload_bytes || !fits_a_note) {
+bool Outbound::takes_lane_locked(const Payload& payload) {
+  const LaneBytes<const std::byte> from = lane_bytes_of(payload);
+  const bool can_read =
+      from.memory == nullptr || from.memory == shared_.options.device_memory.get();
+  if (!can_read || !is_for_lanes(from.bytes.size()) || payload.size() > kMaxLanePayloadBytes) {
     return false;
   }
   const bool may_try =
@@ -96,11 +139,14 @@ Status Outbound::carry_locked(std::span<const std::byte> header, Payload payload
 
 Status Outbound::announce_locked(std::span<const std::byte> header, Payload payload,
                                  Completion done, Wake wake) {
+  const bool has_tail = payload.tail() != nullptr;
   const Note note{.kind = NoteKind::kAnnounce,
                   .lane = lane_number_,
                   .number = last_number_ + 1,
-                  .payload_bytes = payload.size()};
-  PREGATE_TRY(hand_over({}, encode_note(note, header), {}, wake));
+                  .payload_bytes = payload.size(),
+                  .has_tail = has_tail};
+  const auto head = has_tail ? payload.head() : std::span<const std::byte>();
+  PREGATE_TRY(hand_over({}, encode_note(note, head, header), {}, wake));
   ++last_number_;
   messages_.push_back(
       {.number = last_number_, .payload = std::move(payload), .done = std::move(done)});
@@ -209,8 +255,10 @@ void Outbound::run() {
 /// goes on until then.
 void Outbound::drop_lane(std::unique_lock<std::mutex>& lock) {
   std::shared_ptr<Lane> lane = std::exchange(lane_, nullptr);
+  Payload in_use = std::exchange(in_use_, {});
   lock.unlock();
   lane.reset();
+  in_use = {};
   lock.lock();
 }
 
@@ -238,12 +286,16 @@ void Outbound::move(std::unique_lock<std::mutex>& lock, uint64_t number) {
   const Payload payload = find_locked(number)->payload;
   const std::shared_ptr<Lane> lane = lane_;
   lock.unlock();
-  Status moved = lane->send(payload.bytes(), shared_.options.max_stall);
+  const LaneBytes<const std::byte> from = lane_bytes_of(payload);
+  Status moved = lane->send(from, shared_.options.max_stall);
   // Not told, it is as if it had not been moved.
   if (moved) moved = shared_.tell(peer_, {.kind = NoteKind::kMoved, .number = number});
   lock.lock();
-  if (!moved) return break_locked(moved.error());
-  shared_.probe.sent(payload.size());
+  if (!moved) {
+    in_use_ = payload;
+    return break_locked(moved.error());
+  }
+  shared_.probe.sent(from.bytes.size(), from.memory != nullptr);
   pause_ = {};
   Message* const message = find_locked(number);
   if (message != nullptr && !message->resend) message->moved = true;
@@ -251,6 +303,7 @@ void Outbound::move(std::unique_lock<std::mutex>& lock, uint64_t number) {
 
 /// It stays until the peer has it, whichever way it comes.
 void Outbound::resend(std::unique_lock<std::mutex>& lock, uint64_t number) {
+  if (find_locked(number)->payload.tail() != nullptr) return bring_to_host(lock, number);
   const Payload payload = find_locked(number)->payload;
   lock.unlock();
   const Status sent =
@@ -261,6 +314,20 @@ void Outbound::resend(std::unique_lock<std::mutex>& lock, uint64_t number) {
   } else if (Message* const message = find_locked(number)) {
     message->moved = true;
   }
+}
+
+/// What the device does not give out any more cannot be sent, nor what comes after it.
+void Outbound::bring_to_host(std::unique_lock<std::mutex>& lock, uint64_t number) {
+  const Payload payload = find_locked(number)->payload;
+  lock.unlock();
+  auto on_host = payload.on_host();
+  if (!on_host) {
+    spdlog::error("nothing more goes to peer {}: {}", peer_, on_host.error().message);
+    close(on_host.error());
+  }
+  lock.lock();
+  Message* const message = find_locked(number);
+  if (on_host && message != nullptr) message->payload = std::move(*on_host);
 }
 
 void Outbound::end(std::unique_lock<std::mutex>& lock) {

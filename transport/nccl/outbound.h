@@ -16,7 +16,8 @@ namespace pregate::transport {
 
 /// Thread-safe. A large payload is announced by a note, moved by the thread of the lane, and kept
 /// until the peer says that the message was received. If the lane breaks, what the peer does not
-/// have goes by the carrier.
+/// have goes by the carrier. Of a payload with a tail the lane moves that, from where it is, and
+/// the note brings the rest; the carrier brings all of it, which waits until the host has it.
 class Outbound {
  public:
   Outbound(PeerId peer, NcclShared& shared) : peer_(peer), shared_(shared) {}
@@ -26,6 +27,8 @@ class Outbound {
   enum class Wake : bool { kNow, kLater };  ///< Transport::send() or queue().
   /// As Transport::send().
   Status send(std::span<const std::byte> header, Payload payload, Completion done, Wake wake);
+  /// As Transport::takes_tail().
+  bool takes_tail(size_t tail_bytes) const;
   /// Whether the peer was sent more than headers.
   bool has_sent_payload() const;
 
@@ -51,12 +54,15 @@ class Outbound {
   };
 
   Status check_room_locked(size_t bytes) const;
+  Status send_locked(std::span<const std::byte> header, Payload payload, Completion done, Wake wake,
+                     bool by_lane);
   Status carry_locked(std::span<const std::byte> header, Payload payload, Completion done,
                       Wake wake);
   Status announce_locked(std::span<const std::byte> header, Payload payload, Completion done,
                          Wake wake);
   Status hand_over(std::span<const std::byte> header, Payload payload, Completion done, Wake wake);
-  bool takes_lane_locked(size_t payload_bytes);
+  bool is_for_lanes(size_t lane_bytes) const;
+  bool takes_lane_locked(const Payload& payload);
   Completion counted(size_t bytes, Completion done) const;
   void run();
   void open_lane(std::unique_lock<std::mutex>& lock);
@@ -64,6 +70,7 @@ class Outbound {
   void drop_lane(std::unique_lock<std::mutex>& lock);
   void move(std::unique_lock<std::mutex>& lock, uint64_t number);
   void resend(std::unique_lock<std::mutex>& lock, uint64_t number);
+  void bring_to_host(std::unique_lock<std::mutex>& lock, uint64_t number);
   void break_locked(const Error& why);
   void end(std::unique_lock<std::mutex>& lock);
   Message* next_locked(bool resend);
@@ -80,6 +87,7 @@ class Outbound {
   // All below guarded by mutex_.
   State state_ = State::kNone;
   std::shared_ptr<Lane> lane_;  // made and dropped by the thread
+  Payload in_use_;              // which the lane failed to move; until it is dropped
   uint32_t lane_number_ = 0;    // of the last one
   Duration pause_{};
   TimePoint retry_at_{};

@@ -1,5 +1,6 @@
 #include "tests/conformance/transport/fake_nccl.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include <nccl.h>
 
 #include "base/random.h"
+#include "transport/payload.h"
 
 // Not anonymous: what NCCL and CUDA name is made of it.
 namespace pregate::transport::fake {
@@ -30,7 +32,8 @@ namespace pregate::transport::fake {
 class Memory {
  public:
   void* allocate(size_t bytes) {
-    void* const memory = std::malloc(bytes);
+    const size_t lines = (bytes + kPayloadAlignment - 1) / kPayloadAlignment;
+    void* const memory = std::aligned_alloc(kPayloadAlignment, lines * kPayloadAlignment);
     std::memset(memory, 0xA5, bytes);
     const std::lock_guard lock(mutex_);
     sizes_[static_cast<std::byte*>(memory)] = bytes;
@@ -41,14 +44,16 @@ class Memory {
     if (sizes_.erase(static_cast<std::byte*>(memory)) == 0) refuse("freed what it did not give");
     std::free(memory);
   }
-  bool has(const void* from, size_t bytes) const {
+  /// The allocation that these bytes are in, or null.
+  const std::byte* find(const void* from, size_t bytes) const {
     const auto* const first = static_cast<const std::byte*>(from);
     const std::lock_guard lock(mutex_);
     auto range = sizes_.upper_bound(const_cast<std::byte*>(first));
-    if (range == sizes_.begin()) return false;
+    if (range == sizes_.begin()) return nullptr;
     --range;
-    return first + bytes <= range->first + range->second;
+    return first + bytes <= range->first + range->second ? range->first : nullptr;
   }
+  bool has(const void* from, size_t bytes) const { return find(from, bytes) != nullptr; }
   size_t count() const {
     const std::lock_guard lock(mutex_);
     return sizes_.size();
@@ -59,9 +64,38 @@ class Memory {
   std::map<std::byte*, size_t> sizes_;  // guarded by mutex_
 };
 
+/// Allocations that NCCL was given and is not done with.
+class Uses {
+ public:
+  uint64_t add(const ncclComm* comm, const std::byte* allocation) {
+    const std::lock_guard lock(mutex_);
+    uses_[++last_] = {comm, allocation};
+    return last_;
+  }
+  void end(uint64_t use) {
+    const std::lock_guard lock(mutex_);
+    uses_.erase(use);
+  }
+  void end_all(const ncclComm* comm) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(uses_, [&](const auto& use) { return use.second.first == comm; });
+  }
+  bool contain(const void* allocation) const {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::any_of(uses_,
+                               [&](const auto& use) { return use.second.second == allocation; });
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<uint64_t, std::pair<const ncclComm*, const std::byte*>> uses_;  // guarded by mutex_
+  uint64_t last_ = 0;                                                      // guarded by mutex_
+};
+
 struct World {
   FakeNccl fake;
   Memory device, pinned;
+  Uses uses;
   std::atomic<size_t> num_streams{0}, num_comms{0};
   std::atomic<uint64_t> num_transfers{0};
 };
@@ -70,6 +104,49 @@ static World& world() {
   static World the_world;
   return the_world;
 }
+
+static void free_device(void* memory) {
+  if (world().uses.contain(memory)) refuse("device memory is freed in which NCCL is at work");
+  world().device.free(memory);
+}
+
+/// Between host and device: there every byte is another one.
+static void copy_scrambled(void* to, const void* from, size_t bytes) {
+  const auto* const source = static_cast<const std::byte*>(from);
+  auto* const target = static_cast<std::byte*>(to);
+  for (size_t i = 0; i < bytes; ++i) target[i] = source[i] ^ std::byte{0x5a};
+}
+
+class FakeDeviceMemory final : public DeviceMemory {
+ public:
+  explicit FakeDeviceMemory(size_t max_bytes) : max_bytes_(max_bytes) {}
+
+  Result<std::shared_ptr<std::byte[]>> allocate(size_t bytes) override {
+    if ((*used_bytes_ += bytes) > max_bytes_) {
+      *used_bytes_ -= bytes;
+      return fail(ErrorCode::kResourceExhausted, "no room for {} bytes", bytes);
+    }
+    return std::shared_ptr<std::byte[]>(static_cast<std::byte*>(world().device.allocate(bytes)),
+                                        [bytes, used = used_bytes_](std::byte* memory) {
+                                          free_device(memory);
+                                          *used -= bytes;
+                                        });
+  }
+  Status read(std::span<std::byte> to, const std::byte* from) override {
+    if (!world().device.has(from, to.size())) refuse("read outside device memory");
+    copy_scrambled(to.data(), from, to.size());
+    return {};
+  }
+  Status write(std::byte* to, std::span<const std::byte> from) override {
+    if (!world().device.has(to, from.size())) refuse("written outside device memory");
+    copy_scrambled(to, from.data(), from.size());
+    return {};
+  }
+
+ private:
+  const size_t max_bytes_;
+  const std::shared_ptr<std::atomic<size_t>> used_bytes_ = std::make_shared<std::atomic<size_t>>(0);
+};
 
 struct Post {
   const void* from = nullptr;
@@ -108,6 +185,7 @@ struct Transfer {
   int peer = 0;
   void* memory = nullptr;
   size_t bytes = 0;
+  uint64_t use = 0;
 };
 
 }  // namespace pregate::transport::fake
@@ -205,9 +283,10 @@ void transfer_all(ncclComm& comm, const std::vector<Transfer>& transfers) {
   for (const auto& post : posted) {
     group.changed.wait(lock, [&] { return comm.aborted || post->taken; });
   }
+  for (const Transfer& transfer : transfers) world().uses.end(transfer.use);
 }
 
-ncclResult_t add(ncclComm* comm, const Transfer& transfer, cudaStream_t stream) {
+ncclResult_t add(ncclComm* comm, Transfer transfer, cudaStream_t stream) {
   if (!world().device.has(transfer.memory, transfer.bytes)) refuse("not device memory");
   if (transfer.peer >= comm->num_ranks) return ncclInvalidArgument;
   if (world().fake.failures > 0) {
@@ -215,6 +294,7 @@ ncclResult_t add(ncclComm* comm, const Transfer& transfer, cudaStream_t stream) 
     if (random.next_below(1000) < world().fake.failures) comm->failed = true;
   }
   if (comm->failed) return ncclInProgress;  // as a communicator that does not block tells of it
+  transfer.use = world().uses.add(comm, world().device.find(transfer.memory, transfer.bytes));
   if (in_group) {
     grouped.push_back(transfer);
     grouped_comm = comm;
@@ -237,6 +317,10 @@ namespace pregate::transport {
 
 void set_fake_nccl(const FakeNccl& fake) { world().fake = fake; }
 
+std::shared_ptr<DeviceMemory> fake_device_memory(size_t max_bytes) {
+  return std::make_shared<FakeDeviceMemory>(max_bytes);
+}
+
 size_t num_fake_leaks() {
   return world().device.count() + world().pinned.count() + world().num_streams + world().num_comms;
 }
@@ -258,7 +342,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* memory) {
-  world().device.free(memory);
+  free_device(memory);
   return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned int) {
@@ -312,7 +396,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
   if (kind == cudaMemcpyHostToDevice) refuse_copy(from, to, bytes);
   if (kind == cudaMemcpyDeviceToHost) refuse_copy(to, from, bytes);
-  stream->add([=] { std::memcpy(to, from, bytes); });
+  stream->add([=] { copy_scrambled(to, from, bytes); });
   return cudaSuccess;
 }
 
@@ -351,6 +435,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
     // As the kernels of NCCL do: those of the other end go on as if all had been sent.
     const std::lock_guard lock(comm->group->mutex);
     comm->aborted = true;
+    world().uses.end_all(comm);
     for (auto& [ends, posts] : comm->group->posts) {
       for (const auto& post : posts) post->is_garbage |= ends.first == comm->rank;
     }

@@ -1,4 +1,5 @@
 // The code of the NCCL module, with a stand-in for libnccl and the CUDA runtime.
+#include <algorithm>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -6,6 +7,7 @@
 #include "tests/conformance/transport/fake_nccl.h"
 #include "tests/conformance/transport/nccl_nodes.h"
 #include "transport/nccl/cuda/device_lanes.h"
+#include "transport/payload.h"
 
 namespace pregate::transport {
 namespace {
@@ -17,30 +19,37 @@ constexpr auto kLong = std::chrono::seconds(60);
 struct Case {
   Scenario scenario;
   uint32_t failures = 0;  ///< In a thousand.
+  bool has_tails = false;
 };
 
 class NcclModuleConformance : public ::testing::TestWithParam<Case> {};
 
 TEST_P(NcclModuleConformance, Holds) {
-  const auto& [scenario, failures] = GetParam();
+  const Case& param = GetParam();
   set_fake_nccl({});
   const auto lanes = open_device_lanes(0).value();  // its check of itself is not to fail
-  set_fake_nccl({.failures = failures});
+  set_fake_nccl({.failures = param.failures});
+  const auto memory = param.has_tails ? fake_device_memory() : nullptr;
   expect_holds_over_nccl(
-      scenario, [&](uint32_t) { return lanes; }, failures > 0);
+      param.scenario, [&](uint32_t) { return lanes; }, param.failures > 0,
+      [&](uint32_t) { return memory; });
   EXPECT_EQ(num_fake_leaks(), 0U);
 }
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const uint32_t failures : {0, 50}) {
-    for (const Scenario& scenario : scenarios()) all.push_back({scenario, failures});
+  for (const bool has_tails : {false, true}) {
+    for (const uint32_t failures : {0, 50}) {
+      for (const Scenario& scenario : scenarios()) all.push_back({scenario, failures, has_tails});
+    }
   }
   return all;
 }
 
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
-  return (info.param.failures > 0 ? "breaking_" : "working_") + info.param.scenario.name;
+  const Case& param = info.param;
+  return std::string(param.failures > 0 ? "breaking_" : "working_") +
+         (param.has_tails ? "tails_" : "") + param.scenario.name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Nccl, NcclModuleConformance, ::testing::ValuesIn(cases()), name_of);
@@ -68,25 +77,82 @@ TEST(NcclModule, ChecksItselfBeforeItIsUsed) {
 
 TEST(NcclModule, TellsItsVersion) { EXPECT_EQ(nccl_version(), "2.28.9"); }
 
+/// Bytes on the host or in device memory.
+class Place {
+ public:
+  Place(size_t bytes, std::shared_ptr<DeviceMemory> memory)
+      : size_(bytes),
+        memory_(std::move(memory)),
+        data_(memory_ ? memory_->allocate(bytes).value() : allocate_payload(bytes)) {}
+  std::span<std::byte> bytes() const { return {data_.get(), size_}; }
+  DeviceMemory* memory() const { return memory_.get(); }
+  void write(std::span<const std::byte> from) const {
+    if (memory_ == nullptr) return void(std::ranges::copy(from, data_.get()));
+    ASSERT_TRUE(memory_->write(data_.get(), from));
+  }
+  std::vector<std::byte> read() const {
+    std::vector<std::byte> to(data_.get(), data_.get() + size_);
+    const Status read = memory_ == nullptr ? Status() : memory_->read(to, data_.get());
+    EXPECT_TRUE(read.has_value());
+    return to;
+  }
+
+ private:
+  const size_t size_;
+  const std::shared_ptr<DeviceMemory> memory_;
+  const std::shared_ptr<std::byte[]> data_;
+};
+
+struct Ends {
+  bool sender_has_memory = false, receiver_has_memory = false;
+};
+
+class NcclModuleLane : public ::testing::TestWithParam<Ends> {};
+
 /// On a device that does everything late, so that what is not waited for shows.
-TEST(NcclModule, MovesMoreThanItsSlotsHold) {
+TEST_P(NcclModuleLane, MovesMoreThanItBeginsAtOnce) {
   set_fake_nccl({.delay = std::chrono::milliseconds(2)});
   const auto lanes = open_device_lanes(0).value();
   const LaneKey key = lanes->make_key().value();
-  std::vector<std::byte> sent(size_t{25} << 20), received(sent.size());
-  for (size_t i = 0; i < sent.size(); ++i) sent[i] = std::byte((i * 31 + (i >> 20)) & 0xFF);
-  const auto to = lanes->make_lane(), from = lanes->make_lane();
+  std::vector<std::byte> bytes((size_t{41} << 20) + 5);
+  const Place from(bytes.size(), GetParam().sender_has_memory ? fake_device_memory() : nullptr);
+  const Place to(bytes.size(), GetParam().receiver_has_memory ? fake_device_memory() : nullptr);
+  const auto sender = lanes->make_lane(), receiver = lanes->make_lane();
   Status came;
-  std::thread receiver([&] {
-    came = from->join(key, LaneEnd::kReceiver, TimePoint::max());
-    for (int i = 0; i < 2 && came; ++i) came = from->receive(received, kLong);
+  std::thread thread([&] {
+    came = receiver->join(key, LaneEnd::kReceiver, TimePoint::max());
+    for (int i = 0; i < 2 && came; ++i) came = receiver->receive({to.bytes(), to.memory()}, kLong);
   });
-  ASSERT_TRUE(to->join(key, LaneEnd::kSender, TimePoint::max()));
-  ASSERT_TRUE(to->send(std::vector<std::byte>(sent.size()), kLong));
-  ASSERT_TRUE(to->send(sent, kLong));
-  receiver.join();
-  ASSERT_TRUE(came);
-  EXPECT_TRUE(sent == received);
+  Status went = sender->join(key, LaneEnd::kSender, TimePoint::max());
+  for (size_t time = 0; time < 2 && went; ++time) {
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::byte(i * 31 + (i >> 20) + time);
+    from.write(bytes);
+    went = sender->send({from.bytes(), from.memory()}, kLong);
+  }
+  thread.join();
+  ASSERT_TRUE(went && came);
+  EXPECT_TRUE(bytes == to.read());
+}
+
+INSTANTIATE_TEST_SUITE_P(Nccl, NcclModuleLane,
+                         ::testing::Values(Ends{false, false}, Ends{false, true}, Ends{true, false},
+                                           Ends{true, true}));
+
+/// Nothing is made for a way through the host until there is one.
+TEST(NcclModule, ALaneBetweenDevicesNeedsNoMemoryOfItsOwn) {
+  set_fake_nccl({});
+  const auto lanes = open_device_lanes(0).value();
+  const LaneKey key = lanes->make_key().value();
+  const Place from(1000, fake_device_memory()), to(1000, fake_device_memory());
+  const auto sender = lanes->make_lane(), receiver = lanes->make_lane();
+  std::thread thread([&] {
+    EXPECT_TRUE(receiver->join(key, LaneEnd::kReceiver, TimePoint::max()));
+    EXPECT_TRUE(receiver->receive({to.bytes(), to.memory()}, kLong));
+  });
+  EXPECT_TRUE(sender->join(key, LaneEnd::kSender, TimePoint::max()));
+  EXPECT_TRUE(sender->send({from.bytes(), from.memory()}, kLong));
+  thread.join();
+  EXPECT_EQ(num_fake_leaks(), 2U + 2U * 2U) << "the two places; a stream and a communicator each";
 }
 
 /// Until the other end joins, which never comes.

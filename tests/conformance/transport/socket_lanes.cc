@@ -4,6 +4,7 @@
 #include <cstring>
 #include <functional>
 #include <thread>
+#include <vector>
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -56,16 +57,18 @@ class SocketLane final : public Lane {
     return end == LaneEnd::kSender ? listen(key, until) : dial(key, until);
   }
 
-  Status send(std::span<const std::byte> bytes, Duration max_stall) override {
-    return move(bytes.size(), POLLOUT, max_stall, [&](size_t done, size_t most) {
-      return ::send(peer_.get(), bytes.data() + done, most, MSG_DONTWAIT | MSG_NOSIGNAL);
-    });
+  Status send(const LaneBytes<const std::byte>& from, Duration max_stall) override {
+    if (from.memory == nullptr) return send_bytes(from.bytes, max_stall);
+    std::vector<std::byte> bytes(from.bytes.size());
+    PREGATE_TRY(from.memory->read(bytes, from.bytes.data()));
+    return send_bytes(bytes, max_stall);
   }
 
-  Status receive(std::span<std::byte> bytes, Duration max_stall) override {
-    return move(bytes.size(), POLLIN, max_stall, [&](size_t done, size_t most) {
-      return ::recv(peer_.get(), bytes.data() + done, most, MSG_DONTWAIT);
-    });
+  Status receive(const LaneBytes<std::byte>& to, Duration max_stall) override {
+    if (to.memory == nullptr) return receive_bytes(to.bytes, max_stall);
+    std::vector<std::byte> bytes(to.bytes.size());
+    PREGATE_TRY(receive_bytes(bytes, max_stall));
+    return to.memory->write(to.bytes.data(), bytes);
   }
 
   void cancel() override { cancelled_ = true; }
@@ -81,6 +84,18 @@ class SocketLane final : public Lane {
     if (cancelled_) return fail(ErrorCode::kCancelled, "the lane was given up");
     if (system_clock().now() < until) return {};
     return fail(ErrorCode::kDeadlineExceeded, "no answer in time");
+  }
+
+  Status send_bytes(std::span<const std::byte> bytes, Duration max_stall) {
+    return move(bytes.size(), POLLOUT, max_stall, [&](size_t done, size_t most) {
+      return ::send(peer_.get(), bytes.data() + done, most, MSG_DONTWAIT | MSG_NOSIGNAL);
+    });
+  }
+
+  Status receive_bytes(std::span<std::byte> bytes, Duration max_stall) {
+    return move(bytes.size(), POLLIN, max_stall, [&](size_t done, size_t most) {
+      return ::recv(peer_.get(), bytes.data() + done, most, MSG_DONTWAIT);
+    });
   }
 
   Status wait(int descriptor, short what, TimePoint until) const {

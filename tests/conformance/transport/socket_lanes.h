@@ -15,12 +15,19 @@ NcclOptions eager_options(size_t max_in_flight_bytes);
 /// Counts what it is told.
 struct CountingProbe final : NcclProbe {
   void lanes_changed(int by) override { lanes += by; }
-  void sent(size_t bytes) override { sent_bytes += bytes; }
-  void received(size_t bytes) override { received_bytes += bytes; }
+  void sent(size_t bytes, bool on_device) override {
+    sent_bytes += bytes;
+    if (on_device) device_sent_bytes += bytes;
+  }
+  void received(size_t bytes, bool on_device) override {
+    received_bytes += bytes;
+    if (on_device) device_received_bytes += bytes;
+  }
   void lane_broke() override { ++broken_lanes; }
 
   std::atomic<int64_t> lanes{0};
   std::atomic<uint64_t> sent_bytes{0}, received_bytes{0}, broken_lanes{0};
+  std::atomic<uint64_t> device_sent_bytes{0}, device_received_bytes{0};  // of those
 };
 
 struct SocketLanesOptions {

@@ -35,8 +35,8 @@ class NoLanes final : public LaneMaker {
   class NoLane final : public Lane {
     static Status no() { return fail(ErrorCode::kUnavailable, "no lane"); }
     Status join(const LaneKey&, LaneEnd, TimePoint) override { return no(); }
-    Status send(std::span<const std::byte>, Duration) override { return no(); }
-    Status receive(std::span<std::byte>, Duration) override { return no(); }
+    Status send(const LaneBytes<const std::byte>&, Duration) override { return no(); }
+    Status receive(const LaneBytes<std::byte>&, Duration) override { return no(); }
     void cancel() override {}
   };
 };
@@ -53,9 +53,9 @@ class GarbageLanes final : public LaneMaker {
    public:
     explicit GarbageLane(GarbageLanes& lanes) : lanes_(lanes) {}
     Status join(const LaneKey&, LaneEnd, TimePoint) override { return {}; }
-    Status send(std::span<const std::byte>, Duration) override { return {}; }
-    Status receive(std::span<std::byte> bytes, Duration) override {
-      std::ranges::fill(bytes, std::byte{99});
+    Status send(const LaneBytes<const std::byte>&, Duration) override { return {}; }
+    Status receive(const LaneBytes<std::byte>& to, Duration) override {
+      std::ranges::fill(to.bytes, std::byte{99});
       ++lanes_.num_received;
       return {};
     }
@@ -130,9 +130,11 @@ class NcclPeer : public ::testing::Test {
     ASSERT_EQ(peer_log_.next(), "up");
   }
 
-  void tell(const Note& note, std::span<const std::byte> rest = {}) {
-    ASSERT_TRUE(peer_->send(kSelf, {}, encode_note(note, rest), {}));
+  void tell(const Note& note, std::span<const std::byte> rest = {},
+            std::span<const std::byte> header = {}) {
+    ASSERT_TRUE(peer_->send(kSelf, {}, encode_note(note, rest, header), {}));
   }
+  void announce(const Note& note) { tell(note, {}, kHeader); }
   void offer() { tell({.kind = NoteKind::kOffer, .lane = 1}, key_); }
   void tell_bytes(size_t size) {
     ASSERT_TRUE(peer_->send(kSelf, {}, Payload::copy_of(std::vector<std::byte>(size)), {}));
@@ -195,7 +197,7 @@ TEST_F(NcclPeer, MessagesWaitForWhatWasAnnouncedBefore) {
   const std::vector<std::byte> payload(100);
   offer();
   EXPECT_EQ(peer_log_.next(), "note 6 1");
-  tell({.kind = NoteKind::kAnnounce, .lane = 1, .number = 1, .payload_bytes = 100}, kHeader);
+  announce({.kind = NoteKind::kAnnounce, .lane = 1, .number = 1, .payload_bytes = 100});
   tell_message(2);
   tell({.kind = NoteKind::kInstead, .number = 1}, payload);
   EXPECT_EQ(log_.next(), "message 1 of 0");
@@ -211,7 +213,7 @@ TEST_F(NcclPeer, WhatALaneBringsIsBelievedOnceThePeerHasMovedIt) {
   meet(/*knows=*/true, lanes);
   offer();
   for (uint64_t number = 1; number <= 2; ++number) {
-    tell({.kind = NoteKind::kAnnounce, .lane = 1, .number = number, .payload_bytes = 4}, kHeader);
+    announce({.kind = NoteKind::kAnnounce, .lane = 1, .number = number, .payload_bytes = 4});
   }
   while (lanes->num_received < 2) std::this_thread::yield();
   tell({.kind = NoteKind::kInstead, .number = 1}, std::vector<std::byte>(4, std::byte{7}));
@@ -246,21 +248,29 @@ const Nonsense kNonsense[] = {
     {"received_what_was_not_sent", "has received message 1 of 0",
      [](NcclPeer& peer) { peer.tell({.kind = NoteKind::kReceived, .number = 1}); }},
     {"a_lane_that_was_not_offered", "by lane 1, which it never had",
-     [](NcclPeer& peer) { peer.tell(announcement(1, 1), kHeader); }},
+     [](NcclPeer& peer) { peer.announce(announcement(1, 1)); }},
     {"moved_what_was_not_announced", "has moved message 1 of 0",
      [](NcclPeer& peer) { peer.tell({.kind = NoteKind::kMoved, .number = 1}); }},
     {"a_gap", "announces message 2 after 0",
-     [](NcclPeer& peer) { peer.tell(announcement(2, 1), kHeader); }},
+     [](NcclPeer& peer) { peer.announce(announcement(2, 1)); }},
     {"another_size", "announced message 1 with 100 bytes, and sends 1",
      [](NcclPeer& peer) {
        peer.offer();
-       peer.tell(announcement(1, 100), kHeader);
+       peer.announce(announcement(1, 100));
        peer.tell({.kind = NoteKind::kInstead, .number = 1}, kHeader);
+     }},
+    {"another_size_than_head_and_tail", "announced message 1 with 100 bytes, and sends 99",
+     [](NcclPeer& peer) {
+       peer.offer();
+       Note announced = announcement(1, 100);
+       announced.has_tail = true;
+       peer.tell(announced, kHeader, kHeader);
+       peer.tell({.kind = NoteKind::kInstead, .number = 1}, std::vector<std::byte>(99));
      }},
     {"too_much", "sends on while an announced payload is awaited",
      [](NcclPeer& peer) {
        peer.offer();
-       for (uint64_t i = 1; i <= 3; ++i) peer.tell(announcement(i, kMaxPayloadBytes), kHeader);
+       for (uint64_t i = 1; i <= 3; ++i) peer.announce(announcement(i, kMaxPayloadBytes));
      }},
 };
 

@@ -7,8 +7,8 @@ namespace {
 
 static_assert(sizeof(LaneKey) == sizeof(ncclUniqueId));
 
-/// Multiprocessors that a lane may take from the experts, and a few MiB of device memory each. Rows
-/// pass through host memory, which four can keep busy.
+/// Multiprocessors that a lane may take from the experts, and a few MiB of device memory each. Four
+/// keep busy the way through host memory, and networks between hosts.
 constexpr int kMaxCtas = 4;
 
 }  // namespace
@@ -61,6 +61,17 @@ Status Comm::echo(const std::byte* from, std::byte* to, size_t bytes, int self, 
     PREGATE_TRY(settle(result, "sending to itself", patience));
   }
   return {};
+}
+
+Status Comm::wait(cudaEvent_t event, const Patience& patience) const {
+  for (Pause pause;; pause.wait()) {
+    const cudaError_t state = cudaEventQuery(event);
+    // Also when it is done: what a communicator that broke has left in memory is no payload. That
+    // the other end's broke may go unnoticed here (lane.h).
+    PREGATE_TRY(check_progress());
+    if (state != cudaErrorNotReady) return check(state, "waiting for the device");
+    PREGATE_TRY(patience.check("waiting for the other end"));
+  }
 }
 
 Status Comm::check_progress() const {

@@ -26,11 +26,13 @@ class Comm {
   /// To and from itself.
   Status echo(const std::byte* from, std::byte* to, size_t bytes, int self, cudaStream_t stream,
               const Patience& patience);
-  /// What went wrong on the device or the network since.
-  Status check_progress() const;
+  /// Until what a stream was given before the event is done, and nothing went wrong on the device
+  /// or the network since.
+  Status wait(cudaEvent_t event, const Patience& patience) const;
 
  private:
   Comm() = default;
+  Status check_progress() const;
   Status settle(ncclResult_t result, std::string_view what, const Patience& patience) const;
 
   ncclComm_t comm_ = nullptr;

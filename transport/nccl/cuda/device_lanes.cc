@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 
+#include "transport/nccl/cuda/comm.h"
 #include "transport/nccl/cuda/staging.h"
 
 namespace pregate::transport {
@@ -19,27 +21,49 @@ class DeviceLane final : public Lane {
 
   Status join(const LaneKey& key, LaneEnd end, TimePoint until) override {
     PREGATE_TRY(check(cudaSetDevice(device_), "choosing the device"));
-    PREGATE_TRY(staging_.allocate());
+    PREGATE_TRY(stream_.open());
     const int rank = end == LaneEnd::kSender ? kSender : kReceiver;
     PREGATE_ASSIGN(comm_, Comm::join(key, rank, 2, {until, cancelled_}));
     return {};
   }
-  Status send(std::span<const std::byte> bytes, Duration max_stall) override;
-  Status receive(std::span<std::byte> bytes, Duration max_stall) override;
+  Status send(const LaneBytes<const std::byte>& from, Duration max_stall) override {
+    return from.memory == nullptr ? send_from_host(from.bytes, max_stall)
+                                  : send_from_device(from.bytes, max_stall);
+  }
+  Status receive(const LaneBytes<std::byte>& to, Duration max_stall) override {
+    return to.memory == nullptr ? receive_to_host(to.bytes, max_stall)
+                                : receive_to_device(to.bytes, max_stall);
+  }
   void cancel() override { cancelled_ = true; }
 
  private:
+  // Pieces are the same either way, as one end does not know where the other's bytes are.
+  Status send_from_host(std::span<const std::byte> bytes, Duration max_stall);
+  Status send_from_device(std::span<const std::byte> bytes, Duration max_stall);
+  Status receive_to_host(std::span<std::byte> bytes, Duration max_stall);
+  Status receive_to_device(std::span<std::byte> bytes, Duration max_stall);
+
+  using Begin = std::function<Status(size_t piece)>;
+  Status do_all(size_t pieces, Duration max_stall, const Begin& begin) const;
+  Status send_piece(std::span<const std::byte> piece, Duration max_stall) {
+    return comm_->send(piece.data(), piece.size(), kReceiver, stream_.get(), patience(max_stall));
+  }
+  Status receive_piece(std::span<std::byte> piece, Duration max_stall) {
+    return comm_->receive(piece.data(), piece.size(), kSender, stream_.get(), patience(max_stall));
+  }
   /// Of what is begun now.
   Patience patience(Duration max_stall) const {
     return {TimePoint::clock::now() + max_stall, cancelled_};
   }
+  /// For the slot of a piece.
   Status wait(size_t piece, Duration max_stall) const {
-    return Staging::wait(staging_.slot(piece), *comm_, patience(max_stall));
+    return comm_->wait(staging_.slot(piece).event, patience(max_stall));
   }
 
   const int device_;
   std::atomic<bool> cancelled_{false};
-  Staging staging_;
+  Staging staging_;  // allocated once bytes come from or go to the host
+  LaneStream stream_;
   std::unique_ptr<Comm> comm_;  // ends before what its kernels use
 };
 
@@ -51,7 +75,31 @@ std::span<Byte> piece_of(std::span<Byte> bytes, size_t piece) {
   return bytes.subspan(first, std::min(kStagedBytes, bytes.size() - first));
 }
 
-Status DeviceLane::send(std::span<const std::byte> bytes, Duration max_stall) {
+/// Each begun some time before it is waited for.
+Status DeviceLane::do_all(size_t pieces, Duration max_stall, const Begin& begin) const {
+  for (size_t i = 0; i < pieces + kMaxBegun; ++i) {
+    if (i >= kMaxBegun) {
+      PREGATE_TRY(comm_->wait(stream_.end_of(i - kMaxBegun), patience(max_stall)));
+    }
+    if (i >= pieces) continue;
+    PREGATE_TRY(begin(i));
+    PREGATE_TRY(stream_.mark(i));
+  }
+  return {};
+}
+
+Status DeviceLane::send_from_device(std::span<const std::byte> bytes, Duration max_stall) {
+  return do_all(num_pieces(bytes.size()), max_stall,
+                [&](size_t i) { return send_piece(piece_of(bytes, i), max_stall); });
+}
+
+Status DeviceLane::receive_to_device(std::span<std::byte> bytes, Duration max_stall) {
+  return do_all(num_pieces(bytes.size()), max_stall,
+                [&](size_t i) { return receive_piece(piece_of(bytes, i), max_stall); });
+}
+
+Status DeviceLane::send_from_host(std::span<const std::byte> bytes, Duration max_stall) {
+  PREGATE_TRY(staging_.allocate(stream_));
   const size_t pieces = num_pieces(bytes.size());
   for (size_t i = 0; i < pieces; ++i) {
     const Staging::Slot& slot = staging_.slot(i);
@@ -59,8 +107,7 @@ Status DeviceLane::send(std::span<const std::byte> bytes, Duration max_stall) {
     if (i >= kNumSlots) PREGATE_TRY(wait(i, max_stall));
     std::memcpy(slot.pinned, piece.data(), piece.size());
     PREGATE_TRY(staging_.upload(slot, piece.size()));
-    PREGATE_TRY(
-        comm_->send(slot.device, piece.size(), kReceiver, staging_.stream(), patience(max_stall)));
+    PREGATE_TRY(send_piece({slot.device, piece.size()}, max_stall));
     PREGATE_TRY(staging_.sent(slot));
   }
   for (size_t i = 0; i < std::min(pieces, kNumSlots); ++i) {
@@ -69,11 +116,12 @@ Status DeviceLane::send(std::span<const std::byte> bytes, Duration max_stall) {
   return {};
 }
 
-Status DeviceLane::receive(std::span<std::byte> bytes, Duration max_stall) {
+Status DeviceLane::receive_to_host(std::span<std::byte> bytes, Duration max_stall) {
+  PREGATE_TRY(staging_.allocate(stream_));
   const auto begin = [&](size_t i) -> Status {
     const Staging::Slot& slot = staging_.slot(i);
     const size_t size = piece_of(bytes, i).size();
-    PREGATE_TRY(comm_->receive(slot.device, size, kSender, staging_.stream(), patience(max_stall)));
+    PREGATE_TRY(receive_piece({slot.device, size}, max_stall));
     return staging_.download(slot, size);
   };
   const size_t pieces = num_pieces(bytes.size());
@@ -107,22 +155,44 @@ class DeviceLanes final : public LaneMaker {
   const int device_;
 };
 
+constexpr size_t kHalf = kStagedBytes / 2;
+
+/// Another one in either half.
+std::byte byte_of_check(size_t i) { return std::byte((i * 31 >> 3) + i / kHalf); }
+
+/// From a slot to the other one and, as tails go, on from where that came to, in two pieces that
+/// change places.
+Status echo(Comm& comm, const Staging& staging, const LaneStream& stream,
+            const Patience& patience) {
+  const auto &here = staging.slot(0), &there = staging.slot(1);
+  for (size_t i = 0; i < kStagedBytes; ++i) here.pinned[i] = byte_of_check(i);
+  PREGATE_TRY(staging.upload(here, kStagedBytes));
+  PREGATE_TRY(comm.echo(here.device, there.device, kStagedBytes, 0, stream.get(), patience));
+  for (const size_t from : {size_t{0}, kHalf}) {
+    const size_t to = kHalf - from;
+    PREGATE_TRY(comm.echo(there.device + from, here.device + to, kHalf, 0, stream.get(), patience));
+  }
+  return staging.download(here, kStagedBytes);
+}
+
 Status DeviceLanes::check_itself() {
   const std::atomic<bool> never{false};
   const Patience patience{TimePoint::clock::now() + kSelfCheckTimeout, never};
   PREGATE_TRY(check(cudaSetDevice(device_), "choosing the device"));
   Staging staging;
-  PREGATE_TRY(staging.allocate());
+  LaneStream stream;
+  PREGATE_TRY(stream.open());
+  PREGATE_TRY(staging.allocate(stream));
   PREGATE_ASSIGN(const LaneKey key, make_key());
   PREGATE_ASSIGN(const auto comm, Comm::join(key, 0, 1, patience));
-  const auto &from = staging.slot(0), &to = staging.slot(1);
-  for (size_t i = 0; i < kStagedBytes; ++i) from.pinned[i] = std::byte(i * 31 >> 3);
-  PREGATE_TRY(staging.upload(from, kStagedBytes));
-  PREGATE_TRY(comm->echo(from.device, to.device, kStagedBytes, 0, staging.stream(), patience));
-  PREGATE_TRY(staging.download(to, kStagedBytes));
-  PREGATE_TRY(Staging::wait(to, *comm, patience));
-  if (std::memcmp(from.pinned, to.pinned, kStagedBytes) == 0) return {};
-  return fail(ErrorCode::kUnavailable, "NCCL does not bring the device its own bytes");
+  PREGATE_TRY(echo(*comm, staging, stream, patience));
+  PREGATE_TRY(comm->wait(staging.slot(0).event, patience));
+  const auto swapped = [](size_t i) { return byte_of_check((i + kHalf) % kStagedBytes); };
+  for (size_t i = 0; i < kStagedBytes; ++i) {
+    if (staging.slot(0).pinned[i] == swapped(i)) continue;
+    return fail(ErrorCode::kUnavailable, "NCCL does not bring the device its own bytes");
+  }
+  return {};
 }
 
 Status check_device(size_t device) {
@@ -151,7 +221,7 @@ void prepare_environment() {
   // Either would have a communicator of ours be another one, or block.
   ::unsetenv("NCCL_COMM_ID");
   ::unsetenv("NCCL_COMM_BLOCKING");
-  // Streams that share a hardware queue wait for each other; each lane has three.
+  // Streams that share a hardware queue wait for each other; a lane has up to three.
   ::setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
 }
 

@@ -1,16 +1,9 @@
 #include "transport/nccl/cuda/staging.h"
 
+#include <utility>
+
 namespace pregate::transport {
-
 namespace {
-
-Status make_stream(cudaStream_t& stream) {
-  return check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a new stream");
-}
-
-Status record(cudaEvent_t event, cudaStream_t stream) {
-  return check(cudaEventRecord(event, stream), "recording an event");
-}
 
 /// What `stream` does next comes after the event.
 Status order(cudaStream_t stream, cudaEvent_t event) {
@@ -25,13 +18,12 @@ Status make_slot(Staging::Slot& slot) {
       check(cudaHostAlloc(&pinned, kStagedBytes, cudaHostAllocDefault), "pinned memory for NCCL"));
   slot.pinned = static_cast<std::byte*>(pinned);
   PREGATE_TRY(make_stream(slot.copies));
-  return check(cudaEventCreateWithFlags(&slot.event, cudaEventDisableTiming), "a new event");
+  return make_event(slot.event);
 }
 
 }  // namespace
 
 Staging::~Staging() {
-  if (stream_ != nullptr) cudaStreamDestroy(stream_);
   for (const Slot& slot : slots_) {
     if (slot.copies != nullptr) cudaStreamDestroy(slot.copies);
     if (slot.event != nullptr) cudaEventDestroy(slot.event);
@@ -40,8 +32,8 @@ Staging::~Staging() {
   }
 }
 
-Status Staging::allocate() {
-  PREGATE_TRY(make_stream(stream_));
+Status Staging::allocate(const LaneStream& stream) {
+  if (std::exchange(stream_, stream.get()) != nullptr) return {};
   for (Slot& slot : slots_) PREGATE_TRY(make_slot(slot));
   return {};
 }
@@ -63,17 +55,6 @@ Status Staging::download(const Slot& slot, size_t bytes) const {
       check(cudaMemcpyAsync(slot.pinned, slot.device, bytes, cudaMemcpyDeviceToHost, slot.copies),
             "copying from the device"));
   return record(slot.event, slot.copies);
-}
-
-Status Staging::wait(const Slot& slot, const Comm& comm, const Patience& patience) {
-  for (Pause pause;; pause.wait()) {
-    const cudaError_t state = cudaEventQuery(slot.event);
-    // Also when it is done: what a communicator that broke has left in memory is no payload. That
-    // the other end's broke may go unnoticed here (lane.h).
-    PREGATE_TRY(comm.check_progress());
-    if (state != cudaErrorNotReady) return check(state, "waiting for the device");
-    PREGATE_TRY(patience.check("waiting for the other end"));
-  }
 }
 
 }  // namespace pregate::transport

@@ -1,11 +1,11 @@
-// The way between host and device memory: two slots, so that the bytes of one are copied while
-// those of the other are sent.
+// The way between host memory and a lane: two slots, so that the bytes of one are copied while
+// those of the other are sent. What lies in device memory needs none of it.
 #pragma once
 
 #include <array>
 #include <cstddef>
 
-#include "transport/nccl/cuda/comm.h"
+#include "transport/nccl/cuda/stream.h"
 
 namespace pregate::transport {
 
@@ -26,24 +26,20 @@ class Staging {
   Staging() = default;
   Staging(const Staging&) = delete;
   ~Staging();
-  /// Of the thread's device. Comes first.
-  Status allocate();
+  /// Of the thread's device. `stream` is where NCCL works. Comes first; nothing the next times.
+  Status allocate(const LaneStream& stream);
 
   const Slot& slot(size_t piece) const { return slots_[piece % kNumSlots]; }
-  /// Where NCCL works, in this order on both ends.
-  cudaStream_t stream() const { return stream_; }
 
-  /// What stream() does next comes after it.
+  /// What the stream does next comes after it.
   Status upload(const Slot& slot, size_t bytes) const;
-  /// stream() was given the slot to send.
+  /// The stream was given the slot to send.
   Status sent(const Slot& slot) const;
-  /// Comes after what stream() was given.
+  /// Comes after what the stream was given.
   Status download(const Slot& slot, size_t bytes) const;
-  /// Until the last of these is done.
-  static Status wait(const Slot& slot, const Comm& comm, const Patience& patience);
 
  private:
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_ = nullptr;  // null: not allocated
   std::array<Slot, kNumSlots> slots_;
 };
 
