@@ -1,10 +1,9 @@
 // Row memory that other threads use too, of the back ends that have it.
-#include "compute/shared_rows.h"
-
 #include <algorithm>
 #include <numeric>
 #include <thread>
 
+#include "base/device_memory.h"
 #include "tests/conformance/compute/resident.h"
 
 namespace pregate::compute {
@@ -16,7 +15,7 @@ class SharedRowsTest : public BackendTest {
  protected:
   SharedBytes share(std::span<const std::byte> bytes) {
     SharedBytes memory = shared_->allocate(bytes.size()).value();
-    EXPECT_TRUE(shared_->write(memory.get(), bytes.data(), bytes.size()));
+    EXPECT_TRUE(shared_->write(memory.get(), bytes));
     return memory;
   }
   SharedBytes share(const Numbers& numbers) {
@@ -31,7 +30,7 @@ class SharedRowsTest : public BackendTest {
   std::vector<std::byte> bytes_of(const SharedBytes& memory, size_t count) {
     std::vector<std::byte> bytes(count);
     subject_->wait();
-    EXPECT_TRUE(shared_->read(bytes.data(), memory.get(), count));
+    EXPECT_TRUE(shared_->read(bytes, memory.get()));
     return bytes;
   }
   Numbers numbers_of(const SharedBytes& memory, size_t rows, size_t cols) {
@@ -43,7 +42,7 @@ class SharedRowsTest : public BackendTest {
 
   Numbers random(size_t rows, size_t cols) { return Numbers::random(random_, rows, cols); }
 
-  std::shared_ptr<SharedRows> shared_ = subject_->shared_rows();
+  std::shared_ptr<DeviceMemory> shared_ = subject_->shared_rows();
 };
 
 TEST_P(SharedRowsTest, KeepsWhatIsWritten) {
@@ -58,8 +57,8 @@ TEST_P(SharedRowsTest, KeepsWhatIsWritten) {
     EXPECT_EQ(by_the_back_end, bytes);
   }
   EXPECT_TRUE(shared_->allocate(0));
-  EXPECT_TRUE(shared_->read(nullptr, nullptr, 0));
-  EXPECT_TRUE(shared_->write(nullptr, nullptr, 0));
+  EXPECT_TRUE(shared_->read({}, nullptr));
+  EXPECT_TRUE(shared_->write(nullptr, {}));
 }
 
 TEST_P(SharedRowsTest, SumsComeFromItAndGoToIt) {
@@ -131,12 +130,12 @@ TEST_P(SharedRowsTest, IsTakenAndDroppedByManyThreads) {
     SharedBytes kept;
     for (uint32_t turn = 0; turn < kNumTurns; ++turn) {
       std::vector<uint32_t> numbers(100u << (turn * (thread + 1) % 10), 1000 * thread + turn);
-      const size_t bytes = numbers.size() * sizeof(uint32_t);
-      const SharedBytes memory = shared_->allocate(bytes).value();
-      EXPECT_TRUE(shared_->write(memory.get(), numbers.data(), bytes));
+      const auto bytes = std::as_bytes(std::span(numbers));
+      const SharedBytes memory = shared_->allocate(bytes.size()).value();
+      EXPECT_TRUE(shared_->write(memory.get(), bytes));
       if (turn % 3 == 0) kept = memory;  // drops another
       std::vector<uint32_t> read(numbers.size());
-      EXPECT_TRUE(shared_->read(read.data(), memory.get(), bytes));
+      EXPECT_TRUE(shared_->read(std::as_writable_bytes(std::span(read)), memory.get()));
       EXPECT_EQ(read, numbers);
     }
   };
@@ -157,7 +156,7 @@ TEST_P(SharedRowsTest, OutlivesItsBackEnd) {
   SharedBytes memory = share(x);
   subject_ = Subject("reference");
   Numbers read(3, 50);
-  EXPECT_TRUE(shared_->read(read.data.data(), memory.get(), 3 * 50 * sizeof(float)));
+  EXPECT_TRUE(shared_->read(std::as_writable_bytes(std::span(read.data)), memory.get()));
   EXPECT_EQ(read, x);
   shared_ = nullptr;
   std::jthread([last = std::move(memory)] {});

@@ -1,6 +1,8 @@
 // What becomes of a device's memory that is shared. How it is used: tests/conformance/compute.
 #include "compute/cuda/shared_rows.h"
 
+#include <array>
+
 #include <gtest/gtest.h>
 
 #include "compute/cuda/row_space.h"
@@ -93,10 +95,10 @@ TEST_F(CudaSharedRowsTest, IsNotForTheHostToTouch) {
 
 TEST_F(CudaSharedRowsTest, SaysThatTheDeviceIsLost) {
   const auto block = shared_->allocate(4).value();
-  uint32_t word = 5;
+  std::array<std::byte, 4> word{};
   device_->lose();
-  EXPECT_EQ(shared_->write(block.get(), &word, 4).error().code, ErrorCode::kUnavailable);
-  EXPECT_EQ(shared_->read(&word, block.get(), 4).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(shared_->write(block.get(), word).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(shared_->read(word, block.get()).error().code, ErrorCode::kUnavailable);
 }
 
 }  // namespace
