@@ -154,8 +154,9 @@ class Backend {
   /// See TopK, which lies in host memory; or in row memory, as logits then do.
   virtual void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                             const TopK& out) = 0;
-  /// draws [n], tokens [n], in host memory: of each row what compute::draw() says.
-  virtual void draw(Matrix<const float> logits, std::span<const Draw> draws,
+  /// draws [n], tokens [n], in host memory: of each row what compute::draw_in_place() says and
+  /// leaves.
+  virtual void draw(Matrix<float> logits, std::span<const Draw> draws,
                     std::span<uint32_t> tokens) = 0;
 
   virtual size_t kv_block_bytes(const KvShape& shape) const = 0;

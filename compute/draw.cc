@@ -90,9 +90,8 @@ uint32_t token_of(uint64_t unit, const Candidates& candidates) {
   return candidates.tokens[i];
 }
 
-}  // namespace
-
-uint32_t draw(std::span<const float> logits, const Draw& draw) {
+/// When its changes have been made.
+uint32_t draw_from(std::span<const float> logits, const Draw& draw) {
   PREGATE_CHECK(logits.size() <= kMaxDrawable);
   const uint32_t best = find_largest(logits);
   // If all are NaN no other can be drawn either. Otherwise the best can, whatever is cut off.
@@ -109,6 +108,20 @@ uint32_t draw(std::span<const float> logits, const Draw& draw) {
     keep_up_to(deficit_up_to<same>(share, candidates), candidates);
   }
   return token_of(unit_at(draw.place, total_of(candidates)), candidates);
+}
+
+}  // namespace
+
+uint32_t draw(std::span<const float> logits, const Draw& draw) {
+  if (draw.changes.empty()) return draw_from(logits, draw);
+  thread_local std::vector<float> changed;  // as large
+  changed.assign(logits.begin(), logits.end());
+  return draw_in_place(changed, draw);
+}
+
+uint32_t draw_in_place(std::span<float> logits, const Draw& draw) {
+  change_logits(logits, draw.changes);
+  return draw_from(logits, draw);
 }
 
 }  // namespace pregate::compute

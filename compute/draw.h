@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <span>
 
+#include "compute/logit_changes.h"
+
 namespace pregate::compute {
 
 /// Out of one row of logits. Names as in engine::SamplingParams, and done in this order. Tokens
@@ -17,6 +19,7 @@ struct Draw {
   /// In [0, 1), by chance: the token's place among the probabilities, which follow one another in
   /// order of tokens.
   double place = 0.0;
+  LogitChanges changes;  ///< Of the logits, before all of this.
 };
 
 constexpr bool takes_largest(const Draw& draw) { return draw.temperature == 0.0f; }
@@ -24,6 +27,8 @@ constexpr bool takes_largest(const Draw& draw) { return draw.temperature == 0.0f
 /// A NaN is never drawn, nor what is 2^40 times less likely than another; 0 if all are NaN. Of
 /// at least one, and at most kMaxDrawable.
 uint32_t draw(std::span<const float> logits, const Draw& draw);
+/// The same, which leaves the logits changed, and so needs no copy of them.
+uint32_t draw_in_place(std::span<float> logits, const Draw& draw);
 inline constexpr size_t kMaxDrawable = size_t{1} << 22;
 
 }  // namespace pregate::compute

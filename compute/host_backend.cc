@@ -103,10 +103,10 @@ void HostBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& op
   }
 }
 
-void HostBackend::draw(Matrix<const float> logits, std::span<const Draw> draws,
+void HostBackend::draw(Matrix<float> logits, std::span<const Draw> draws,
                        std::span<uint32_t> tokens) {
   PREGATE_CHECK(draws.size() == logits.rows && tokens.size() == logits.rows);
-  for (size_t r = 0; r < logits.rows; ++r) tokens[r] = compute::draw(logits.row(r), draws[r]);
+  for (size_t r = 0; r < logits.rows; ++r) tokens[r] = draw_in_place(logits.row(r), draws[r]);
 }
 
 }  // namespace pregate::compute

@@ -22,8 +22,7 @@ class HostBackend : public Backend {
   void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
-  void draw(Matrix<const float> logits, std::span<const Draw> draws,
-            std::span<uint32_t> tokens) override;
+  void draw(Matrix<float> logits, std::span<const Draw> draws, std::span<uint32_t> tokens) override;
 };
 
 }  // namespace pregate::compute

@@ -143,11 +143,11 @@ void CpuBackend::choose_top_k(Matrix<const float> logits, const TopKOptions& opt
            [&](size_t r) { compute::choose_top_k(logits.row(r), options, out.row(r, options.k)); });
 }
 
-void CpuBackend::draw(Matrix<const float> logits, std::span<const Draw> draws,
+void CpuBackend::draw(Matrix<float> logits, std::span<const Draw> draws,
                       std::span<uint32_t> tokens) {
   PREGATE_CHECK(draws.size() == logits.rows && tokens.size() == logits.rows);
   for_rows(threads_, logits.rows, logits.cols,
-           [&](size_t r) { tokens[r] = compute::draw(logits.row(r), draws[r]); });
+           [&](size_t r) { tokens[r] = draw_in_place(logits.row(r), draws[r]); });
 }
 
 void CpuBackend::rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,

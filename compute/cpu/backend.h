@@ -37,8 +37,7 @@ class CpuBackend final : public HostBackend {
   void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
-  void draw(Matrix<const float> logits, std::span<const Draw> draws,
-            std::span<uint32_t> tokens) override;
+  void draw(Matrix<float> logits, std::span<const Draw> draws, std::span<uint32_t> tokens) override;
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;

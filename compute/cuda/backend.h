@@ -92,8 +92,7 @@ class CudaBackend final : public Backend, public Unattended {
   void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
   void choose_top_k(Matrix<const float> logits, const TopKOptions& options,
                     const TopK& out) override;
-  void draw(Matrix<const float> logits, std::span<const Draw> draws,
-            std::span<uint32_t> tokens) override;
+  void draw(Matrix<float> logits, std::span<const Draw> draws, std::span<uint32_t> tokens) override;
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   /// Of the memory for weights. Used by this back end only, whose stream keeps the order of what is
@@ -165,8 +164,7 @@ class CudaBackend final : public Backend, public Unattended {
   Status try_sum_rows(const RowSums& sums, Matrix<float> out);
   Status try_take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out);
   Status try_choose_top_k(Matrix<const float> logits, const TopKOptions& options, const TopK& out);
-  Status try_draw(Matrix<const float> logits, std::span<const Draw> draws,
-                  std::span<uint32_t> tokens);
+  Status try_draw(Matrix<float> logits, std::span<const Draw> draws, std::span<uint32_t> tokens);
   Status receive_largest(const void* keys, std::span<uint32_t> columns);
   Status try_write(std::byte* rows, const std::byte* from, size_t bytes);
   Status try_store_kv(const CudaKv& kv, size_t layer, std::span<const SequenceRows> sequences,

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "compute/cuda/args.h"
 #include "compute/cuda/attention_args.h"
+#include "compute/cuda/change_args.h"
 #include "compute/cuda/route_args.h"
 #include "compute/cuda/row_args.h"
 
@@ -54,6 +55,7 @@ class Stream {
   virtual void route(const RouteArgs& args) = 0;
   virtual void find_largest(const LargestArgs& args) = 0;
   virtual void draw(const DrawArgs& args) = 0;
+  virtual void change_logits(const ChangeLogitsArgs& args) = 0;
   virtual Status synchronize() = 0;
   /// What `work` has this stream do is kept, not done. It may not wait.
   virtual Result<std::unique_ptr<Recording>> record(const std::function<void()>& work) = 0;

@@ -6,6 +6,7 @@
 
 #include "compute/cuda/args.h"
 #include "compute/cuda/attention_args.h"
+#include "compute/cuda/change_args.h"
 #include "compute/cuda/route_args.h"
 #include "compute/cuda/row_args.h"
 
@@ -39,6 +40,8 @@ cudaError_t launch_route(const RouteArgs& args, const DeviceInfo& device, cudaSt
 cudaError_t launch_find_largest(const LargestArgs& args, const DeviceInfo& device,
                                 cudaStream_t stream);
 cudaError_t launch_draw(const DrawArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_change_logits(const ChangeLogitsArgs& args, const DeviceInfo& device,
+                                 cudaStream_t stream);
 
 /// Waits for it. `memory`: some gigabytes, which it overwrites.
 cudaError_t measure_limits(std::byte* memory, size_t bytes, const DeviceInfo& device,

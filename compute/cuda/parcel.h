@@ -33,7 +33,7 @@ class Parcel {
     return pieces_.size() - 1;
   }
 
-  /// The same of rows, which are of one length and become one piece without gaps.
+  /// The same of several, which become one piece without gaps.
   template <typename T>
   size_t add_rows(const std::vector<std::span<const T>>& rows) {
     const size_t first = pieces_.size();

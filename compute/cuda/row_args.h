@@ -155,7 +155,7 @@ constexpr uint32_t largest_column(const uint64_t* keys) {
 /// Backend::draw(), after the largest numbers of the same rows were found.
 struct DrawArgs {
   LargestArgs logits;           ///< With its keys; at most kMaxDrawable columns.
-  const Draw* draws = nullptr;  ///< [num_rows]
+  const Draw* draws = nullptr;  ///< [num_rows], of which the changes were made before.
   uint32_t* tokens = nullptr;   ///< [num_rows]
 };
 

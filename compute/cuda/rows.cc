@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "compute/cuda/attention_plan.h"
 #include "compute/cuda/backend.h"
+#include "compute/cuda/logit_changes.h"
 #include "compute/cuda/parcel.h"
 
 namespace pregate::compute::cuda {
@@ -318,7 +319,7 @@ Status CudaBackend::try_choose_top_k(Matrix<const float> logits, const TopKOptio
   return {};
 }
 
-void CudaBackend::draw(Matrix<const float> logits, std::span<const Draw> draws,
+void CudaBackend::draw(Matrix<float> logits, std::span<const Draw> draws,
                        std::span<uint32_t> tokens) {
   if (!are_here({logits.data})) return host_->draw(logits, draws, tokens);
   PREGATE_CHECK(draws.size() == logits.rows && tokens.size() == logits.rows);
@@ -326,7 +327,7 @@ void CudaBackend::draw(Matrix<const float> logits, std::span<const Draw> draws,
   if (logits.rows > 0) require(try_draw(logits, draws, tokens));
 }
 
-Status CudaBackend::try_draw(Matrix<const float> logits, std::span<const Draw> draws,
+Status CudaBackend::try_draw(Matrix<float> logits, std::span<const Draw> draws,
                              std::span<uint32_t> tokens) {
   const size_t key_bytes = logits.rows * kLargestParts * sizeof(uint64_t);
   PREGATE_ASSIGN(std::byte* const keys, out_.take(key_bytes + tokens.size_bytes()));
@@ -335,6 +336,7 @@ Status CudaBackend::try_draw(Matrix<const float> logits, std::span<const Draw> d
                             .cols = uint32_t(logits.cols),
                             .num_rows = uint32_t(logits.rows),
                             .keys = reinterpret_cast<uint64_t*>(keys)};
+  PREGATE_TRY(change_logits(logits, draws, *stream_, outbox_));
   stream_->find_largest(largest);
   if (std::ranges::all_of(draws, takes_largest)) return receive_largest(keys, tokens);
   Parcel parcel;

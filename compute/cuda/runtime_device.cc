@@ -165,6 +165,9 @@ class RuntimeStream final : public Stream {
   void draw(const DrawArgs& args) override {
     then([&] { return launch_draw(args, info_, stream_); });
   }
+  void change_logits(const ChangeLogitsArgs& args) override {
+    then([&] { return launch_change_logits(args, info_, stream_); });
+  }
   Status synchronize() override {
     then([&] { return wait(); });
     if (error_ != cudaSuccess) return lost(index_, error_);

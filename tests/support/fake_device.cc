@@ -99,6 +99,9 @@ class FakeStream final : public Stream {
   void draw(const DrawArgs& args) override {
     then([args] { fake_draw(args); });
   }
+  void change_logits(const ChangeLogitsArgs& args) override {
+    then([args] { fake_change_logits(args); });
+  }
 
   Status synchronize() override {
     run();

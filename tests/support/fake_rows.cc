@@ -144,7 +144,21 @@ void fake_find_largest(const LargestArgs& args) {
 void fake_draw(const DrawArgs& args) {
   const LargestArgs& logits = args.logits;
   for (size_t row = 0; row < logits.num_rows; ++row) {
-    args.tokens[row] = draw({logits.x + row * logits.stride, logits.cols}, args.draws[row]);
+    Draw draw = args.draws[row];
+    draw.changes = {};  // made before, of lists that a device cannot read
+    args.tokens[row] = compute::draw({logits.x + row * logits.stride, logits.cols}, draw);
+  }
+}
+
+void fake_change_logits(const ChangeLogitsArgs& args) {
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    const RowChanges& changes = args.rows[row];
+    compute::change_logits(
+        {args.x + row * args.stride, args.cols},
+        {.biases = {args.biases + changes.biases.first, changes.biases.count},
+         .said = {args.said + changes.said.first, changes.said.count},
+         .penalties = changes.penalties,
+         .forbidden = {args.forbidden + changes.forbidden.first, changes.forbidden.count}});
   }
 }
 

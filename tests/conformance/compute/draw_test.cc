@@ -1,7 +1,9 @@
 // Tokens are drawn by every back end as compute::draw() does it, whatever the logits.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include <gmock/gmock.h>
 
@@ -10,25 +12,85 @@
 namespace pregate::compute {
 namespace {
 
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
+/// What changes logits.
+struct Lists {
+  std::vector<TokenBias> biases;
+  std::vector<SaidToken> said;
+  std::vector<uint32_t> forbidden;
+
+  LogitChanges changes(const Penalties& penalties) const {
+    return {.biases = biases, .said = said, .penalties = penalties, .forbidden = forbidden};
+  }
+};
+
+/// Of the first of the tokens, which lists name in orders of their own.
+Lists make_lists(const std::vector<uint32_t>& tokens, size_t num_biases, size_t num_said,
+                 size_t num_forbidden) {
+  Lists lists;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const float bias = static_cast<float>(i % 17) - 8.3f;
+    if (i < num_biases) lists.biases.push_back({tokens[i], bias});
+    if (i < num_said) lists.said.push_back({tokens[i], uint32_t(i % 4)});
+    if (i < num_forbidden) lists.forbidden.push_back(tokens[i]);
+  }
+  std::ranges::reverse(lists.said);
+  return lists;
+}
+
+/// A NaN is as good as another.
+void expect_same(std::span<const float> numbers, std::span<const float> expected) {
+  ASSERT_EQ(numbers.size(), expected.size());
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    if (std::isnan(numbers[i]) && std::isnan(expected[i])) continue;
+    ASSERT_EQ(std::bit_cast<uint32_t>(numbers[i]), std::bit_cast<uint32_t>(expected[i]))
+        << numbers[i] << " in place of " << expected[i] << " at " << i;
+  }
+}
+
 class DrawTest : public BackendTest {
  protected:
-  std::vector<uint32_t> draw(Matrix<const float> logits, const std::vector<Draw>& draws) {
+  std::vector<uint32_t> draw(Matrix<float> logits, const std::vector<Draw>& draws) {
     std::vector<uint32_t> tokens(logits.rows, 77);
     subject_->draw(logits, draws, tokens);
     return tokens;
   }
 
-  void expect_drawn(const Numbers& logits, const std::vector<Draw>& draws) {
-    std::vector<uint32_t> expected;
+  void expect_drawn(Numbers logits, const std::vector<Draw>& draws) {
+    Numbers expected = logits;
+    std::vector<uint32_t> tokens;
     for (size_t r = 0; r < logits.rows; ++r) {
-      expected.push_back(compute::draw(logits.view().row(r), draws[r]));
+      tokens.push_back(draw_in_place(expected.view().row(r), draws[r]));
     }
-    const Resident resident(subject_, logits, 1);
-    EXPECT_EQ(draw(resident.view(), draws), expected);
-    EXPECT_EQ(draw(logits.view(), draws), expected);
+    Resident resident(subject_, logits, 1);
+    EXPECT_EQ(draw(resident.view(), draws), tokens);
+    expect_same(resident.read().data, expected.data);
+    EXPECT_EQ(draw(logits.view(), draws), tokens);
+    expect_same(logits.data, expected.data);
+  }
+
+  std::vector<uint32_t> shuffled_tokens(size_t count) {
+    std::vector<uint32_t> tokens(count);
+    std::iota(tokens.begin(), tokens.end(), 0u);
+    for (size_t i = count; i > 1; --i) std::swap(tokens[i - 1], tokens[random_.next_below(i)]);
+    return tokens;
+  }
+
+  /// Of some draws without, with few and with many of each kind.
+  void change_some(std::vector<Draw>& draws, size_t cols, std::vector<Lists>& lists) {
+    lists.resize(draws.size());
+    for (size_t i = 0; i < draws.size(); ++i) {
+      std::vector<uint32_t> tokens = shuffled_tokens(cols);
+      tokens.insert(tokens.begin(), {uint32_t(cols), ~0u});  // without a logit
+      const auto some = [&] { return random_.next_below(tokens.size() + 1); };
+      lists[i] = make_lists(tokens, i & 1 ? some() : 0, i & 2 ? some() : 0, i & 4 ? some() : 0);
+      draws[i].changes = lists[i].changes({.repetition = 0.5f + float(random_.next_double()),
+                                           .frequency = float(random_.next_normal()),
+                                           .presence = float(random_.next_normal())});
+    }
   }
 
   /// With each of them, and all of them, on and off.
@@ -87,7 +149,7 @@ TEST_P(DrawTest, FindsTheFirstOfTheLargest) {
   for (const size_t cols : {1, 3, 31, 32, 33, 1000, 1025, 50304, 151936}) {
     for (const size_t margin : {0, 3}) {  // the margin is larger
       SCOPED_TRACE(fmt::format("{} columns and {}", cols, margin));
-      const Numbers rows = rows_to_search(random_, cols);
+      Numbers rows = rows_to_search(random_, cols);
       const std::vector<uint32_t> expected = largest_of_each(rows);
       const std::vector<Draw> draws(rows.rows);
       const Resident resident(subject_, rows, margin);
@@ -137,6 +199,55 @@ TEST_P(DrawTest, PlacesGoFromTheFirstTokenToTheLast) {
                                      {.temperature = 1.0f, .place = 0.5},
                                      {.temperature = 1.0f, .place = last}}),
               ElementsAre(0, kCols / 2, kCols - 1));
+}
+
+TEST_P(DrawTest, LogitsAreChangedBefore) {
+  for (const size_t cols : {1, 2, 31, 1000, 4097}) {
+    SCOPED_TRACE(fmt::format("{} columns", cols));
+    for (Numbers logits : {Numbers::random(random_, 32, cols), rows_to_search(random_, cols)}) {
+      for (float& logit : logits.data) logit *= 3.0f;
+      std::vector<Draw> changed = draws(logits.rows, cols);
+      std::vector<Lists> lists;
+      change_some(changed, cols, lists);
+      expect_drawn(logits, changed);
+      for (Draw& draw : changed) draw.temperature = 0.0f;
+      expect_drawn(logits, changed);
+    }
+  }
+}
+
+/// More than travels at once, also of one row.
+TEST_P(DrawTest, EveryLogitCanBeChanged) {
+  for (const size_t cols : {9001, 70001}) {
+    constexpr size_t kRows = 9;
+    Numbers logits = Numbers::random(random_, kRows, cols);
+    for (float& logit : logits.data) logit *= 0x1p-126f;  // subnormal, many of them
+    const Lists all = make_lists(shuffled_tokens(cols), cols, cols, cols / 2);
+    const Lists said = make_lists(shuffled_tokens(cols), 0, cols, 0);
+    std::vector<Draw> changed = draws(kRows, cols);
+    for (size_t r = 0; r < kRows; ++r) {
+      const Lists& lists = r % 3 == 0 ? all : said;
+      if (r % 3 < 2) changed[r].changes = lists.changes({.repetition = 1.05f, .frequency = 0.1f});
+    }
+    expect_drawn(logits, changed);
+  }
+}
+
+TEST_P(DrawTest, WhatIsForbiddenIsNotDrawnWhileThereIsAnythingElse) {
+  constexpr size_t kCols = 3000;
+  for (const uint32_t kept : {0u, 7u, 1023u, 1024u, 2999u}) {
+    std::vector<uint32_t> others(kCols);
+    std::iota(others.begin(), others.end(), 0u);
+    others.erase(others.begin() + kept);
+    others.push_back(others.front());  // twice
+    const LogitChanges changes{.forbidden = others};
+    Numbers logits = rows_to_search(random_, kCols);
+    for (size_t r = 0; r < logits.rows; ++r) logits.view().row(r)[kept] = -50.0f;
+    std::vector<Draw> draws(logits.rows, {.changes = changes});
+    for (size_t r = 1; r < draws.size(); r += 2) draws[r].temperature = 1.0f;
+    EXPECT_THAT(draw(Resident(subject_, logits, 3).view(), draws), Each(kept));
+    EXPECT_THAT(draw(logits.view(), draws), Each(kept));
+  }
 }
 
 /// The sums are the largest that there are.
