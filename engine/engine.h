@@ -32,7 +32,7 @@ struct StepSequence {
   size_t length_tokens = 0;   ///< Of the whole sequence as known now (dynamic rotary scaling asks).
   std::span<const uint32_t> blocks;  ///< Room for all positions up to the last token's.
   LogitRows logits = LogitRows::kLast;
-  compute::Draw draw;  ///< With kTokenOfLast: how.
+  compute::Draw draw;  ///< With kTokenOfLast: how. Its changes stay as they are during the step.
 };
 
 /// A sequence that a step left out, from this layer on, because nobody holds these experts now.

@@ -53,8 +53,9 @@ class Sequence {
 
   /// Chooses the next token from `logits`. Of different sequences at a time on any threads.
   void choose_token(std::span<const float> logits);
-  /// How the next token is drawn, where take_drawn() can take the place of choose_token().
-  std::optional<compute::Draw> next_draw() const { return sampler_.next_draw(forbidden_tokens()); }
+  /// How the next token is drawn, where take_drawn() can take the place of choose_token(): valid
+  /// until then.
+  std::optional<compute::Draw> next_draw() { return sampler_.next_draw(forbidden_tokens()); }
   void take_drawn(TokenId token) { chosen_ = sampler_.take_drawn(token); }
   /// Adds what was chosen, and its text, to the pending chunk.
   void append_chosen();

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/check.h"
 #include "compute/largest.h"
@@ -11,8 +10,6 @@ namespace pregate::engine {
 namespace {
 
 using compute::largest;
-
-constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 float log_sum_exp(std::span<const float> logits) {
   const float max = largest(logits);
@@ -23,6 +20,11 @@ float log_sum_exp(std::span<const float> logits) {
 
 // Different requests with the same seed agree; different choices of one request do not.
 uint64_t mix(uint64_t seed, uint32_t stream) { return seed + stream * 0x9e3779b97f4a7c15ull; }
+
+bool penalizes_generated(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
+         params.frequency_penalty != 0.0f;
+}
 
 }  // namespace
 
@@ -54,28 +56,26 @@ Sampler::Sampler(SamplingParams params, std::span<const TokenId> prompt, uint64_
             .top_k = static_cast<uint32_t>(std::max(params_.top_k, 0)),
             .top_p = params_.top_p,
             .place = random_.next_double()} {
-  for (const TokenId token : prompt) history_[token].in_prompt = true;
+  for (const auto& [token, bias] : params_.logit_bias) {
+    biases_.push_back({static_cast<uint32_t>(token), bias});
+  }
+  if (params_.repetition_penalty == 1.0f) return;
+  for (const TokenId token : prompt) said(token);
 }
 
 SampledToken Sampler::sample(std::span<const float> all_logits, size_t vocab_size,
                              std::span<const TokenId> forbidden) {
   PREGATE_CHECK(vocab_size > 0 && vocab_size <= all_logits.size());
   const std::span<const float> logits = all_logits.first(vocab_size);
-  std::span<const float> adjusted = logits;
-  if (adjusts_logits(forbidden)) {
-    logits_.assign(logits.begin(), logits.end());
-    adjust_logits(forbidden);
-    adjusted = logits_;
-  }
-  const auto token = static_cast<TokenId>(compute::draw(adjusted, draw_));
+  const auto token = static_cast<TokenId>(compute::draw(logits, make_draw(forbidden)));
   remember(token);
   if (!params_.logprobs) return {token, 0.0f, {}};
   return report_logprobs(logits, token, *params_.logprobs);
 }
 
-std::optional<compute::Draw> Sampler::next_draw(std::span<const TokenId> forbidden) const {
-  if (adjusts_logits(forbidden) || params_.logprobs) return std::nullopt;
-  return draw_;
+std::optional<compute::Draw> Sampler::next_draw(std::span<const TokenId> forbidden) {
+  if (params_.logprobs) return std::nullopt;
+  return make_draw(forbidden);
 }
 
 SampledToken Sampler::take_drawn(TokenId token) {
@@ -83,32 +83,27 @@ SampledToken Sampler::take_drawn(TokenId token) {
   return {token, 0.0f, {}};
 }
 
+compute::Draw Sampler::make_draw(std::span<const TokenId> forbidden) {
+  forbidden_.assign(forbidden.begin(), forbidden.end());
+  compute::Draw draw = draw_;
+  draw.changes = {.biases = biases_,
+                  .said = said_,
+                  .penalties = {.repetition = params_.repetition_penalty,
+                                .frequency = params_.frequency_penalty,
+                                .presence = params_.presence_penalty},
+                  .forbidden = forbidden_};
+  return draw;
+}
+
+compute::SaidToken& Sampler::said(TokenId token) {
+  const auto [place, is_new] = places_.emplace(token, said_.size());
+  if (is_new) said_.push_back({.token = static_cast<uint32_t>(token)});
+  return said_[place->second];
+}
+
 void Sampler::remember(TokenId token) {
-  ++history_[token].num_generated;
+  if (penalizes_generated(params_)) ++said(token).num_generated;
   if (!compute::takes_largest(draw_)) draw_.place = random_.next_double();
-}
-
-bool Sampler::adjusts_logits(std::span<const TokenId> forbidden) const {
-  return !params_.logit_bias.empty() || params_.presence_penalty != 0.0f ||
-         params_.frequency_penalty != 0.0f || params_.repetition_penalty != 1.0f ||
-         !forbidden.empty();
-}
-
-void Sampler::adjust_logits(std::span<const TokenId> forbidden) {
-  for (const auto& [token, bias] : params_.logit_bias) {
-    if (static_cast<size_t>(token) < logits_.size()) logits_[token] += bias;
-  }
-  for (const auto& [token, seen] : history_) {
-    if (static_cast<size_t>(token) >= logits_.size()) continue;
-    float& logit = logits_[token];
-    logit = logit > 0.0f ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
-    if (seen.num_generated == 0) continue;
-    logit -= params_.frequency_penalty * static_cast<float>(seen.num_generated);
-    logit -= params_.presence_penalty;
-  }
-  for (const TokenId token : forbidden) {
-    if (static_cast<size_t>(token) < logits_.size()) logits_[token] = kNever;
-  }
 }
 
 }  // namespace pregate::engine

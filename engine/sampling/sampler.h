@@ -37,28 +37,25 @@ class Sampler {
   SampledToken sample(std::span<const float> logits, size_t vocab_size,
                       std::span<const TokenId> forbidden);
 
-  /// How sample() draws, if it reads nothing but the logits and gives nothing but the token.
-  std::optional<compute::Draw> next_draw(std::span<const TokenId> forbidden) const;
+  /// How sample() draws, if it gives nothing but the token. Valid until the next call.
+  std::optional<compute::Draw> next_draw(std::span<const TokenId> forbidden);
   /// In place of sample() then: `token` was drawn so from the first vocab_size logits.
   SampledToken take_drawn(TokenId token);
 
   const SamplingParams& params() const { return params_; }
 
  private:
-  struct History {
-    bool in_prompt = false;
-    uint32_t num_generated = 0;
-  };
-
-  bool adjusts_logits(std::span<const TokenId> forbidden) const;
-  void adjust_logits(std::span<const TokenId> forbidden);
+  compute::Draw make_draw(std::span<const TokenId> forbidden);
+  compute::SaidToken& said(TokenId token);
   void remember(TokenId token);
 
   const SamplingParams params_;
   Random random_;
-  compute::Draw draw_;  // the next one
-  std::unordered_map<TokenId, History> history_;
-  std::vector<float> logits_;  // scratch
+  compute::Draw draw_;                      // the next one, but for its changes
+  std::vector<compute::TokenBias> biases_;  // what those are, as are the next two
+  std::vector<compute::SaidToken> said_;    // only as far as there are penalties for them
+  std::vector<uint32_t> forbidden_;
+  std::unordered_map<TokenId, size_t> places_;  // in said_
 };
 
 }  // namespace pregate::engine

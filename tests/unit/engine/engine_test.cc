@@ -237,12 +237,17 @@ class EngineDrawTest : public EngineTest {
     return kAsked[sequence % std::size(kAsked)];
   }
 
-  /// Every third is greedy.
+  /// Every third is greedy, and of every fifth each way of changing logits is used.
   static compute::Draw draw_of(size_t sequence) {
-    return {.temperature = static_cast<float>(sequence % 3),
-            .top_k = static_cast<uint32_t>(sequence % 20),
-            .top_p = 0.9f,
-            .place = 0.01 * static_cast<double>(sequence % 100)};
+    static constexpr compute::TokenBias kBiases[] = {{7, 2.0f}, {120, 5.0f}, {250, 30.0f}};
+    static constexpr compute::SaidToken kSaid[] = {{250, 3}, {0, 0}, {90, 1}};
+    static constexpr uint32_t kForbidden[] = {120, 33};
+    compute::Draw draw{.temperature = static_cast<float>(sequence % 3),
+                       .top_k = static_cast<uint32_t>(sequence % 20),
+                       .top_p = 0.9f,
+                       .place = 0.01 * static_cast<double>(sequence % 100)};
+    if (sequence % 5 == 0) draw.changes = {kBiases, kSaid, {1.2f, 0.3f, 0.1f}, kForbidden};
+    return draw;
   }
 
   /// Of those that are not left out, by sequence and row.

@@ -1,6 +1,8 @@
 #include "engine/sampling/sampler.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <set>
 
@@ -28,7 +30,7 @@ TEST(Sampler, GreedyTakesTheBestAndTheFirstOfEquals) {
   EXPECT_EQ(sampler.sample(std::vector<float>{1, 2, 2, 0}, 4, {}).token, 1);
 }
 
-TEST(Sampler, ADrawIsEnoughOnlyIfNothingButTheLogitsIsRead) {
+TEST(Sampler, ADrawIsEnoughUnlessLogitsAreReported) {
   const auto is_enough = [](SamplingParams params) {
     return Sampler(std::move(params), std::vector<TokenId>{1}, 0, 0).next_draw({}).has_value();
   };
@@ -36,13 +38,13 @@ TEST(Sampler, ADrawIsEnoughOnlyIfNothingButTheLogitsIsRead) {
   EXPECT_TRUE(is_enough({.temperature = 0}));
   EXPECT_TRUE(is_enough({.temperature = 0, .top_p = 0.5f, .top_k = 3, .min_p = 0.1f, .seed = 4}));
   EXPECT_TRUE(is_enough({.temperature = 2, .top_p = 0.5f, .top_k = 3, .min_p = 0.1f, .seed = 4}));
-  EXPECT_FALSE(is_enough({.presence_penalty = 0.1f}));
-  EXPECT_FALSE(is_enough({.temperature = 0, .frequency_penalty = -0.1f}));
-  EXPECT_FALSE(is_enough({.repetition_penalty = 1.1f}));
-  EXPECT_FALSE(is_enough({.temperature = 0, .logit_bias = {{7, 1.0f}}}));
+  EXPECT_TRUE(is_enough({.presence_penalty = 0.1f}));
+  EXPECT_TRUE(is_enough({.temperature = 0, .frequency_penalty = -0.1f}));
+  EXPECT_TRUE(is_enough({.repetition_penalty = 1.1f}));
+  EXPECT_TRUE(is_enough({.temperature = 0, .logit_bias = {{7, 1.0f}}}));
   EXPECT_FALSE(is_enough({.logprobs = 0}));
-  const Sampler greedy({.temperature = 0}, {}, 0, 0);
-  EXPECT_FALSE(greedy.next_draw(std::vector<TokenId>{2}));
+  Sampler greedy({.temperature = 0}, {}, 0, 0);
+  EXPECT_TRUE(greedy.next_draw(std::vector<TokenId>{2}));
 }
 
 /// As long as a draw is not taken the next one is the same, and it makes no difference who draws.
@@ -59,6 +61,93 @@ TEST(Sampler, DrawnElsewhereItIsTheSameToken) {
     seen.insert(token);
   }
   EXPECT_EQ(seen.size(), 4u);
+}
+
+/// What changes logits, in the words of vLLM, and all of it anew for each token.
+class PlainChanges {
+ public:
+  PlainChanges(const SamplingParams& params, const std::vector<TokenId>& prompt)
+      : params_(params), prompt_(prompt) {}
+
+  void say(TokenId token) { generated_.push_back(token); }
+
+  std::vector<float> apply(std::vector<float> logits, const std::vector<TokenId>& forbidden) const {
+    for (TokenId token = 0; token < TokenId(logits.size()); ++token) {
+      float& logit = logits[size_t(token)];
+      if (params_.logit_bias.contains(token)) logit += params_.logit_bias.at(token);
+      const auto count = float(std::ranges::count(generated_, token));
+      if (count > 0 || std::ranges::count(prompt_, token) > 0) {
+        logit = logit > 0 ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
+      }
+      logit -= params_.frequency_penalty * count;
+      if (count > 0) logit -= params_.presence_penalty;
+      if (std::ranges::count(forbidden, token) > 0) logit = -HUGE_VALF;
+    }
+    return logits;
+  }
+
+ private:
+  const SamplingParams params_;
+  const std::vector<TokenId> prompt_;
+  std::vector<TokenId> generated_;
+};
+
+const SamplingParams kChanging[] = {{.repetition_penalty = 1.3f},
+                                    {.repetition_penalty = 0.7f},
+                                    {.presence_penalty = 0.9f},
+                                    {.frequency_penalty = 0.21f},
+                                    {.presence_penalty = -0.4f, .frequency_penalty = -0.03f},
+                                    {.logit_bias = {{2, 1.1f}, {5, -3.0f}, {6, 9.0f}, {-1, 9.0f}}},
+                                    {.presence_penalty = 0.3f,
+                                     .frequency_penalty = 0.11f,
+                                     .repetition_penalty = 1.07f,
+                                     .logit_bias = {{1, -0.7f}, {4, 1.9f}}},
+                                    {}};
+
+/// Token after token, whoever draws; every third time some are forbidden.
+void expect_plain_changes(const SamplingParams& params) {
+  const std::vector<TokenId> prompt = {4, 0, 4, 17};  // and padding
+  Sampler samples(params, prompt, 0, 0), draws(params, prompt, 0, 0);
+  PlainChanges plain(params, prompt);
+  for (int i = 0; i < 60; ++i) {
+    const auto forbidden = i % 3 == 2 ? std::vector<TokenId>{0, 3, 9} : std::vector<TokenId>{};
+    compute::Draw draw = draws.next_draw(forbidden).value();
+    std::vector<float> changed = kLogits;
+    compute::change_logits(changed, draw.changes);
+    EXPECT_EQ(changed, plain.apply(kLogits, forbidden));
+    draw.changes = {};
+    const auto token = static_cast<TokenId>(compute::draw(changed, draw));
+    plain.say(draws.take_drawn(token).token);
+    EXPECT_EQ(samples.sample(kLogits, kVocab, forbidden).token, token);
+  }
+}
+
+TEST(Sampler, ChangesFollowWhatWasSaid) {
+  for (size_t i = 0; i < std::size(kChanging); ++i) {
+    SCOPED_TRACE(i);
+    SamplingParams params = kChanging[i];
+    for (const float temperature : {0.0f, 1.5f}) {
+      params.temperature = temperature;
+      expect_plain_changes(params);
+    }
+  }
+}
+
+/// As many as there are different tokens, not as many as were said; none that change nothing.
+TEST(Sampler, ChangesAreAsManyAsNeeded) {
+  const auto count_said = [](SamplingParams params) {
+    Sampler sampler(std::move(params), std::vector<TokenId>{1, 1, 3, 5, 3}, 0, 0);
+    for (const TokenId token : {3, 2, 2, 4, 4}) sampler.take_drawn(token);
+    return sampler.next_draw({})->changes.said.size();
+  };
+  EXPECT_EQ(count_said({.repetition_penalty = 1.1f}), 5u);
+  EXPECT_EQ(count_said({.presence_penalty = 1.1f}), 3u);
+  EXPECT_EQ(count_said({.frequency_penalty = 1.1f}), 3u);
+  EXPECT_EQ(count_said({.logit_bias = {{3, 1.0f}}}), 0u);
+  Sampler plain({}, std::vector<TokenId>{1, 2}, 0, 0);
+  plain.take_drawn(3);
+  EXPECT_TRUE(plain.next_draw({})->changes.empty());
+  EXPECT_FALSE(plain.next_draw(std::vector<TokenId>{1})->changes.empty());
 }
 
 TEST(Sampler, NeverTakesPaddingOrForbiddenTokens) {

@@ -109,6 +109,8 @@ class SchedulerTest : public ::testing::Test {
     return request;
   }
 
+  void expect_same_without_logits();
+
   test_support::TemporaryDirectory directory_;
   test_support::Losses losses_;
   std::atomic<bool> available_{true};
@@ -185,27 +187,47 @@ TEST_F(SchedulerTest, PromptLogprobsCoverThePromptWhateverTheChunks) {
   }
 }
 
+/// Greedy and not, with and without each way of changing logits.
+GenerationRequest with_changes(GenerationRequest request, uint64_t i) {
+  engine::SamplingParams& params = request.sampling;
+  params.temperature = 0.75f * static_cast<float>(i % 3);
+  params.seed = i;
+  if (i & 1) params.repetition_penalty = 1.3f;
+  if (i & 2) params.frequency_penalty = 0.4f, params.presence_penalty = -0.2f;
+  if (i & 4) params.logit_bias = {{3, 2.5f}, {11, -100.0f}, {200, 3.0f}};
+  if (i & 8) {
+    request.min_tokens = request.max_tokens;
+    for (TokenId token = 0; token < 10; ++token) request.stop_token_ids.push_back(token);
+  }
+  return request;
+}
+
+void SchedulerTest::expect_same_without_logits() {
+  constexpr uint32_t kNumTokens = 12;
+  std::vector<std::future<Answer>> from_engine, from_logits;
+  for (uint64_t i = 0; i < 18; ++i) {
+    GenerationRequest request = with_changes(greedy(10 + i, kNumTokens, i), i);
+    from_engine.push_back(ask(request));
+    request.sampling.logprobs = 0;
+    from_logits.push_back(ask(std::move(request)));
+  }
+  for (size_t i = 0; i < from_engine.size(); ++i) {
+    SCOPED_TRACE(i);
+    const Answer answer = wait(from_engine[i]), with_logits = wait(from_logits[i]);
+    EXPECT_EQ(answer.tokens, with_logits.tokens);
+    EXPECT_EQ(answer.texts, with_logits.texts);
+    EXPECT_EQ(answer.tokens[0].size(), kNumTokens);
+    EXPECT_LT(std::ranges::max(answer.tokens[0]), static_cast<TokenId>(num_choosable_));
+  }
+}
+
 /// A request whose tokens are drawn from logits gives those that the engine draws; alone and
 /// together; also where the largest of all logits is one of padding.
 TEST_F(SchedulerTest, TokensAreTheSameWithAndWithoutLogits) {
   for (const size_t num_choosable : {300, 20}) {
     num_choosable_ = num_choosable;
     start(kRoomy);
-    std::vector<std::future<Answer>> from_engine, from_logits;
-    for (uint64_t i = 0; i < 5; ++i) {
-      GenerationRequest request = greedy(10 + i, 12, i);
-      request.sampling.temperature = 0.75f * static_cast<float>(i % 3);
-      request.sampling.seed = i;
-      from_engine.push_back(ask(request));
-      request.sampling.logprobs = 0;
-      from_logits.push_back(ask(std::move(request)));
-    }
-    for (size_t i = 0; i < from_engine.size(); ++i) {
-      const Answer answer = wait(from_engine[i]);
-      EXPECT_EQ(answer.tokens, wait(from_logits[i]).tokens);
-      EXPECT_EQ(answer.tokens[0].size(), 12u);
-      EXPECT_LT(std::ranges::max(answer.tokens[0]), static_cast<TokenId>(num_choosable));
-    }
+    expect_same_without_logits();
     scheduler_.reset();
   }
 }
@@ -249,17 +271,19 @@ class SchedulerOnADevice : public SchedulerTest {
   size_t row_bytes_ = 0, bytes_of_largest_ = 0, saved_bytes_ = 0;
 };
 
-TEST_F(SchedulerOnADevice, SamplingAsksForLogitsIfItReadsThem) {
+TEST_F(SchedulerOnADevice, TokensAreTheSameWithAndWithoutLogits) { expect_same_without_logits(); }
+
+TEST_F(SchedulerOnADevice, SamplingAsksForLogitsIfItReportsThem) {
   const auto asks = [&](const std::function<void(engine::SamplingParams&)>& change) {
     GenerationRequest request = greedy(5, kNumTokens);
     change(request.sampling);
     return tokens_from_logits(request);
   };
-  EXPECT_EQ(asks([](auto& p) { p.presence_penalty = 1.0f; }), kNumTokens);
-  EXPECT_EQ(asks([](auto& p) { p.frequency_penalty = 1.0f; }), kNumTokens);
-  EXPECT_EQ(asks([](auto& p) { p.repetition_penalty = 1.5f; }), kNumTokens);
-  EXPECT_EQ(asks([](auto& p) { p.logit_bias = {{5, 1.0f}}; }), kNumTokens);
   EXPECT_EQ(asks([](auto& p) { p.logprobs = 3; }), kNumTokens);
+  EXPECT_EQ(asks([](auto& p) { p.presence_penalty = 1.0f; }), 0u);
+  EXPECT_EQ(asks([](auto& p) { p.frequency_penalty = 1.0f; }), 0u);
+  EXPECT_EQ(asks([](auto& p) { p.repetition_penalty = 1.5f; }), 0u);
+  EXPECT_EQ(asks([](auto& p) { p.logit_bias = {{5, 1.0f}}; }), 0u);
   EXPECT_EQ(asks([](auto&) {}), 0u);
   EXPECT_EQ(asks([](auto& p) { p.top_p = 0.5f, p.top_k = 2, p.min_p = 0.1f, p.seed = 1; }), 0u);
   GenerationRequest drawn = greedy(5, kNumTokens);
@@ -267,15 +291,14 @@ TEST_F(SchedulerOnADevice, SamplingAsksForLogitsIfItReadsThem) {
   EXPECT_LE(bytes_of(drawn), bytes_of_largest_);
 }
 
-TEST_F(SchedulerOnADevice, RequestsAskForLogitsIfTheyReadThem) {
+TEST_F(SchedulerOnADevice, RequestsAskForLogitsIfTheyReportThem) {
   const auto asks = [&](const std::function<void(GenerationRequest&)>& change) {
     GenerationRequest request = greedy(5, kNumTokens);
     change(request);
     return tokens_from_logits(request);
   };
-  // The first two may not be these.
-  EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2, r.stop_token_ids = {299}; }), 2u);
-  EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2, r.ignore_eos = false; }), 2u);
+  EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2, r.stop_token_ids = {299}; }), 0u);
+  EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2, r.ignore_eos = false; }), 0u);
   EXPECT_EQ(asks([](auto& r) { r.min_tokens = 2; }), 0u);
   EXPECT_EQ(asks([](auto& r) { r.stop_token_ids = {299}, r.stop = {"never"}; }), 0u);
   GenerationRequest all = greedy(5, kNumTokens);
