@@ -268,13 +268,16 @@ void bench_sum_rows(benchmark::State& state, Machine& machine) {
                           static_cast<int64_t>(x.size() * sizeof(float)));
 }
 
-/// At temperature 1; with top_p 1 from all tokens.
-void bench_draw(benchmark::State& state, Machine& machine, float top_p) {
+/// At temperature 1; with top_p 1 from all tokens; with a repetition penalty of so many.
+void bench_draw(benchmark::State& state, Machine& machine, float top_p, uint32_t num_said = 0) {
   const auto num_rows = static_cast<size_t>(state.range(0));
   Random random(1);
   std::vector<float> logits(num_rows * kVocabulary);
   for (float& logit : logits) logit = static_cast<float>(2.5 * random.next_normal());
-  std::vector<Draw> draws(num_rows, {.temperature = 1.0f, .top_p = top_p});
+  std::vector<SaidToken> said;
+  for (uint32_t i = 0; i < num_said; ++i) said.push_back({uint32_t(i * kVocabulary / num_said)});
+  const LogitChanges changes{.said = said};  // of 1, so that the logits stay
+  std::vector<Draw> draws(num_rows, {.temperature = 1.0f, .top_p = top_p, .changes = changes});
   std::vector<uint32_t> tokens(num_rows);
   for (auto _ : state) {
     for (Draw& draw : draws) draw.place = random.next_double();
@@ -315,6 +318,7 @@ void register_all(Machine& machine) {
   add("sum_rows", [&machine](auto& s) { bench_sum_rows(s, machine); })->Arg(1)->Arg(512);
   add("draw", [&machine](auto& s) { bench_draw(s, machine, 1.0f); })->Arg(1)->Arg(32);
   add("draw/top_p", [&machine](auto& s) { bench_draw(s, machine, 0.95f); })->Arg(1)->Arg(32);
+  add("draw/penalty", [&machine](auto& s) { bench_draw(s, machine, 1.0f, 1000); })->Arg(1)->Arg(32);
 }
 
 /// Takes "--name=value" out of the arguments.
