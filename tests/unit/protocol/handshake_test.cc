@@ -41,11 +41,11 @@ std::string hex(const Proof& proof) {
 // Made with Python's hmac from the description in WIRE.md.
 TEST(Handshake, ProofsAreAsDocumented) {
   EXPECT_EQ(hex(prove_worker(kSecret, filled(1), sample_join())),
-            "4fe0bd5d8ad724af258d7f8fe761af412ea8a9c3a4acdf0e904c0bad5c40b5f4");
+            "3d2138532f2696fbe58f8d9ad6d89560ed1ded32c55f133003a8a10687f17d71");
   EXPECT_EQ(hex(prove_coordinator(kSecret, filled(1), sample_join(), WorkerId(10))),
-            "89f37962931fb1d50b06d93e51f4afc2bd41a9a915302718f240be757ef6ef28");
+            "d03dcf91b99804dae7fa5b7b28cc62b569dc3ba7bd59ee56cfed1467c2c1bd55");
   EXPECT_EQ(hex(prove_worker(Secret(), filled(1), sample_join())),
-            "033d794828461e744b443430f373779f253301dcaa48cc4329264c4c147daae8");
+            "b8620d5bc9b09d8a9b6e0b22d5dac51544262ee9197a1ef423686109630b2f49");
 }
 
 TEST(Handshake, BothSidesAgree) {
