@@ -18,6 +18,7 @@
 #include <nccl.h>
 
 #include "base/random.h"
+#include "tests/support/scrambled_memory.h"
 #include "transport/payload.h"
 
 // Not anonymous: what NCCL and CUDA name is made of it.
@@ -108,13 +109,6 @@ static World& world() {
 static void free_device(void* memory) {
   if (world().uses.contain(memory)) refuse("device memory is freed in which NCCL is at work");
   world().device.free(memory);
-}
-
-/// Between host and device: there every byte is another one.
-static void copy_scrambled(void* to, const void* from, size_t bytes) {
-  const auto* const source = static_cast<const std::byte*>(from);
-  auto* const target = static_cast<std::byte*>(to);
-  for (size_t i = 0; i < bytes; ++i) target[i] = source[i] ^ std::byte{0x5a};
 }
 
 class FakeDeviceMemory final : public DeviceMemory {
@@ -273,7 +267,9 @@ void transfer_all(ncclComm& comm, const std::vector<Transfer>& transfers) {
   std::vector<std::shared_ptr<Post>> posted;
   for (const Transfer& transfer : transfers) {
     if (!transfer.is_send) continue;
-    posted.push_back(std::make_shared<Post>(Post{transfer.memory, transfer.bytes}));
+    // What a communicator that was given up comes to later is not to be read: its memory is free.
+    posted.push_back(std::make_shared<Post>(
+        Post{.from = transfer.memory, .bytes = transfer.bytes, .is_garbage = comm.aborted}));
     group.posts[{comm.rank, transfer.peer}].push_back(posted.back());
   }
   group.changed.notify_all();
@@ -396,7 +392,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
   if (kind == cudaMemcpyHostToDevice) refuse_copy(from, to, bytes);
   if (kind == cudaMemcpyDeviceToHost) refuse_copy(to, from, bytes);
-  stream->add([=] { copy_scrambled(to, from, bytes); });
+  stream->add([=] { pregate::transport::copy_scrambled(to, from, bytes); });
   return cudaSuccess;
 }
 

@@ -242,7 +242,7 @@ TEST_F(NcclTails, GoByTheCarrierUntilALaneIsUp) {
   EXPECT_FALSE(sender_.transport->takes_tail(kReceiver, kTail));
   send(1);
   EXPECT_FALSE(expect_next(1));
-  EXPECT_EQ(sender_.probe.sent_bytes, 0U);
+  EXPECT_EQ(sender_.probe.device_sent_bytes, 0U);
   EXPECT_TRUE(comes_true([this] { return sender_.transport->takes_tail(kReceiver, kTail); }));
   send(2);
   EXPECT_TRUE(expect_next(2));
