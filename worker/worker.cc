@@ -152,7 +152,9 @@ void Worker::receive(std::span<const std::byte> header, transport::Payload paylo
 Status Worker::handle(std::span<const std::byte> header, transport::Payload payload) {
   PREGATE_ASSIGN(const MessageType type, protocol::decode_type(header));
   if (type == MessageType::kExpertRequest) return accept_request(header, std::move(payload));
-  PREGATE_ASSIGN(payload, payload.on_host());
+  if (payload.tail() != nullptr) {
+    return fail(ErrorCode::kDataLoss, "message of type {} with a tail", static_cast<int>(type));
+  }
   switch (type) {
     case MessageType::kAssignExperts:
       return accept_assignment(header, payload);

@@ -35,8 +35,9 @@ class Arena::Memory {
     std::map<size_t, size_t> holes;  // offset: bytes; no two touch
 
     bool is_empty() const { return !holes.empty() && holes.begin()->second == size_bytes; }
-    bool contains(const std::byte* address) const {
-      return address >= data && address < data + size_bytes;
+    bool contains(const void* address) const {
+      const auto* const byte = static_cast<const std::byte*>(address);
+      return byte >= data && byte < data + size_bytes;
     }
 
     /// Null if no hole is large enough.
@@ -78,6 +79,12 @@ class Arena::Memory {
   size_t used_bytes() const {
     const std::scoped_lock lock(mutex_);
     return used_bytes_;
+  }
+
+  bool holds(const void* address) const {
+    const std::scoped_lock lock(mutex_);
+    return std::ranges::any_of(chunks_,
+                               [&](const Chunk& chunk) { return chunk.contains(address); });
   }
 
   /// `bytes` is a multiple of kAlignment.
@@ -177,6 +184,7 @@ Result<Arena::Block> Arena::allocate(size_t bytes, std::string_view what) {
   return Block(memory_, data, rounded);
 }
 
+bool Arena::holds(const void* address) const { return memory_->holds(address); }
 size_t Arena::budget_bytes() const { return memory_->budget_bytes(); }
 size_t Arena::used_bytes() const { return memory_->used_bytes(); }
 

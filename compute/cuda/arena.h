@@ -58,6 +58,8 @@ class Arena {
   /// errors are the device's.
   Result<Block> allocate(size_t bytes, std::string_view what = "weights");
 
+  /// Whether an address is of memory that was taken from the device.
+  bool holds(const void* address) const;
   size_t budget_bytes() const;
   size_t used_bytes() const;
   size_t free_bytes() const { return budget_bytes() - used_bytes(); }

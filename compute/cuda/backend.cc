@@ -58,6 +58,9 @@ bool serves_host(const SourceMatrix& weights, WeightFormat format) {
          weights.rows * weights.cols * sizeof(float) <= kMaxHostMatrixBytes;
 }
 
+/// Of what the arena leaves: rows that are shared have so small a part of it.
+constexpr size_t kSharedPart = 4;
+
 std::span<const std::byte> bytes_of(const EncodedRows& x) {
   return {x.data, x.rows * encoded_row_bytes(x.format, x.cols)};
 }
@@ -154,15 +157,22 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(std::shared_ptr<Device>
                                                          size_t row_bytes) {
   PREGATE_ASSIGN(auto stream, device->make_stream());
   PREGATE_ASSIGN(auto copies, device->make_stream());
-  auto shared_rows = std::make_shared<CudaSharedRows>(device, std::move(copies));
+  PREGATE_ASSIGN(auto arena, arena_of(device, name));
+  const size_t reserve_bytes = Arena::reserve_beside(arena->budget_bytes());
+  auto shared_rows = std::make_shared<CudaSharedRows>(
+      Arena(device, name, reserve_bytes / kSharedPart), std::move(copies));
   std::unique_ptr<CudaBackend> backend(new CudaBackend(std::move(device), std::move(name), threads,
                                                        std::move(stream), std::move(shared_rows)));
   PREGATE_ASSIGN(backend->kernels_, cpu::select_kernels("cpu"));
   PREGATE_ASSIGN(backend->host_, make_backend(backend->kernels_->name, threads));
-  PREGATE_ASSIGN(backend->arena_, arena_of(backend->device_, backend->name_));
-  const size_t reserve_bytes = Arena::reserve_beside(backend->arena_->budget_bytes());
+  backend->arena_ = std::move(arena);
   backend->row_bytes_ = row_bytes > 0 ? row_bytes : reserve_bytes / 2;
   return backend;
+}
+
+std::shared_ptr<DeviceMemory> CudaBackend::shared_rows() {
+  row_space_->shared()->reserve();  // while nothing is done there that would have to wait
+  return row_space_->shared();
 }
 
 Result<Arena::Block> CudaBackend::place(const std::byte* packed, size_t bytes) {

@@ -61,7 +61,7 @@ class CudaBackend final : public Backend, public Unattended {
   }
   std::unique_ptr<RowMemory> allocate_host_rows(size_t bytes) override;
   bool shares_row_memory() const override { return false; }
-  std::shared_ptr<DeviceMemory> shared_rows() override { return row_space_->shared(); }
+  std::shared_ptr<DeviceMemory> shared_rows() override;
   void wait() override { require(synchronize()); }
   void write(void* rows, const void* from, size_t bytes) override;
   void read(void* to, const void* rows, size_t bytes) override;

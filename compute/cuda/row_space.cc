@@ -21,7 +21,7 @@ class RowSpace::Rows final : public RowMemory {
 
 Result<std::unique_ptr<RowMemory>> RowSpace::allocate(size_t bytes) {
   const size_t size_bytes = std::max<size_t>(1, bytes);
-  PREGATE_ASSIGN(std::byte* const data, shared_->allocate_beside(size_bytes));
+  PREGATE_ASSIGN(std::byte* const data, device_->allocate(size_bytes));
   rows_.add(data, size_bytes);
   ++version_;
   return std::make_unique<Rows>(shared_from_this(), data, &RowSpace::release);

@@ -64,7 +64,8 @@ Status CudaBackend::try_write(std::byte* rows, const std::byte* from, size_t byt
     const size_t count = std::min(kMaxWriteBytes, bytes - at);
     PREGATE_ASSIGN(const Outbox::Piece piece, outbox_.take(count));
     std::memcpy(piece.pinned, from + at, count);
-    if (count % kUploadUnit == 0) {
+    const auto place = reinterpret_cast<uintptr_t>(rows + at);
+    if (count % kUploadUnit == 0 && place % kUploadUnit == 0) {
       stream_->upload_pinned(rows + at, piece.pinned, count);
     } else {
       stream_->upload(rows + at, piece.pinned, count);

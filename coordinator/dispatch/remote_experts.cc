@@ -47,10 +47,6 @@ protocol::ExpertPlan part_of_plan(const router::Plan& plan, router::LayerTime no
   return part;
 }
 
-size_t row_bytes(const ExpertBatch& batch) {
-  return compute::encoded_row_bytes(batch.rows.format, batch.rows.cols);
-}
-
 using Shares = std::span<const Share* const>;
 
 /// A row's results in the order of `shares`.
@@ -336,10 +332,8 @@ void RemoteExperts::send(const Call& call, const Sending& sending) {
 }
 
 Payload RemoteExperts::pack(const Call& call, const Sending& sending) {
-  const Share& share = sending.part->share;
-  const size_t bytes = share.batch_rows.size() * row_bytes(call.batch);
-  const bool as_tail = rows_.has_tails() && cluster_.takes_tail(sending.worker, bytes);
-  return rows_.pack(call.ticket, call.batch.rows, share, as_tail);
+  return rows_.pack(call.ticket, call.batch.rows, sending.part->share,
+                    [&](size_t bytes) { return cluster_.takes_tail(sending.worker, bytes); });
 }
 
 protocol::ExpertRequest RemoteExperts::make_request(const Call& call,
@@ -358,7 +352,8 @@ protocol::ExpertRequest RemoteExperts::make_request(const Call& call,
   request.layer = batch.layer;
   request.num_rows = static_cast<uint32_t>(share.batch_rows.size());
   request.cols = static_cast<uint32_t>(batch.rows.cols);
-  request.row_bytes = static_cast<uint32_t>(row_bytes(batch));
+  request.row_bytes =
+      static_cast<uint32_t>(compute::encoded_row_bytes(batch.rows.format, batch.rows.cols));
   request.row_format = static_cast<uint8_t>(batch.rows.format);
   request.separate = options_.reproducible;
   request.table = share.table;

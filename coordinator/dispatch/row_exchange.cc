@@ -21,6 +21,12 @@ size_t rows_bytes(const Share& share, const EncodedRows& rows) {
 
 const float* numbers_at(const std::byte* place) { return reinterpret_cast<const float*>(place); }
 
+/// So that whatever comes after it begins where a payload does.
+size_t room_for(size_t bytes) {
+  constexpr size_t kUnit = transport::kPayloadAlignment;
+  return (bytes + kUnit - 1) / kUnit * kUnit;
+}
+
 bool has_tail(const Payload& payload) { return payload.tail() != nullptr; }
 
 /// `starts`: where the rows of each payload begin.
@@ -39,9 +45,9 @@ compute::Addends place(std::span<const Addend> addends, std::span<const float* c
 RowExchange::~RowExchange() { drop_added(); }
 
 Payload RowExchange::pack(engine::DispatchTicket ticket, const EncodedRows& rows,
-                          const Share& share, bool as_tail) {
+                          const Share& share, const std::function<bool(size_t bytes)>& takes_tail) {
   drop_added();
-  if (as_tail) {
+  if (memory_ != nullptr && takes_tail(rows_bytes(share, rows))) {
     if (auto tail = memory_->allocate(rows_bytes(share, rows))) {
       return pack_tail(rows, share, std::move(*tail));
     }
@@ -74,28 +80,32 @@ const EncodedRows& RowExchange::on_host(engine::DispatchTicket ticket, const Enc
 Status RowExchange::add_up(std::span<const Payload> payloads, std::span<const Addend> addends,
                            Matrix<float> out) {
   drop_added();
-  if (std::ranges::none_of(payloads, has_tail)) {
-    add_up_on_host(payloads, addends, out);
-    return {};
-  }
-  PREGATE_ASSIGN(const auto starts, in_row_memory(payloads));
-  backend_.sum_rows(place(addends, starts, out.cols).by_row(out.rows), out);
+  if (std::ranges::none_of(payloads, has_tail)) return add_up_on_host(payloads, addends, out);
+  const auto starts = in_row_memory(payloads);
+  if (!starts) return add_up_on_host(payloads, addends, out);  // for want of room
+  backend_.sum_rows(place(addends, *starts, out.cols).by_row(out.rows), out);
   added_.assign(payloads.begin(), payloads.end());
   return {};
 }
 
-void RowExchange::add_up_on_host(std::span<const Payload> payloads, std::span<const Addend> addends,
-                                 Matrix<float> out) {
+Status RowExchange::add_up_on_host(std::span<const Payload> payloads,
+                                   std::span<const Addend> addends, Matrix<float> out) {
+  std::vector<Payload> here;
   std::vector<const float*> starts;
-  for (const Payload& payload : payloads) starts.push_back(numbers_at(payload.bytes().data()));
+  for (const Payload& payload : payloads) {
+    PREGATE_ASSIGN(Payload on_host, payload.on_host());
+    starts.push_back(numbers_at(on_host.bytes().data()));
+    here.push_back(std::move(on_host));
+  }
   backend_.sum_rows(place(addends, starts, out.cols).by_row(out.rows), sums_copy_.begin(out));
   sums_copy_.send(out);
+  return {};
 }
 
 /// Where each begins; those that came to the host are brought there.
 Result<std::vector<const float*>> RowExchange::in_row_memory(std::span<const Payload> payloads) {
   size_t bytes = 0;
-  for (const Payload& payload : payloads) bytes += payload.head().size();
+  for (const Payload& payload : payloads) bytes += room_for(payload.head().size());
   PREGATE_ASSIGN(std::byte * upload, uploads_.take(bytes));
   std::vector<const float*> starts;
   for (const Payload& payload : payloads) {
@@ -105,7 +115,7 @@ Result<std::vector<const float*>> RowExchange::in_row_memory(std::span<const Pay
     }
     starts.push_back(numbers_at(upload));
     backend_.write(upload, payload.bytes().data(), payload.size());
-    upload += payload.size();
+    upload += room_for(payload.size());
   }
   return starts;
 }

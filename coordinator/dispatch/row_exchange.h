@@ -1,6 +1,7 @@
 // Rows on their way from an engine's row memory to workers, and their sums on the way back.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -33,15 +34,14 @@ class RowExchange {
         uploads_(backend) {}
   ~RowExchange();
 
-  bool has_tails() const { return memory_ != nullptr; }
   /// A request's payload: the share's table, then its rows out of the batch's, which lie in row
-  /// memory; these as a tail, if that is wanted and there is room for it. `ticket` tells batches
-  /// apart.
+  /// memory; these as a tail, if who gets it takes one of so many bytes and there is room for it.
+  /// `ticket` tells batches apart.
   transport::Payload pack(engine::DispatchTicket ticket, const compute::EncodedRows& rows,
-                          const Share& share, bool as_tail);
+                          const Share& share, const std::function<bool(size_t bytes)>& takes_tail);
   /// Sets out [n, h], in row memory, to what is added up for each row, in the order of `addends`;
   /// to 0 without any. Payloads are rows of h numbers, with no head if they have a tail. Error:
-  /// kResourceExhausted.
+  /// kUnavailable, the device is lost.
   Status add_up(std::span<const transport::Payload> payloads, std::span<const Addend> addends,
                 compute::Matrix<float> out);
 
@@ -51,8 +51,8 @@ class RowExchange {
   const compute::EncodedRows& on_host(engine::DispatchTicket ticket,
                                       const compute::EncodedRows& rows);
   Result<std::vector<const float*>> in_row_memory(std::span<const transport::Payload> payloads);
-  void add_up_on_host(std::span<const transport::Payload> payloads, std::span<const Addend> addends,
-                      compute::Matrix<float> out);
+  Status add_up_on_host(std::span<const transport::Payload> payloads,
+                        std::span<const Addend> addends, compute::Matrix<float> out);
   void drop_added();
 
   compute::Backend& backend_;

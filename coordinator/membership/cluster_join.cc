@@ -235,8 +235,8 @@ Result<std::optional<protocol::ExpertReply>> Cluster::handle_locked(
       return std::nullopt;
     }
     case MessageType::kHoldings: {
-      PREGATE_ASSIGN(const auto ranges, payload.on_host());
-      PREGATE_ASSIGN(const auto holdings, protocol::decode_holdings(header, ranges.bytes()));
+      if (payload.tail() != nullptr) return fail(ErrorCode::kDataLoss, "Holdings: with a tail");
+      PREGATE_ASSIGN(const auto holdings, protocol::decode_holdings(header, payload.bytes()));
       take_holdings_locked(*worker, holdings, news);
       return std::nullopt;
     }

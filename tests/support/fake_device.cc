@@ -32,7 +32,7 @@ class FakeStream final : public Stream {
     });
   }
   void upload_pinned(void* to, const void* from, size_t bytes) override {
-    PREGATE_CHECK(bytes % 16 == 0);
+    PREGATE_CHECK(bytes % 16 == 0 && reinterpret_cast<uintptr_t>(to) % 16 == 0);
     upload(to, from, bytes);
   }
   void download(void* to, const void* from, size_t bytes) override {

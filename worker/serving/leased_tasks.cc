@@ -19,21 +19,32 @@ Status LeasedTasks::compute(ExpertCache::Lease& lease, const compute::EncodedRow
   }
   size_t num_products = 0;
   for (const ExpertTask& task : tasks) num_products += task.rows.size();
-  PREGATE_ASSIGN(compute::Matrix<float> room, products_.take_rows(num_products, out.cols));
+  const Memory memory = allocate(num_products * out.cols * sizeof(float));
+  compute::Matrix<float> left{reinterpret_cast<float*>(memory.data.get()), num_products, out.cols};
   products_of_.resize(tasks.size());
   for (;;) {
     PREGATE_ASSIGN(const Group group, lease.next());
     if (group.empty()) break;
-    const size_t used = multiply(group, rows, tasks, room);
-    room = room.slice_rows(used, room.rows - used);
+    const size_t used = multiply(group, rows, tasks, left);
+    left = left.slice_rows(used, left.rows - used);
   }
-  add_up(tasks, out);
+  add_up(tasks, memory.is_row_memory ? out : host_sums_.begin(out));
+  if (!memory.is_row_memory) host_sums_.send(out);
+  backend_.wait();  // before the memory is somebody else's
   return {};
 }
 
-/// Into the first of `room`'s rows; of how many.
+/// Row memory, as long as there is room; else the host's, which on a processor is the same.
+LeasedTasks::Memory LeasedTasks::allocate(size_t bytes) const {
+  if (shared_rows_ != nullptr) {
+    if (const auto rows = shared_rows_->allocate(bytes)) return {*rows, true};
+  }
+  return {std::make_shared_for_overwrite<std::byte[]>(bytes), false};
+}
+
+/// Into the first of `left`; of how many rows.
 size_t LeasedTasks::multiply(const Group& group, const compute::EncodedRows& rows,
-                             std::span<const ExpertTask> tasks, compute::Matrix<float> room) {
+                             std::span<const ExpertTask> tasks, compute::Matrix<float> left) {
   size_t num_products = 0;
   for (const auto& [index, expert] : group) num_products += tasks[index].rows.size();
   std::vector<uint32_t> places(num_products);
@@ -44,11 +55,11 @@ size_t LeasedTasks::multiply(const Group& group, const compute::EncodedRows& row
     ExpertTask task = tasks[index];
     task.expert = expert;
     task.out_rows = std::span(places).subspan(first, task.rows.size());
-    products_of_[index] = room.data + first * room.stride;
+    products_of_[index] = left.data + first * left.stride;
     first += task.rows.size();
     apart.push_back(task);
   }
-  backend_.experts(rows, apart, room.slice_rows(0, num_products));
+  backend_.experts(rows, apart, left.slice_rows(0, num_products));
   backend_.wait();  // the next group may take the place of this one's experts
   return num_products;
 }

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "compute/cuda/backend.h"
 #include "protocol/codec.h"
-#include "tests/support/backends.h"
+#include "tests/support/fake_device.h"
 #include "tests/unit/worker/manual_clock.h"
+#include "worker/experts/on_disk.h"
 #include "worker/serving/batch.h"
 
 namespace pregate::worker {
@@ -21,23 +23,31 @@ class DeviceServing : public ::testing::Test {
  protected:
   DeviceServing() {
     for (uint32_t id = 0; id < kNumExperts; ++id) {
-      const auto gate = random_matrix(kIntermediate * kHidden), up = random_matrix(gate.size());
-      const auto down = random_matrix(gate.size());
-      const compute::ExpertSource source{source_of(gate, kIntermediate, kHidden),
-                                         source_of(up, kIntermediate, kHidden),
-                                         source_of(down, kHidden, kIntermediate)};
-      store_.insert({kLayer, ExpertId(id)}, backend_->pack_expert(source, kFormat).value());
+      store_.insert({kLayer, ExpertId(id)}, load(*backend_, ExpertId(id)));
     }
+  }
+
+  std::unique_ptr<compute::Backend> make_backend() {
+    return compute::cuda::CudaBackend::create(device_, "cuda:fake", threads_).value();
   }
 
   static compute::SourceMatrix source_of(const std::vector<float>& numbers, size_t rows,
                                          size_t cols) {
     return {reinterpret_cast<const std::byte*>(numbers.data()), compute::DType::kF32, rows, cols};
   }
-  std::vector<float> random_matrix(size_t size) {
-    std::vector<float> numbers(size);
-    for (float& number : numbers) number = 0.2f * static_cast<float>(random_.next_normal());
-    return numbers;
+  /// Always the same of the same id.
+  static std::unique_ptr<compute::PackedExpert> load(compute::Backend& backend, ExpertId id) {
+    Random random(id.value);
+    const auto random_matrix = [&] {
+      std::vector<float> numbers(kIntermediate * kHidden);
+      for (float& number : numbers) number = 0.2f * static_cast<float>(random.next_normal());
+      return numbers;
+    };
+    const auto gate = random_matrix(), up = random_matrix(), down = random_matrix();
+    const compute::ExpertSource source{source_of(gate, kIntermediate, kHidden),
+                                       source_of(up, kIntermediate, kHidden),
+                                       source_of(down, kHidden, kIntermediate)};
+    return backend.pack_expert(source, kFormat).value();
   }
 
   /// For each row all experts. `as_tail`: its rows are in the device's memory.
@@ -78,9 +88,10 @@ class DeviceServing : public ::testing::Test {
     return pending;
   }
 
-  std::vector<Answer> serve(
-      const std::vector<PendingRequest>& requests,
-      AnswerMemory where = [](size_t) { return nullptr; }) {
+  static std::shared_ptr<DeviceMemory> nowhere(size_t) { return nullptr; }
+
+  std::vector<Answer> serve(const std::vector<PendingRequest>& requests,
+                            AnswerMemory where = nowhere) {
     BatchServer server(store_, *backend_, clock_, probe_);
     server.put_answers(std::move(where));
     return server.serve(requests);
@@ -92,11 +103,11 @@ class DeviceServing : public ::testing::Test {
     return {here.bytes().begin(), here.bytes().end()};
   }
 
+  const std::shared_ptr<compute::cuda::FakeDevice> device_ =
+      std::make_shared<compute::cuda::FakeDevice>();
   ThreadPool threads_{1};
-  std::unique_ptr<compute::Backend> backend_ =
-      test_support::make_backend(test_support::kFakeCuda, threads_).value();
+  const std::unique_ptr<compute::Backend> backend_ = make_backend();
   const std::shared_ptr<DeviceMemory> memory_ = backend_->shared_rows();
-  Random random_{1};
   ManualClock clock_;
   Probe probe_;
   ExpertStore store_{kFormat};
@@ -120,6 +131,74 @@ TEST_F(DeviceServing, WhereRowsAndAnswersAreChangesNoBit) {
     EXPECT_EQ(bytes_of(there[0]), expected);
     EXPECT_EQ(asked, expected.size());
   }
+}
+
+/// Experts on disk, with memory for one of them.
+class DeviceServingFromDisk : public DeviceServing {
+ protected:
+  DeviceServingFromDisk() {
+    const auto reader = ExpertOnDisk::reader(kFormat, kHidden);
+    for (uint32_t id = 0; id < kNumExperts; ++id) {
+      on_disk_.insert({kLayer, ExpertId(id)}, reader(kLayer, ExpertId(id)).value());
+    }
+    const auto read = [this](LayerIdx,
+                             ExpertId id) -> Result<std::unique_ptr<compute::PackedExpert>> {
+      if (is_broken_) return fail(ErrorCode::kDataLoss, "the disk is broken");
+      return load(*packer_, id);
+    };
+    const size_t bytes = store_.bytes() / kNumExperts;
+    cache_ = ExpertCache::create({read}, make_eviction_policy("lru", {.seed = 1}).value(),
+                                 {.memory_bytes = bytes, .expert_bytes = bytes}, system_clock(),
+                                 cache_probe_)
+                 .value();
+  }
+
+  std::vector<Answer> serve_from_disk(const PendingRequest& request, AnswerMemory where) {
+    PlannedCache cache(*cache_, on_disk_, /*num_layers=*/8);
+    BatchServer server(on_disk_, *backend_, clock_, probe_, &cache);
+    server.put_answers(std::move(where));
+    return server.serve({&request, 1});
+  }
+
+  const std::unique_ptr<compute::Backend> packer_ = make_backend();
+  std::atomic<bool> is_broken_{false};
+  ExpertStore on_disk_{kFormat};
+  CacheProbe cache_probe_;
+  std::unique_ptr<ExpertCache> cache_;
+};
+
+TEST_F(DeviceServingFromDisk, TheSameBitsAsFromMemory) {
+  const auto expected = bytes_of(serve({make_request(1, 5, 7, false)})[0]);
+  const auto on_device = [&](size_t) { return memory_; };
+  for (const bool as_tail : {false, true}) {
+    const PendingRequest request = make_request(1, 5, 7, as_tail);
+    EXPECT_EQ(bytes_of(serve_from_disk(request, nowhere)[0]), expected);
+    const auto there = serve_from_disk(request, on_device);
+    EXPECT_NE(there[0].payload.tail(), nullptr);
+    EXPECT_EQ(bytes_of(there[0]), expected);
+  }
+}
+
+TEST_F(DeviceServingFromDisk, WithoutRoomOnTheDeviceProductsAreTheHosts) {
+  const auto expected = bytes_of(serve({make_request(1, 5, 7, false)})[0]);
+  std::vector<std::shared_ptr<std::byte[]>> all;
+  for (size_t bytes = size_t{1} << 30; bytes >= 1024; bytes /= 2) {
+    while (auto memory = memory_->allocate(bytes)) all.push_back(*memory);
+  }
+  const PendingRequest request = make_request(1, 5, 7, false);
+  EXPECT_EQ(bytes_of(serve_from_disk(request, [&](size_t) { return memory_; })[0]), expected);
+}
+
+TEST_F(DeviceServingFromDisk, ABrokenDiskIsToldAndNothingIsKept) {
+  is_broken_ = true;
+  const auto first_free = [&] { return memory_->allocate(1).value().get(); };
+  const std::byte* const before = first_free();
+  const auto answers =
+      serve_from_disk(make_request(1, 5, 7, true), [&](size_t) { return memory_; });
+  ASSERT_FALSE(answers[0].reply.status);
+  EXPECT_THAT(answers[0].reply.status.error().message, ::testing::HasSubstr("the disk is broken"));
+  EXPECT_EQ(answers[0].payload.size(), 0u);
+  EXPECT_EQ(first_free(), before);
 }
 
 TEST_F(DeviceServing, RequestsAreJoinedWhereverTheirRowsAre) {

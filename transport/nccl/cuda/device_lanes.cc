@@ -22,6 +22,8 @@ class DeviceLane final : public Lane {
   Status join(const LaneKey& key, LaneEnd end, TimePoint until) override {
     PREGATE_TRY(check(cudaSetDevice(device_), "choosing the device"));
     PREGATE_TRY(stream_.open());
+    // Now: once NCCL waits on the device for the other end, memory of it may have to wait too.
+    PREGATE_TRY(staging_.allocate(stream_));
     const int rank = end == LaneEnd::kSender ? kSender : kReceiver;
     PREGATE_ASSIGN(comm_, Comm::join(key, rank, 2, {until, cancelled_}));
     return {};
@@ -62,7 +64,7 @@ class DeviceLane final : public Lane {
 
   const int device_;
   std::atomic<bool> cancelled_{false};
-  Staging staging_;  // allocated once bytes come from or go to the host
+  Staging staging_;
   LaneStream stream_;
   std::unique_ptr<Comm> comm_;  // ends before what its kernels use
 };
@@ -99,7 +101,6 @@ Status DeviceLane::receive_to_device(std::span<std::byte> bytes, Duration max_st
 }
 
 Status DeviceLane::send_from_host(std::span<const std::byte> bytes, Duration max_stall) {
-  PREGATE_TRY(staging_.allocate(stream_));
   const size_t pieces = num_pieces(bytes.size());
   for (size_t i = 0; i < pieces; ++i) {
     const Staging::Slot& slot = staging_.slot(i);
@@ -117,7 +118,6 @@ Status DeviceLane::send_from_host(std::span<const std::byte> bytes, Duration max
 }
 
 Status DeviceLane::receive_to_host(std::span<std::byte> bytes, Duration max_stall) {
-  PREGATE_TRY(staging_.allocate(stream_));
   const auto begin = [&](size_t i) -> Status {
     const Staging::Slot& slot = staging_.slot(i);
     const size_t size = piece_of(bytes, i).size();

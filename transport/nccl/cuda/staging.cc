@@ -33,7 +33,7 @@ Staging::~Staging() {
 }
 
 Status Staging::allocate(const LaneStream& stream) {
-  if (std::exchange(stream_, stream.get()) != nullptr) return {};
+  stream_ = stream.get();
   for (Slot& slot : slots_) PREGATE_TRY(make_slot(slot));
   return {};
 }

@@ -26,7 +26,7 @@ class Staging {
   Staging() = default;
   Staging(const Staging&) = delete;
   ~Staging();
-  /// Of the thread's device. `stream` is where NCCL works. Comes first; nothing the next times.
+  /// Of the thread's device. `stream` is where NCCL works. Comes first.
   Status allocate(const LaneStream& stream);
 
   const Slot& slot(size_t piece) const { return slots_[piece % kNumSlots]; }
@@ -39,7 +39,7 @@ class Staging {
   Status download(const Slot& slot, size_t bytes) const;
 
  private:
-  cudaStream_t stream_ = nullptr;  // null: not allocated
+  cudaStream_t stream_ = nullptr;
   std::array<Slot, kNumSlots> slots_;
 };
 

@@ -14,56 +14,42 @@ namespace {
 class CudaSharedRowsTest : public ::testing::Test {
  protected:
   static constexpr size_t kMebibyte = size_t{1} << 20;
+  static constexpr size_t kBudget = 4 * kMebibyte;
 
   const std::shared_ptr<FakeDevice> device_ = std::make_shared<FakeDevice>(8 * kMebibyte);
   const std::unique_ptr<Stream> stream_ = device_->make_stream().value();
-  std::shared_ptr<CudaSharedRows> shared_ =
-      std::make_shared<CudaSharedRows>(device_, device_->make_stream().value());
+  std::shared_ptr<CudaSharedRows> shared_ = std::make_shared<CudaSharedRows>(
+      Arena(device_, "cuda:0", kBudget), device_->make_stream().value());
 };
 
-TEST_F(CudaSharedRowsTest, BlocksAreGivenOutAgain) {
-  auto first = shared_->allocate(100'000).value();
-  const std::byte* const address = first.get();
-  const size_t used_bytes = device_->used_bytes();
-  EXPECT_GE(used_bytes, 100'000u);
-  const auto second = shared_->allocate(100'000).value();
-  EXPECT_NE(second.get(), address);
-  EXPECT_EQ(device_->used_bytes(), 2 * used_bytes);
-  first = nullptr;
-  EXPECT_EQ(shared_->allocate(131'072).value().get(), address);
-  EXPECT_EQ(shared_->allocate(70'000).value().get(), address);
-  EXPECT_NE(shared_->allocate(131'073).value().get(), address);
+TEST_F(CudaSharedRowsTest, TakesNothingUntilItIsWanted) { EXPECT_EQ(device_->used_bytes(), 0u); }
+
+TEST_F(CudaSharedRowsTest, TakesAllAtOnceAndNothingLater) {
+  shared_->reserve();
+  EXPECT_EQ(device_->used_bytes(), kBudget);
+  {
+    const auto first = shared_->allocate(kMebibyte), second = shared_->allocate(3 * kMebibyte);
+    EXPECT_TRUE(first && second);
+    shared_->reserve();
+  }
+  EXPECT_TRUE(shared_->allocate(kBudget)) << "all of it was given back";
+  EXPECT_EQ(device_->used_bytes(), kBudget);
 }
 
-TEST_F(CudaSharedRowsTest, SmallOnesAreAllOfOneSize) {
-  const std::byte* const address = shared_->allocate(0).value().get();
-  EXPECT_EQ(shared_->allocate(1).value().get(), address);
-  EXPECT_EQ(shared_->allocate(65'536).value().get(), address);
-  EXPECT_EQ(device_->used_bytes(), 65'536u);
-}
-
-TEST_F(CudaSharedRowsTest, WhatIsKeptMakesRoom) {
-  ASSERT_TRUE(shared_->allocate(4 * kMebibyte));  // and dropped
-  const auto small = shared_->allocate(kMebibyte).value();
-  EXPECT_EQ(device_->used_bytes(), 5 * kMebibyte);
-  const auto other = shared_->allocate(2 * kMebibyte).value();
-  EXPECT_EQ(device_->used_bytes(), 7 * kMebibyte);
-  auto more = shared_->allocate(2 * kMebibyte);
-  ASSERT_TRUE(more);
-  EXPECT_EQ(device_->used_bytes(), 5 * kMebibyte);
-  const auto refused = shared_->allocate(4 * kMebibyte);
-  ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
-  EXPECT_EQ(shared_->allocate(SIZE_MAX).error().code, ErrorCode::kResourceExhausted);
-}
-
-TEST_F(CudaSharedRowsTest, WhatIsKeptMakesRoomForOtherRows) {
+TEST_F(CudaSharedRowsTest, TakesWhatTheDeviceHas) {
   const auto space = std::make_shared<RowSpace>(device_, *stream_, shared_);
-  ASSERT_TRUE(shared_->allocate(4 * kMebibyte));
-  const auto rows = space->allocate(5 * kMebibyte);
-  ASSERT_TRUE(rows);
-  EXPECT_EQ(device_->used_bytes(), 5 * kMebibyte);
-  EXPECT_EQ(space->allocate(4 * kMebibyte).error().code, ErrorCode::kResourceExhausted);
+  const auto rows = space->allocate(6 * kMebibyte);
+  shared_->reserve();
+  EXPECT_EQ(device_->used_bytes(), 6 * kMebibyte);
+  EXPECT_TRUE(shared_->allocate(kMebibyte));
+  EXPECT_EQ(shared_->allocate(3 * kMebibyte).error().code, ErrorCode::kResourceExhausted);
+}
+
+TEST_F(CudaSharedRowsTest, IsBounded) {
+  const auto most = shared_->allocate(kBudget);
+  ASSERT_TRUE(most);
+  EXPECT_EQ(shared_->allocate(1).error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(shared_->allocate(SIZE_MAX).error().code, ErrorCode::kResourceExhausted);
 }
 
 TEST_F(CudaSharedRowsTest, RecordingsTakeNoNoteOfIt) {
@@ -72,7 +58,7 @@ TEST_F(CudaSharedRowsTest, RecordingsTakeNoNoteOfIt) {
   const auto block = shared_->allocate(100).value();
   EXPECT_TRUE(space->holds(block.get()));
   EXPECT_TRUE(space->holds(block.get() + 99));
-  EXPECT_FALSE(space->holds(block.get() + 65'536));
+  EXPECT_FALSE(space->holds(block.get() + kBudget));
   EXPECT_FALSE(space->holds(&version));
   EXPECT_EQ(space->version(), version);
 }
@@ -81,7 +67,7 @@ TEST_F(CudaSharedRowsTest, GoesBackToTheDeviceWithTheLastWhoHasIt) {
   auto block = shared_->allocate(100).value();
   ASSERT_TRUE(shared_->allocate(kMebibyte));
   shared_ = nullptr;
-  EXPECT_GT(device_->used_bytes(), kMebibyte);
+  EXPECT_EQ(device_->used_bytes(), kBudget);
   block = nullptr;
   EXPECT_EQ(device_->used_bytes(), 0u);
 }
