@@ -18,7 +18,7 @@
 #include <nccl.h>
 
 #include "base/random.h"
-#include "tests/support/scrambled_memory.h"
+#include "tests/support/device_memories.h"
 #include "transport/payload.h"
 
 // Not anonymous: what NCCL and CUDA name is made of it.

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/conformance/transport/socket_lanes.h"
-#include "tests/support/scrambled_memory.h"
+#include "tests/support/device_memories.h"
 #include "transport/inproc/hub.h"
 
 namespace pregate::transport {
@@ -356,17 +356,8 @@ TEST_F(NcclTails, AreGivenBackWhenTheTransportStops) {
 
 /// Lost with what was sent from it, and the order with that.
 TEST_F(NcclTails, ThatCannotBeReadEndWhatIsSent) {
-  struct LostLater final : DeviceMemory {
-    Result<std::shared_ptr<std::byte[]>> allocate(size_t bytes) override {
-      return allocate_payload(bytes);
-    }
-    Status read(std::span<std::byte>, const std::byte*) override {
-      return fail(ErrorCode::kUnavailable, "cuda:0 is lost");
-    }
-    Status write(std::byte*, std::span<const std::byte>) override { return {}; }
-  };
   open();
-  const Payload lost = with_tail(std::make_shared<LostLater>(), {}, bytes_of(1, kTail));
+  const Payload lost = with_tail(std::make_shared<LostMemory>(), {}, bytes_of(1, kTail));
   const std::byte header[] = {std::byte{1}};
   const Status sent = sender_.transport->send(kReceiver, header, lost, {});
   ASSERT_FALSE(sent);

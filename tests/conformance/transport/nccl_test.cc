@@ -6,7 +6,7 @@
 
 #include "tests/conformance/transport/nccl_nodes.h"
 #include "tests/conformance/transport/socket_lanes.h"
-#include "tests/support/scrambled_memory.h"
+#include "tests/support/device_memories.h"
 
 namespace pregate::transport {
 namespace {

@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "protocol/codec.h"
 #include "tests/support/backends.h"
+#include "tests/support/device_memories.h"
 
 namespace pregate::coordinator {
 namespace {
@@ -177,14 +178,7 @@ TEST_P(RowExchangeTest, KeepsTailsUntilTheyAreAdded) {
 
 /// For want of memory, rows go by way of the host.
 TEST_P(RowExchangeTest, WithoutRoomThereIsNoTail) {
-  struct Full final : DeviceMemory {
-    Result<std::shared_ptr<std::byte[]>> allocate(size_t) override {
-      return fail(ErrorCode::kResourceExhausted, "full");
-    }
-    Status read(std::span<std::byte>, const std::byte*) override { return {}; }
-    Status write(std::byte*, std::span<const std::byte>) override { return {}; }
-  };
-  RowExchange exchange(*backend_, std::make_shared<Full>());
+  RowExchange exchange(*backend_, std::make_shared<transport::ScrambledMemory>(/*max_bytes=*/0));
   const auto rows = make_rows(1);
   const Share share = make_share({1, 7});
   const Payload payload = exchange.pack(1, rows, share, [](size_t) { return true; });

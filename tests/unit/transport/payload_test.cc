@@ -6,7 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/support/scrambled_memory.h"
+#include "tests/support/device_memories.h"
 
 namespace pregate::transport {
 namespace {
@@ -57,16 +57,7 @@ TEST(PayloadTest, CopiesShareTheTail) {
 }
 
 TEST(PayloadTest, ADeviceThatIsLostIsAnError) {
-  struct Lost final : DeviceMemory {
-    Result<std::shared_ptr<std::byte[]>> allocate(size_t bytes) override {
-      return allocate_payload(bytes);
-    }
-    Status read(std::span<std::byte>, const std::byte*) override {
-      return fail(ErrorCode::kUnavailable, "cuda:0 is lost");
-    }
-    Status write(std::byte*, std::span<const std::byte>) override { return {}; }
-  };
-  const auto read = with_tail(std::make_shared<Lost>(), {}, bytes_of("rows")).on_host();
+  const auto read = with_tail(std::make_shared<LostMemory>(), {}, bytes_of("rows")).on_host();
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().message, "cuda:0 is lost");
 }

@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "compute/cuda/backend.h"
 #include "protocol/codec.h"
+#include "tests/support/device_memories.h"
 #include "tests/support/fake_device.h"
 #include "tests/unit/worker/manual_clock.h"
 #include "worker/experts/on_disk.h"
@@ -212,32 +213,16 @@ TEST_F(DeviceServing, RequestsAreJoinedWhereverTheirRowsAre) {
 }
 
 TEST_F(DeviceServing, WithoutRoomAnswersGoToTheHost) {
-  struct Full final : DeviceMemory {
-    Result<std::shared_ptr<std::byte[]>> allocate(size_t) override {
-      return fail(ErrorCode::kResourceExhausted, "full");
-    }
-    Status read(std::span<std::byte>, const std::byte*) override { return {}; }
-    Status write(std::byte*, std::span<const std::byte>) override { return {}; }
-  };
-  const auto answers =
-      serve({make_request(1, 5, 7, true)}, [](size_t) { return std::make_shared<Full>(); });
+  const auto full = std::make_shared<transport::ScrambledMemory>(/*max_bytes=*/0);
+  const auto answers = serve({make_request(1, 5, 7, true)}, [&](size_t) { return full; });
   EXPECT_EQ(bytes_of(answers[0]), bytes_of(serve({make_request(1, 5, 7, false)})[0]));
 }
 
 TEST_F(DeviceServing, RowsThatCannotBeReadAreAnErrorOfAllThatWereJoined) {
-  struct Lost final : DeviceMemory {
-    Result<std::shared_ptr<std::byte[]>> allocate(size_t) override {
-      return fail(ErrorCode::kUnavailable, "cuda:0 is lost");
-    }
-    Status read(std::span<std::byte>, const std::byte*) override {
-      return fail(ErrorCode::kUnavailable, "cuda:0 is lost");
-    }
-    Status write(std::byte*, std::span<const std::byte>) override { return {}; }
-  };
   std::vector<PendingRequest> requests = {make_request(1, 5, 7, false),
                                           make_request(2, 5, 8, true)};
   const transport::DeviceTail& tail = *requests[1].payload.tail();
-  requests[1].payload = {{}, {tail.data, tail.size, std::make_shared<Lost>()}};
+  requests[1].payload = {{}, {tail.data, tail.size, std::make_shared<transport::LostMemory>()}};
   for (const Answer& answer : serve(requests)) {
     ASSERT_FALSE(answer.reply.status);
     EXPECT_EQ(answer.reply.status.error().message, "cuda:0 is lost");

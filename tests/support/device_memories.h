@@ -1,5 +1,4 @@
-// Stands in for a device's memory: what is read there by anybody but read() is not what was
-// written.
+// Stand in for a device's memory.
 #pragma once
 
 #include <atomic>
@@ -23,6 +22,7 @@ inline void copy_scrambled(void* to, const void* from, size_t bytes) {
   scramble(to, bytes);
 }
 
+/// What is read there by anybody but read() is not what was written.
 class ScrambledMemory final : public DeviceMemory {
  public:
   /// At most `max_bytes` are given out at a time.
@@ -50,6 +50,18 @@ class ScrambledMemory final : public DeviceMemory {
  private:
   const size_t max_bytes_;
   const std::shared_ptr<std::atomic<size_t>> used_bytes_ = std::make_shared<std::atomic<size_t>>(0);
+};
+
+/// It gives out memory that nobody can read any more.
+class LostMemory final : public DeviceMemory {
+ public:
+  Result<std::shared_ptr<std::byte[]>> allocate(size_t bytes) override {
+    return allocate_payload(bytes);
+  }
+  Status read(std::span<std::byte>, const std::byte*) override {
+    return fail(ErrorCode::kUnavailable, "cuda:0 is lost");
+  }
+  Status write(std::byte*, std::span<const std::byte>) override { return {}; }
 };
 
 /// A payload with this tail in `memory`, which has room for it.
