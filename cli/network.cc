@@ -73,9 +73,8 @@ class NcclNetwork final : public Network {
   }
   transport::Transport& transport() override { return *transport_; }
   std::shared_ptr<DeviceMemory> share(compute::Backend& backend) override {
-    auto shared = backend.shared_rows();
-    if (shared == nullptr || backend.name() != device_) return nullptr;
-    memory_->set(std::move(shared));
+    if (backend.name() != device_) return nullptr;
+    memory_->set(backend.shared_rows());
     return memory_;
   }
 
