@@ -1,6 +1,6 @@
 """Experts on a GPU, alone and beside processors: the same tokens, and none lost when it dies.
 
-Without a GPU the modules are such as need none (PREGATE_FAKE_CUDA, PREGATE_SOCKET_LANES): the
+Without a GPU the modules are such as need none (PREGATE_FAKE_DEVICE, PREGATE_SOCKET_LANES): the
 device is memory that the rest of the process cannot touch, and what computes there.
 """
 
@@ -32,9 +32,9 @@ def has_gpu():
 def device():
     with pytest.MonkeyPatch.context() as patch:
         if not has_gpu():
-            if "PREGATE_FAKE_CUDA" not in os.environ:
+            if "PREGATE_FAKE_DEVICE" not in os.environ:
                 pytest.skip("no GPU that can be used (pregate version)")
-            patch.setenv("PREGATE_CUDA_MODULE", os.environ["PREGATE_FAKE_CUDA"])
+            patch.setenv("PREGATE_CUDA_MODULE", os.environ["PREGATE_FAKE_DEVICE"])
             patch.setenv("PREGATE_NCCL_MODULE", os.environ["PREGATE_SOCKET_LANES"])
         yield
 
