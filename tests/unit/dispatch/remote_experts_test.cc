@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/bounded_queue.h"
+#include "tests/support/device_memories.h"
 #include "tests/unit/dispatch/test_cluster.h"
 
 namespace pregate::testing {
@@ -262,6 +263,29 @@ TEST_F(Scripted, AnAnswerOfTheWrongSizeIsRefused) {
   const Status status = combine(ticket);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kDataLoss);
+}
+
+/// A tail of an answer is all of it: what is before would be taken for rows as well.
+TEST_F(Scripted, AnAnswerInTwoPiecesIsRefused) {
+  const auto ticket = dispatch();
+  const auto reply = reply_to_request();
+  const Payload rows = ones();
+  const auto memory = std::make_shared<transport::ScrambledMemory>();
+  send(encode_header(reply),
+       with_tail(memory, rows.slice(0, kHidden * 4), rows.bytes().subspan(kHidden * 4)));
+  const Status status = combine(ticket);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kDataLoss);
+  EXPECT_THAT(status.error().message, HasSubstr("worker-1"));
+  while (memory->used_bytes() > 0) std::this_thread::yield();  // nobody keeps it
+}
+
+TEST_F(Scripted, ATailWhereNoneBelongsCutsTheWorkerOff) {
+  const std::array<std::byte, 12> range{};
+  const protocol::Holdings holdings{.revision = 99, .ranges = {{LayerIdx(0), ExpertId(0), 1}}};
+  send(encode_header(holdings),
+       with_tail(std::make_shared<transport::ScrambledMemory>(), {}, range));
+  cluster_.wait_for(1, coordinator::WorkerState::kDead);
 }
 
 /// A worker that sends what no worker sends is cut off; nothing else happens.

@@ -10,6 +10,7 @@
 
 #include "base/bounded_queue.h"
 #include "base/random.h"
+#include "tests/support/device_memories.h"
 #include "tests/unit/worker/fake_backend.h"
 #include "transport/inproc/hub.h"
 
@@ -166,6 +167,15 @@ TEST_F(WorkerTest, AnswersADuplicateLikeTheFirst) {
   const auto b = second.payload.bytes();
   ASSERT_EQ(a.size(), kHidden * 4);
   EXPECT_TRUE(std::ranges::equal(a, b));
+}
+
+TEST_F(WorkerTest, ATailWhereNoneBelongsIsRefused) {
+  start_and_join();
+  const protocol::AssignExperts assignment{1, 0, {{LayerIdx(0), ExpertId(0), 4}}};
+  send(encode_header(assignment),
+       with_tail(std::make_shared<transport::ScrambledMemory>(), {}, encode_payload(assignment)));
+  assign(2, 3);
+  wait_until_complete(2);
 }
 
 TEST_F(WorkerTest, SurvivesAnyBytes) {
