@@ -90,7 +90,7 @@ def expected_on_device(model):
 def test_alone(expected, expected_on_device):
     """But for what the model finds as good as another."""
     same = sum(there == here for there, here in zip(expected_on_device, expected, strict=True))
-    assert same >= 0.95 * len(expected)
+    assert same >= 0.9 * len(expected)
 
 
 def test_with_less_memory_than_the_experts_take(model, expected_on_device):
