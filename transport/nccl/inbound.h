@@ -76,9 +76,8 @@ class Inbound {
   uint32_t last_offer_ = 0;       // number of a lane
   std::optional<LaneKey> offer_;  // its key; not taken yet
   State state_ = State::kNone;
-  std::shared_ptr<Lane> lane_;  // made and dropped by the thread
-  std::shared_ptr<std::byte[]>
-      in_use_;  // where the lane failed to put something; until it is dropped
+  std::shared_ptr<Lane> lane_;           // made and dropped by the thread
+  std::shared_ptr<std::byte[]> in_use_;  // where the lane failed; until that is dropped
   uint32_t lane_number_ = 0;
   uint64_t received_ = 0, told_received_ = 0;  // numbers of messages
   std::optional<uint32_t> untold_broken_;      // number of a lane

@@ -206,7 +206,7 @@ Status BatchServer::apply(Work& work, const compute::EncodedRows& rows,
     return {};
   }
   const auto lease = cache_->acquire(work.first.connection, work.first.request, work.experts);
-  return leased_.compute(*lease, rows, work.tasks, out);
+  return leased_->compute(*lease, rows, work.tasks, out);
 }
 
 }  // namespace pregate::worker

@@ -1,6 +1,9 @@
 // Requests of one layer, computed in one call of the back end.
 #pragma once
 
+#include <functional>
+#include <optional>
+
 #include "worker/experts/store.h"
 #include "worker/probe.h"
 #include "worker/serving/leased_tasks.h"
@@ -33,8 +36,9 @@ class BatchServer {
         clock_(clock),
         probe_(probe),
         cache_(cache),
-        leased_(backend),
-        sums_(backend) {}
+        sums_(backend) {
+    if (cache != nullptr) leased_.emplace(backend);
+  }
 
   /// Of the back end's shared memory, which the tails of requests are in as well. Before serve().
   void put_answers(AnswerMemory where) { answer_memory_ = std::move(where); }
@@ -70,7 +74,7 @@ class BatchServer {
   Probe& probe_;
   PlannedCache* const cache_;
   AnswerMemory answer_memory_ = [](size_t) { return nullptr; };
-  LeasedTasks leased_;
+  std::optional<LeasedTasks> leased_;  // if there is a cache: it takes memory of a device
   compute::RowBuffer sums_;
 };
 

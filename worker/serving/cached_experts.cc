@@ -3,6 +3,7 @@
 #include <map>
 
 #include "base/check.h"
+
 namespace pregate::worker {
 
 CachedExperts::CachedExperts(compute::Backend& backend, std::unique_ptr<ExpertCache> cache,

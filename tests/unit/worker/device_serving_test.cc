@@ -134,6 +134,14 @@ TEST_F(DeviceServing, WhereRowsAndAnswersAreChangesNoBit) {
   }
 }
 
+/// Only what shares rows with others, or leases experts, takes memory for it.
+TEST_F(DeviceServing, TakesNoMemoryThatNobodyShares) {
+  const auto alone = make_backend();
+  const size_t before = device_->used_bytes();
+  const BatchServer server(store_, *alone, clock_, probe_);
+  EXPECT_EQ(device_->used_bytes(), before);
+}
+
 /// Experts on disk, with memory for one of them.
 class DeviceServingFromDisk : public DeviceServing {
  protected:

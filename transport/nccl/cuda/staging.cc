@@ -1,7 +1,5 @@
 #include "transport/nccl/cuda/staging.h"
 
-#include <utility>
-
 namespace pregate::transport {
 namespace {
 
