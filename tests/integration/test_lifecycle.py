@@ -66,8 +66,10 @@ def up(cluster, worker):
 
 
 def kill_worker_while_a_request_runs(cluster, number):
-    """Returns the thread of the request and where its answer will be."""
+    """Returns the thread of the request and where its answer will be. The worker is stopped before,
+    so that the request waits for it, be this process ever so late."""
     pid = cluster.pids()[number]
+    os.kill(pid, signal.SIGSTOP)
     client, answers = start_long_request(cluster)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
