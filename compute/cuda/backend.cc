@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "compute/cpu/select.h"
+#include "compute/cuda/fetched_rows.h"
 #include "compute/cuda/kept_tables.h"
 #include "compute/cuda/parcel.h"
 #include "compute/cuda/sent_plan.h"
@@ -221,6 +222,7 @@ Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& pro
   args.cols = uint32_t(x.cols);
   args.out_blocks = uint32_t(num_blocks(x.format, x.cols));
   args.out_stride = uint32_t(round_up(args.num_rows, kAtomRows));
+  if (let_fetch(args, product)) return {};
   PREGATE_ASSIGN(args.out, rows_.take(rows_bytes(x.format, x.cols, args.out_stride)));
   stream_->gather(args);
   product.rows = args.out;

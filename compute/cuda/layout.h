@@ -114,6 +114,22 @@ constexpr size_t panel_bytes(WeightFormat format, size_t inputs) {
   return divide_up(num_blocks(format, inputs), piece_blocks(format)) * panel_block_bytes(format);
 }
 
+/// Of a k block of an encoded row (types.h) that consists of whole ones: values, and their scale.
+constexpr size_t encoded_block_bytes(WeightFormat format) {
+  return kBlockBytes + (has_scales(format) ? sizeof(float) : 0);
+}
+
+/// Most rows of a tile that a product fetches itself. More are laid out before, once for all who
+/// read them.
+inline constexpr size_t kMaxFetchedRows = 96;
+
+/// Whether products can fetch rows where they are encoded: chunks of 16 bytes, each at a multiple
+/// of that.
+constexpr bool can_fetch(WeightFormat format, size_t cols, size_t max_rows) {
+  const size_t unit = block_inputs(format) * (has_scales(format) ? 16 / sizeof(float) : 1);
+  return cols % unit == 0 && max_rows <= kMaxFetchedRows;
+}
+
 /// Of `stride` rows, and what a kernel may read past them.
 constexpr size_t rows_bytes(WeightFormat format, size_t inputs, size_t stride) {
   const size_t scale_bytes = has_scales(format) ? sizeof(float) : 0;

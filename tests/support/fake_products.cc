@@ -236,6 +236,23 @@ void multiply_tile(const GemmArgs& args, const GemmTile& tile, const GemmTarget&
   }
 }
 
+/// The rows that a product fetches, as they would have been laid out for it.
+std::vector<std::byte> lay_out(const GemmArgs& args) {
+  const WeightFormat format = arithmetic_of(args.format);
+  const size_t cols = args.rows_blocks * block_inputs(format);
+  PREGATE_CHECK(can_fetch(format, cols, args.max_rows));
+  std::vector<std::byte> rows(rows_bytes(format, cols, args.rows_stride));
+  fake_gather({.format = format,
+               .encoded = args.encoded,
+               .cols = uint32_t(cols),
+               .source = args.source,
+               .num_rows = args.source == nullptr ? args.num_rows : args.rows_stride,
+               .out = rows.data(),
+               .out_stride = args.rows_stride,
+               .out_blocks = args.rows_blocks});
+  return rows;
+}
+
 }  // namespace
 
 void fake_gather(const GatherArgs& args) {
@@ -246,7 +263,13 @@ void fake_gather(const GatherArgs& args) {
   }
 }
 
-void fake_gemm(const GemmArgs& args) {
+void fake_gemm(const GemmArgs& given) {
+  std::vector<std::byte> rows;
+  GemmArgs args = given;
+  if (args.encoded != nullptr) {
+    rows = lay_out(args);
+    args.rows = rows.data();
+  }
   for (uint32_t i = 0; i < args.num_tiles; ++i) {
     if (args.tiles != nullptr) {
       multiply_tile(args, args.tiles[i], args.maps[0].target);

@@ -6,7 +6,7 @@
 namespace pregate::compute::cuda {
 
 void fake_gather(const GatherArgs& args);
-void fake_gemm(const GemmArgs& args);
+void fake_gemm(const GemmArgs& given);
 void fake_encode(const EncodeArgs& args);
 void fake_combine(const CombineArgs& args);
 

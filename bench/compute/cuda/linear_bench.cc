@@ -1,8 +1,8 @@
 // The linear maps of attention on a CUDA device when few rows go through them, which is when
 // reading their weights is all that takes time: queries, keys and values in one launch and in one
 // each, and the map of what attention gives. Many layers in turn, replayed from a recording; beside
-// each time the part of it that reading takes at best. Once the maps alone, and once after the
-// kernel that lays rows out for them, as linear_all() has it.
+// each time the part of it that reading takes at best. Once the maps fetch encoded rows themselves,
+// as linear_all() has it, and once a kernel lays the rows out before.
 //   linear_bench [--portable]
 #include <span>
 #include <string_view>
@@ -10,6 +10,7 @@
 
 #include "base/random.h"
 #include "bench/compute/cuda/measure.h"
+#include "compute/cuda/fetched_rows.h"
 #include "compute/cuda/layout.h"
 #include "compute/cuda/scratch.h"
 
@@ -104,14 +105,15 @@ class Maps {
 
   /// All maps of a layer.
   void multiply(const GatherArgs& gather, const Way& way, const std::byte* weights) {
-    const GemmArgs rows{.format = format_,
-                        .rows = gather.out,
-                        .rows_stride = gather.out_stride,
-                        .rows_blocks = gather.out_blocks,
-                        .num_tiles = 1,
-                        .max_rows = way.num_rows,
-                        .num_rows = way.num_rows,
-                        .portable = way.portable};
+    GemmArgs rows{.format = format_,
+                  .rows = gather.out,
+                  .rows_stride = gather.out_stride,
+                  .rows_blocks = gather.out_blocks,
+                  .num_tiles = 1,
+                  .max_rows = way.num_rows,
+                  .num_rows = way.num_rows,
+                  .portable = way.portable};
+    if (!way.lays_out) let_fetch(gather, rows);
     std::byte* out = out_.take(0).value();
     GemmArgs product = rows;
     for (size_t i = 0; i < outputs_.size(); ++i) {

@@ -22,6 +22,39 @@ __device__ __forceinline__ float4 chunk_at(const std::byte* block, uint32_t row,
   return *reinterpret_cast<const float4*>(block + swizzled(row, 16 * chunk));
 }
 
+/// The rows of a block of threads, laid out or encoded.
+class Rows {
+ public:
+  __device__ __forceinline__ Rows(const GemmArgs& args, const Work& work)
+      : last_(work.num_rows - 1) {
+    if (args.encoded == nullptr) {
+      first_ = args.rows + size_t(work.first_row) * kBlockBytes;
+      row_bytes_ = kBlockBytes;
+      block_bytes_ = args.rows_stride * uint32_t(kBlockBytes);
+      turned_ = kAtomRows - 1;
+    } else {
+      first_ = encoded_row(args, work.first_row);
+      row_bytes_ = args.rows_blocks * uint32_t(kBlockBytes);
+      block_bytes_ = kBlockBytes;
+      turned_ = 0;
+    }
+  }
+
+  /// Behind the last row is the last one again.
+  __device__ __forceinline__ float4 at(uint32_t block, uint32_t row, uint32_t chunk) const {
+    row = min(row, last_);
+    return *reinterpret_cast<const float4*>(first_ + size_t(block) * block_bytes_ +
+                                            row * row_bytes_ + 16 * (chunk ^ (row & turned_)));
+  }
+
+ private:
+  const std::byte* first_;
+  uint32_t block_bytes_;  // of a k block
+  uint32_t row_bytes_;    // in it
+  uint32_t turned_;       // which bits of a row's number turn its chunks
+  const uint32_t last_;
+};
+
 __device__ __forceinline__ void add_products(float& sum, const float4& w, const float4& x) {
   sum = __fmaf_rn(w.x, x.x, sum);
   sum = __fmaf_rn(w.y, x.y, sum);
@@ -39,8 +72,7 @@ class Multiplier {
                                         const Work& work)
       : tile_(tile),
         panel_(tile.weights + work.panel * tile.num_blocks * kPanelBlockBytes),
-        rows_(args.rows + size_t(work.first_row) * kBlockBytes),
-        row_bytes_(size_t(args.rows_stride) * kBlockBytes),
+        rows_(args, work),
         output_(blockIdx.x % kBlocksOfPanel * kOutputs + threadIdx.x % 32 / kLanes),
         lane_(threadIdx.x % kLanes) {}
 
@@ -102,11 +134,10 @@ class Multiplier {
   __device__ __forceinline__ Inputs load_inputs(uint32_t block) const {
     Inputs inputs{};
     if (block >= tile_.num_blocks) return inputs;
-    const std::byte* const from = rows_ + block * row_bytes_;
 #pragma unroll
     for (uint32_t i = 0; i < kRows * kChunks; ++i) {
       const uint32_t row = i / kChunks, c = i % kChunks;
-      inputs.chunks[row][c] = chunk_at(from, row, c * kLanes + lane_);
+      inputs.chunks[row][c] = rows_.at(block, row, c * kLanes + lane_);
     }
     return inputs;
   }
@@ -121,10 +152,9 @@ class Multiplier {
 
   const GemmTile& tile_;
   const std::byte* const panel_;
-  const std::byte* const rows_;
-  const size_t row_bytes_;  // of a k block
-  const uint32_t output_;   // of the panel
-  const uint32_t lane_;     // of the output
+  const Rows rows_;
+  const uint32_t output_;  // of the panel
+  const uint32_t lane_;    // of the output
   float sums_[kParts][kRows] = {};
 };
 
@@ -159,7 +189,7 @@ __device__ __forceinline__ void store(const GemmTarget& target, const Work& work
 template <uint32_t kParts, uint32_t kRows>
 __global__ __launch_bounds__(kThreads) void gemm_f32(const __grid_constant__ GemmArgs args) {
   using M = Multiplier<kParts, kRows>;
-  let_next_kernel_start();
+  begin_product(args);
   const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t panel = blockIdx.x / M::kBlocksOfPanel, first = blockIdx.z * kRows;
   if (panel >= tile.num_panels || first >= tile.num_rows) return;

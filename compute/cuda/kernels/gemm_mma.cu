@@ -57,10 +57,43 @@ __device__ __forceinline__ void fetch_weights(const GemmTile& tile, const Work& 
   copy_together(stage, tile.weights + panel_piece * kBytes, kBytes);
 }
 
+/// Address of row `row`, 16-byte chunk `chunk` of what begins at `base`.
+__device__ __forceinline__ uint32_t chunk_address(uint32_t base, uint32_t row, uint32_t chunk) {
+  return base + row * kBlockBytes + ((chunk ^ (row % kAtomRows)) * 16);
+}
+
+template <WeightFormat kFormat, int kCols>
+__device__ __forceinline__ void fetch_encoded_rows(const GemmArgs& args, const GemmTile& tile,
+                                                   const Work& work, uint32_t piece,
+                                                   uint32_t stage) {
+  using S = Stage<kFormat, kCols>;
+  constexpr uint32_t kChunks = kBlockBytes / 16;
+  const uint32_t to = stage + S::kPanelBytes;
+  const size_t scale_bytes = S::kScaled ? args.rows_blocks * sizeof(float) : 0;
+  for (uint32_t i = threadIdx.x; i < work.num_rows * kChunks; i += kThreads) {
+    const uint32_t row = i / kChunks, chunk = i % kChunks;
+    const std::byte* from = encoded_row(args, work.first_row + row) + scale_bytes +
+                            size_t(S::kBlocks * piece) * kBlockBytes + 16 * chunk;
+    for (uint32_t block = 0; block < blocks_of_piece<kFormat>(tile, piece); ++block) {
+      copy_async_16(chunk_address(to + block * S::kRowBytes, row, chunk), from);
+      from += kBlockBytes;
+    }
+  }
+  if constexpr (S::kScaled) {
+    const uint32_t row = threadIdx.x;
+    if (row >= work.num_rows) return;
+    copy_async_4(to + S::kRowBytes + row * sizeof(float),
+                 encoded_row(args, work.first_row + row) + piece * sizeof(float));
+  }
+}
+
 template <WeightFormat kFormat, int kCols>
 __device__ __forceinline__ void fetch_rows(const GemmArgs& args, const GemmTile& tile,
                                            const Work& work, uint32_t piece, uint32_t stage) {
   using S = Stage<kFormat, kCols>;
+  if (args.encoded != nullptr) {
+    return fetch_encoded_rows<kFormat, kCols>(args, tile, work, piece, stage);
+  }
   uint32_t to = stage + S::kPanelBytes;
   for (uint32_t i = 0; i < blocks_of_piece<kFormat>(tile, piece); ++i, to += S::kRowBytes) {
     const size_t row = size_t(S::kBlocks * piece + i) * args.rows_stride + work.first_row;
@@ -71,11 +104,6 @@ __device__ __forceinline__ void fetch_rows(const GemmArgs& args, const GemmTile&
     const size_t row = size_t(piece) * args.rows_stride + work.first_row;
     copy_together(to, args.rows + scales + row * sizeof(float), S::kScaleBytes);
   }
-}
-
-/// Address of what this lane hands to ldmatrix: row `row`, 16-byte chunk `chunk`.
-__device__ __forceinline__ uint32_t chunk_address(uint32_t base, uint32_t row, uint32_t chunk) {
-  return base + row * kBlockBytes + ((chunk ^ (row % kAtomRows)) * 16);
 }
 
 /// Fragments of a warp's outputs: 16 of the panel's lower half and 16 of its upper one.
@@ -282,7 +310,7 @@ template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
 __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ GemmArgs args) {
   uint8_t* const memory = dynamic_shared_memory();
   using S = Stage<kFormat, kCols>;
-  let_next_kernel_start();
+  begin_product(args);
   const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t first = blockIdx.z * kCols;
   if (blockIdx.x >= tile.num_panels || first >= tile.num_rows) return;

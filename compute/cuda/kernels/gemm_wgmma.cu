@@ -19,6 +19,7 @@ constexpr uint32_t kMaxStages = 16;
 /// Barriers, before the stages, which must begin at a multiple of 1024.
 constexpr uint32_t kHeaderBytes = 1024;
 constexpr uint32_t kSmallRows = 96;
+static_assert(kMaxFetchedRows <= kSmallRows, "only small blocks fetch rows that are not laid out");
 /// Of a panel. A quarter is half of what a warpgroup's product has; less would be read in pieces
 /// that are too small.
 constexpr uint32_t kMaxParts = 4;
@@ -81,17 +82,24 @@ struct Block {
     return weights(stage) + kConsumers * kWeightBytes;
   }
 
+  __device__ __forceinline__ bool fetches_encoded() const {
+    return kConsumers == 1 && args.encoded != nullptr;
+  }
+  static __device__ __forceinline__ bool is_first_lane() { return threadIdx.x % 32 == 0; }
+
   __device__ void init_barriers() const {
     for (uint32_t stage = 0; stage < cut.num_stages; ++stage) {
-      init_barrier(full(stage), 1);
+      init_barrier(full(stage), fetches_encoded() ? 1 + 32 : 1);
       init_barrier(empty(stage), num_active * 4);  // by each warp that reads it
     }
     publish_barriers();
   }
 
   __device__ void fetch_weights(uint32_t block, uint32_t stage) const {
+    if (!is_first_lane()) return;
     const uint32_t bytes = num_outputs * kBlockBytes;
-    arrive_expecting(full(stage), num_active * bytes + width * kBlockBytes);
+    const uint32_t bytes_of_rows = fetches_encoded() ? 0 : width * kBlockBytes;
+    arrive_expecting(full(stage), num_active * bytes + bytes_of_rows);
     for (uint32_t i = 0; i < num_active; ++i) {
       const size_t at = size_t(first_panel + i) * tile.num_blocks + block;
       copy_bulk(weights(stage) + i * kWeightBytes,
@@ -100,10 +108,26 @@ struct Block {
     }
   }
   __device__ void fetch_rows(uint32_t block, uint32_t stage) const {
+    if (fetches_encoded()) return fetch_encoded_rows(block, stage);
+    if (!is_first_lane()) return;
     const size_t at = size_t(block) * args.rows_stride + tile.first_row;
     copy_bulk(rows(stage), args.rows + at * kBlockBytes, width * kBlockBytes, full(stage));
   }
 
+  /// A chunk of each fourth row by a lane. What is behind the last row gives sums that nobody
+  /// stores.
+  __device__ void fetch_encoded_rows(uint32_t block, uint32_t stage) const {
+    constexpr uint32_t kChunks = kBlockBytes / 16;
+    const uint32_t lane = threadIdx.x % 32, chunk = lane % kChunks;
+#pragma unroll 4
+    for (uint32_t row = lane / kChunks; row < tile.num_rows; row += 32 / kChunks) {
+      copy_async_16(rows(stage) + swizzled(row, 16 * chunk),
+                    encoded_row(args, tile.first_row + row) + block * kBlockBytes + 16 * chunk);
+    }
+    arrive_when_copied(full(stage));
+  }
+
+  /// By a warp.
   __device__ void produce() const {
     const uint32_t num_ahead = min(cut.num_stages, tile.num_blocks);
     for (uint32_t block = 0; block < num_ahead; ++block) fetch_weights(block, block);
@@ -119,7 +143,7 @@ struct Block {
   }
 
   __device__ __forceinline__ void release(uint32_t stage) const {
-    if (threadIdx.x % 32 == 0) arrive(empty(stage));
+    if (is_first_lane()) arrive(empty(stage));
   }
 
   /// The sums of one consumer's panel. Where it has less than half of one, what is behind its
@@ -132,6 +156,7 @@ struct Block {
 #pragma unroll 1
     for (uint32_t block = 0; block < tile.num_blocks; ++block) {
       wait_for_phase(full(cursor.stage), cursor.round & 1);
+      if (fetches_encoded()) show_to_products();
       const uint32_t panel = weights(cursor.stage) + consumer * kWeightBytes;
       const uint64_t b = matrix_descriptor(rows(cursor.stage));
       begin_products();
@@ -192,7 +217,7 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
     const __grid_constant__ GemmArgs args, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   uint8_t* const memory = dynamic_shared_memory();
-  let_next_kernel_start();
+  begin_product(args);
   const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t parts = kHalves == 1 ? cut.parts : 1;
   const uint32_t first_panel = blockIdx.x / parts * kConsumers;
@@ -212,7 +237,7 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
   const uint32_t consumer = threadIdx.x / 128;
   if (consumer == kConsumers) {
     if constexpr (kConsumers > 1) give_up_registers<kProducerRegisters>();
-    if (threadIdx.x % 128 == 0) block.produce();
+    if (threadIdx.x % 128 < 32) block.produce();
   } else {
     if constexpr (kConsumers > 1) take_registers<kConsumerRegisters>();
     if (consumer < block.num_active) block.template multiply_rows<8, kMaxCols>(consumer);

@@ -27,17 +27,11 @@ Index thread_index, block_index, block_count, thread_count;
 namespace {
 
 constexpr uint32_t kAllLanes = 0xffffffffu;
-constexpr size_t kCopyBytes = 16;
 /// Addresses of shared memory begin here, as 0 is more often a mistake than an address.
 constexpr uint32_t kFirstAddress = 1024;
 constexpr size_t kSharedAlignment = 1024;
 constexpr const char* kBarrier = "__syncthreads";
 constexpr const char* kEnd = "its end";
-
-struct Copy {
-  std::byte* to = nullptr;
-  const void* from = nullptr;
-};
 
 /// Copies that a thread asked for, and groups of them, in order.
 struct Copies {
@@ -329,11 +323,11 @@ std::byte* shared_pointer(uint32_t address, size_t bytes, size_t alignment) {
   return the_block.shared_memory() + offset;
 }
 
-void copy_later(uint32_t to, const void* from) {
-  std::byte* const place = shared_pointer(to, kCopyBytes, kCopyBytes);
-  if (reinterpret_cast<uintptr_t>(from) % kCopyBytes != 0) fail("a copy from an odd address");
-  std::memset(place, kUnwritten, kCopyBytes);
-  the_block.current().copies.copies.push_back({place, from});
+void copy_later(uint32_t to, const void* from, uint32_t bytes) {
+  std::byte* const place = shared_pointer(to, bytes, bytes);
+  if (reinterpret_cast<uintptr_t>(from) % bytes != 0) fail("a copy from an odd address");
+  std::memset(place, kUnwritten, bytes);
+  the_block.current().copies.copies.push_back({place, from, bytes});
 }
 
 void close_group() {
@@ -346,9 +340,18 @@ void wait_for_groups(size_t num_pending) {
   for (; copies.num_done + num_pending < copies.ends.size(); ++copies.num_done) {
     const size_t first = copies.num_done == 0 ? 0 : copies.ends[copies.num_done - 1];
     for (size_t i = first; i < copies.ends[copies.num_done]; ++i) {
-      std::memcpy(copies.copies[i].to, copies.copies[i].from, kCopyBytes);
+      std::memcpy(copies.copies[i].to, copies.copies[i].from, copies.copies[i].bytes);
     }
   }
+}
+
+std::vector<Copy> take_copies() {
+  Copies& copies = the_block.current().copies;
+  const auto first =
+      copies.copies.begin() + ptrdiff_t(copies.ends.empty() ? 0 : copies.ends.back());
+  std::vector<Copy> taken(first, copies.copies.end());
+  copies.copies.erase(first, copies.copies.end());
+  return taken;
 }
 
 }  // namespace pregate::emulated

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -76,10 +77,19 @@ std::byte* shared_memory();
 uint32_t shared_address(const void* pointer);
 std::byte* shared_pointer(uint32_t address, size_t bytes, size_t alignment);
 
-/// Copies of 16 bytes, in groups, which are made when the thread waits for them.
-void copy_later(uint32_t to, const void* from);
+/// Copies of 4 or 16 bytes, in groups, which are made when the thread waits for them.
+void copy_later(uint32_t to, const void* from, uint32_t bytes);
 void close_group();
 /// Until at most `num_pending` groups are not made.
 void wait_for_groups(size_t num_pending);
+
+struct Copy {
+  std::byte* to = nullptr;
+  const void* from = nullptr;
+  uint32_t bytes = 0;
+};
+/// Those that the thread has asked for since it closed a group, or called this: they are somebody
+/// else's to make.
+std::vector<Copy> take_copies();
 
 }  // namespace pregate::emulated

@@ -106,7 +106,7 @@ TEST(EmulatedBlock, CopiesAreThereWhenTheirGroupWasWaitedFor) {
               if (thread_index.x != 0) return;
               for (uint32_t i = 0; i < 12; ++i) number(i) = -1.0f;
               for (uint32_t i = 0; i < 12; i += 4) {
-                copy_later(shared_address(&number(i)), from + i);
+                copy_later(shared_address(&number(i)), from + i, 16);
                 close_group();
               }
               EXPECT_TRUE(std::isnan(number(0)));
@@ -117,8 +117,9 @@ TEST(EmulatedBlock, CopiesAreThereWhenTheirGroupWasWaitedFor) {
               EXPECT_EQ(number(11), 11.0f);
             }),
             "");
-  EXPECT_THAT(run_kernel([&] { copy_later(shared_address(&number(0)), from + 1); }),
+  EXPECT_THAT(run_kernel([&] { copy_later(shared_address(&number(0)), from + 1, 16); }),
               HasSubstr("odd address"));
+  EXPECT_EQ(run_kernel([&] { copy_later(shared_address(&number(1)), from + 1, 4); }), "");
 }
 
 TEST(EmulatedBlock, AWarpReducesAndTurnsOver) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "compute/cuda/fetched_rows.h"
 #include "compute/cuda/kv_layout.h"
 #include "compute/cuda/layout.h"
 #include "compute/number.h"
@@ -17,32 +18,37 @@ namespace {
 
 class Products : public StreamTest {
  protected:
-  /// Rows on the device as gemm() reads them.
-  GemmArgs lay_out(WeightFormat format, const std::vector<float>& x, uint32_t cols) {
+  /// Encoded rows on the device, and where they would be laid out.
+  GatherArgs encode(WeightFormat format, const std::vector<float>& x, uint32_t cols) {
     const WeightFormat row_format = arithmetic_of(format);
     const size_t row_bytes = encoded_row_bytes(row_format, cols), num_rows = x.size() / cols;
     std::vector<std::byte> encoded(num_rows * row_bytes);
     for (size_t row = 0; row < num_rows; ++row) {
       reference::encode_row({&x[row * cols], cols}, row_format, &encoded[row * row_bytes]);
     }
-    const auto blocks = uint32_t(num_blocks(format, cols));
-    const auto stride = uint32_t(round_up(num_rows, kAtomRows));
-    std::byte* const rows = allocate(rows_bytes(format, cols, stride));
-    stream().gather({.format = row_format,
-                     .encoded = upload(encoded),
-                     .cols = cols,
-                     .num_rows = uint32_t(num_rows),
-                     .out = rows,
-                     .out_stride = stride,
-                     .out_blocks = blocks});
-    return {.format = format,
-            .rows = rows,
-            .rows_stride = stride,
-            .rows_blocks = blocks,
-            .max_panels = 1,
+    return {.format = row_format,
+            .encoded = upload(encoded),
+            .cols = cols,
             .num_rows = uint32_t(num_rows),
+            .out_stride = uint32_t(round_up(num_rows, kAtomRows)),
+            .out_blocks = uint32_t(num_blocks(format, cols))};
+  }
+
+  /// As gemm() reads them.
+  GemmArgs lay_out(WeightFormat format, GatherArgs rows) {
+    rows.out = allocate(rows_bytes(format, rows.cols, rows.out_stride));
+    stream().gather(rows);
+    return {.format = format,
+            .rows = rows.out,
+            .rows_stride = rows.out_stride,
+            .rows_blocks = rows.out_blocks,
+            .max_panels = 1,
+            .num_rows = rows.num_rows,
             .num_maps = 1,
             .maps = {{.num_panels = 1}}};
+  }
+  GemmArgs lay_out(WeightFormat format, const std::vector<float>& x, uint32_t cols) {
+    return lay_out(format, encode(format, x, cols));
   }
 
   /// By tiles or the one map.
@@ -54,7 +60,7 @@ class Products : public StreamTest {
     return download(out, num_rows * target.out_stride);
   }
 
-  /// A panel; codes and factors of q4 may be any.
+  /// A panel; codes and factors of q4 may be any. Blocks of f8 are of two k blocks.
   std::vector<std::byte> random_panel(WeightFormat format, size_t num_blocks) {
     std::vector<std::byte> panel;
     for (size_t block = 0; block < num_blocks; ++block) {
@@ -63,9 +69,12 @@ class Products : public StreamTest {
         if (format == WeightFormat::kBf16) append(panel, f32_to_bf16(random_number()));
         if (format == WeightFormat::kQ8) append(panel, uint16_t(random_.next_u64()));
         if (format == WeightFormat::kQ4) append(panel, uint8_t(random_.next_u64()));
+        if (format == WeightFormat::kF8) append(panel, uint16_t(random_.next_u64() & kNoNanInF8));
       }
       for (size_t i = 0; i < kPanelRows; ++i) {
-        if (format == WeightFormat::kQ8) append(panel, random_number());
+        if (format == WeightFormat::kQ8 || format == WeightFormat::kF8) {
+          append(panel, random_number());
+        }
         if (format == WeightFormat::kQ4) append(panel, uint32_t(random_.next_u64()));
       }
       for (size_t i = 0; i < kPanelRows; ++i) {
@@ -75,6 +84,8 @@ class Products : public StreamTest {
     EXPECT_EQ(panel.size(), num_blocks * panel_block_bytes(format));
     return panel;
   }
+
+  static constexpr uint16_t kNoNanInF8 = 0xfefe;
 
   float random_number() { return float(random_.next_normal()); }
 
@@ -115,6 +126,80 @@ TEST_P(Products, TilesWithoutATableAreThoseOfIt) {
       expect_same_bits(without, multiply(args, num_rows));
       EXPECT_NE(without[size_t(num_rows - 1) * (kOutputs + 1)], 0.25f);
       EXPECT_EQ(without.back(), 0.25f);
+    }
+  }
+}
+
+constexpr WeightFormat kFetchedFormats[] = {WeightFormat::kF32, WeightFormat::kBf16,
+                                            WeightFormat::kQ8, WeightFormat::kQ4,
+                                            WeightFormat::kF8};
+/// What rows of all formats can be fetched of.
+constexpr uint32_t kFetchedCols = 1024;
+
+size_t num_panel_blocks(WeightFormat format) {
+  return divide_up(num_blocks(format, kFetchedCols), piece_blocks(format));
+}
+
+TEST_P(Products, OfFetchedRowsAreThoseOfRowsLaidOut) {
+  for (const WeightFormat format : kFetchedFormats) {
+    const std::byte* const weights = upload(random_panel(format, num_panel_blocks(format)));
+    for (const uint32_t num_rows : {1u, 2u, 8u, 9u, 41u, 96u, 100u}) {
+      SCOPED_TRACE(testing::Message() << num_rows << " rows, format " << int(format));
+      const auto x = random_numbers(size_t(num_rows) * kFetchedCols);
+      const GatherArgs rows = encode(format, x, kFetchedCols);
+      GemmArgs args = lay_out(format, rows);
+      args.maps[0].weights = weights;
+      args.num_tiles = num_rows > kMaxFetchedRows ? 2 : 1;
+      args.max_rows = std::min(num_rows, uint32_t(kMaxFetchedRows));
+      args.maps[0].target = {.out_stride = kPanelRows, .out_cols = kPanelRows};
+      const auto laid_out = multiply(args, num_rows);
+      args.rows = nullptr;
+      ASSERT_TRUE(let_fetch(rows, args));
+      expect_same_bits(multiply(args, num_rows), laid_out);
+    }
+  }
+}
+
+/// Two tiles whose rows are anywhere, of which some are in both and some in none.
+TEST_P(Products, OfRowsFetchedByATableAreThoseOfRowsLaidOut) {
+  constexpr uint32_t kRows = 50, kFirst = 41, kSecond = 9, kSecondAt = 48;
+  for (const WeightFormat format : kFetchedFormats) {
+    if (format == WeightFormat::kF32) continue;  // let_fetch() says no
+    SCOPED_TRACE(testing::Message() << "format " << int(format));
+    const std::byte* const weights = upload(random_panel(format, num_panel_blocks(format)));
+    GatherArgs rows = encode(format, random_numbers(kRows * kFetchedCols), kFetchedCols);
+    std::vector<uint32_t> source(kSecondAt + 16, kNoRow);
+    for (uint32_t i = 0; i < kFirst; ++i) source[i] = (7 * i + 3) % kRows;
+    for (uint32_t i = 0; i < kSecond; ++i) source[kSecondAt + i] = 5 * i % kRows;
+    rows.source = upload(source);
+    rows.num_rows = rows.out_stride = uint32_t(source.size());
+    for (const GemmOutput output : {GemmOutput::kNumbers, GemmOutput::kActivations}) {
+      GemmArgs args = lay_out(format, rows);
+      args.output = output;
+      GemmTile first{
+          .weights = weights, .num_rows = kFirst, .num_panels = 1, .num_blocks = args.rows_blocks};
+      GemmTile second = first;
+      second.first_row = kSecondAt;
+      second.num_rows = kSecond;
+      args.tiles = upload(std::vector<GemmTile>{second, first});
+      args.num_tiles = 2;
+      args.max_rows = kFirst;
+      const bool are_numbers = output == GemmOutput::kNumbers;
+      const auto stride = uint32_t(are_numbers ? kPanelRows : kHalfPanel);
+      args.maps[0].target = {.out_stride = stride, .out_cols = stride};
+      const bool are_bf16 = !are_numbers && arithmetic_of(format) == WeightFormat::kBf16;
+      const size_t width = are_bf16 ? stride / 2 : stride;  // of a row in the result, which is f32
+      const auto multiply_rows = [&] {
+        const auto products = multiply(args, source.size());
+        std::vector<float> of_tiles(products.begin(), products.begin() + kFirst * width);
+        const auto at_second = products.begin() + kSecondAt * width;
+        of_tiles.insert(of_tiles.end(), at_second, at_second + kSecond * width);
+        return of_tiles;
+      };
+      const auto laid_out = multiply_rows();
+      args.rows = nullptr;
+      ASSERT_TRUE(let_fetch(rows, args));
+      expect_same_bits(multiply_rows(), laid_out);
     }
   }
 }

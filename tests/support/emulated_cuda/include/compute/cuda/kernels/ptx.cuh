@@ -27,7 +27,8 @@ inline void wait_for_kernels_before() {}
 
 inline void prefetch(const void*) {}
 
-inline void copy_async_16(uint32_t to, const void* from) { emulated::copy_later(to, from); }
+inline void copy_async_16(uint32_t to, const void* from) { emulated::copy_later(to, from, 16); }
+inline void copy_async_4(uint32_t to, const void* from) { emulated::copy_later(to, from, 4); }
 inline void commit_copies() { emulated::close_group(); }
 template <int kPending>
 inline void wait_for_copies() {
@@ -70,6 +71,9 @@ inline void wait_for_phase(uint32_t barrier, uint32_t parity) {
 inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   emulated::copy_bulk(to, from, bytes, barrier);
 }
+
+inline void arrive_when_copied(uint32_t barrier) { emulated::arrive_when_copied(barrier); }
+inline void show_to_products() {}
 
 template <int kRegisters>
 inline void give_up_registers() {}

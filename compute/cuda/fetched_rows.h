@@ -1,0 +1,25 @@
+// Rows that need not be laid out, as products fetch them where they are encoded.
+#pragma once
+
+#include <cstdint>
+
+#include "compute/cuda/args.h"
+#include "compute/cuda/layout.h"
+
+namespace pregate::compute::cuda {
+
+/// Lets `product`, of which the largest tile is known, fetch the rows itself that gather() would
+/// lay out for it. False: it cannot, and nothing has changed.
+inline bool let_fetch(const GatherArgs& rows, GemmArgs& product) {
+  const bool has_table = rows.source != nullptr;
+  if (!can_fetch(rows.format, rows.cols, product.max_rows)) return false;
+  if (has_table && rows.format == WeightFormat::kF32) return false;  // kept to compare with
+  if (reinterpret_cast<uintptr_t>(rows.encoded) % 16 != 0) return false;
+  product.encoded = rows.encoded;
+  product.source = rows.source;
+  product.rows_stride = rows.out_stride;
+  product.rows_blocks = rows.out_blocks;
+  return true;
+}
+
+}  // namespace pregate::compute::cuda
