@@ -104,6 +104,7 @@ Status CudaBackend::try_attention(const CudaKv& kv, const AttentionOptions& opti
                                   Matrix<float> out) {
   const auto window = uint32_t(std::min<size_t>(options.window, 0xffffffffu));
   const AttentionHeads heads{uint32_t(options.num_heads / kv.shape().num_kv_heads), window};
+  const uint64_t num_sent = outbox_.num_taken();
   PREGATE_ASSIGN(const AttentionTables tables, plan_for(kv, heads).of(sequences, outbox_));
   Parcel parcel(row_space_.get());
   const Brought queries = bring_rows(parcel, sequences, q);
@@ -127,7 +128,8 @@ Status CudaBackend::try_attention(const CudaKv& kv, const AttentionOptions& opti
                       .first_partial = tables.first_partial,
                       .sums = numbers_at<float>(sums),
                       .parts = numbers_at<SoftmaxPart>(parts),
-                      .out = target.numbers});
+                      .out = target.numbers,
+                      .follows_tables = outbox_.num_taken() != num_sent});
   return deliver(target, sequences, out);
 }
 

@@ -75,6 +75,8 @@ struct AttentionArgs {
   float* sums = nullptr;                    ///< [partial][num_heads][kv_width()]
   SoftmaxPart* parts = nullptr;             ///< [partial][num_heads]
   float* out = nullptr;
+  /// Tables were sent right before: it must not begin until they are there.
+  bool follows_tables = false;
 };
 
 }  // namespace pregate::compute::cuda

@@ -133,6 +133,21 @@ class Fetcher {
     return memory_ + step % S::kStages * S::kStageBytes;
   }
 
+  /// Keys and values of a token by the threads that will fetch them, as far as those suffice.
+  __device__ __forceinline__ void prefetch_rows() const {
+    const uint32_t line = threadIdx.x % kPieces, slot = threadIdx.x / kPieces;
+    const bool is_key = line < num_chunks_;
+    const uint32_t chunk = is_key ? line : line - num_chunks_;
+    if (chunk >= num_chunks_) return;
+#pragma unroll
+    for (uint32_t i = 0; i < kSplitBlocks; ++i) {
+      const uint32_t token = kKvTokens * i + slot;
+      if (token >= seen_.first && token < seen_.end) {
+        prefetch(row(i, slot, is_key) + chunk * kBlockBytes);
+      }
+    }
+  }
+
   /// Begins it; a group of copies of its own.
   __device__ __forceinline__ void fetch_rows(uint32_t step) const {
     const bool is_key = step < num_chunks_;
@@ -154,8 +169,14 @@ class Fetcher {
   }
 
  private:
-  __device__ __forceinline__ void fetch_rows(uint32_t step, uint32_t chunk, bool is_key) const {
+  /// Of the KV cache: a token of the split's block `i`.
+  __device__ __forceinline__ const std::byte* row(uint32_t i, uint32_t slot, bool is_key) const {
     const KvLayer& kv = unit_.args.kv;
+    const size_t head = size_t(blocks_[i]) * kv.num_heads + unit_.kv_head;
+    return kv.data + (head * 2 * kKvTokens + (is_key ? 0 : kKvTokens) + slot) * row_bytes_;
+  }
+
+  __device__ __forceinline__ void fetch_rows(uint32_t step, uint32_t chunk, bool is_key) const {
     const uint32_t piece = threadIdx.x % kPieces, slot = threadIdx.x / kPieces;
     const uint32_t at = chunk * kBlockBytes + 16 * piece;
 #pragma unroll
@@ -166,9 +187,7 @@ class Fetcher {
         *reinterpret_cast<uint4*>(to) = uint4{};
         continue;
       }
-      const size_t head = size_t(blocks_[i]) * kv.num_heads + unit_.kv_head;
-      const size_t row = head * 2 * kKvTokens + (is_key ? 0 : kKvTokens) + slot;
-      copy_async_16(shared_address(to), kv.data + row * row_bytes_ + at);
+      copy_async_16(shared_address(to), row(i, slot, is_key) + at);
     }
   }
 
@@ -200,6 +219,12 @@ __device__ __forceinline__ void unpack(const uint8_t* piece, float (&x)[8]) {
 
 __device__ __forceinline__ void unpack(const uint8_t* number, float (&x)[1]) {
   x[0] = *reinterpret_cast<const float*>(number);
+}
+
+template <DType kType>
+__device__ __forceinline__ float number_at(const uint8_t* number) {
+  if constexpr (kType == DType::kF32) return *reinterpret_cast<const float*>(number);
+  return __uint_as_float(uint32_t(*reinterpret_cast<const uint16_t*>(number)) << 16);
 }
 
 __device__ __forceinline__ void unpack(const uint8_t* pair, float (&x)[2]) {
@@ -341,12 +366,31 @@ __device__ __forceinline__ void add_values(const AttentionArgs& args, const Quer
   }
 }
 
+/// Of all values, which are there at once, for the one query: a column by a thread.
+template <typename S>
+__device__ __forceinline__ void add_all_values(const AttentionArgs& args, const Query& query,
+                                               const float* weights, const Fetcher<S>& fetcher) {
+  using C = Chunk<S::kType>;
+  const auto width = uint32_t(kv_width(S::kType, args.kv.head_dim));
+  if (query.first >= query.end) return;
+  for (uint32_t col = threadIdx.x; col < width; col += kThreads) {
+    const uint8_t* const stage = fetcher.stage(fetcher.num_chunks() + col / C::kColumns);
+    const uint32_t at = col % C::kColumns * C::kNumberBytes;
+    float sum = 0.0f;
+#pragma unroll 16
+    for (uint32_t token = 0; token < kTokens; ++token) {
+      sum = __fmaf_rn(weights[token], number_at<S::kType>(stage + swizzled(token, at)), sum);
+    }
+    args.sums[size_t(query.partial) * width + col] = sum;
+  }
+}
+
+/// Tables are read before the kernel before has ended, which has not written them, but has waited
+/// for who did before it let this one start.
 template <typename S>
 __global__ __launch_bounds__(kThreads) void attend(const __grid_constant__ AttentionArgs args,
                                                    const __grid_constant__ AttentionWork work) {
   uint8_t* const memory = dynamic_shared_memory();
-  wait_for_kernels_before();
-  let_next_kernel_start();
   auto* const scores = reinterpret_cast<float*>(memory + S::kScoresAt);
   auto* const queries = reinterpret_cast<Query*>(memory + S::kQueriesAt);
   const AttentionUnit own = work.units[blockIdx.x];
@@ -355,6 +399,9 @@ __global__ __launch_bounds__(kThreads) void attend(const __grid_constant__ Atten
                   args.num_heads / args.kv.num_heads};
   if (threadIdx.x < S::kQueries) queries[threadIdx.x] = unit.query(threadIdx.x);
   const Fetcher<S> fetcher(unit, queries, memory);
+  fetcher.prefetch_rows();
+  wait_for_kernels_before();
+  let_next_kernel_start();
   __syncthreads();
   for (uint32_t step = 0; step + 1 < S::kStages; ++step) fetcher.fetch_rows(step);
   for (uint32_t step = 0; step + 1 < S::kStages; ++step) fetcher.fetch_queries(step);
@@ -372,6 +419,11 @@ __global__ __launch_bounds__(kThreads) void attend(const __grid_constant__ Atten
   sums.store(queries, args.scale, scores);
   __syncthreads();
   soften_all<S>(args, queries, scores);
+  if (S::kQueries == 1 && 2 * num_chunks <= S::kStages) {
+    wait_for_copies<0>();
+    __syncthreads();
+    return add_all_values(args, queries[0], scores, fetcher);
+  }
   while (step < 2 * num_chunks) {
     const uint8_t* const stage = next_stage();
     add_values<S>(args, queries, scores, stage, step - 1 - num_chunks);
@@ -512,8 +564,9 @@ cudaError_t launch_work(const AttentionArgs& args, const AttentionWork& work, bo
 cudaError_t launch_attention(const AttentionArgs& args, const DeviceInfo& device,
                              cudaStream_t stream) {
   const bool overlap = can_overlap(device);
-  if (const cudaError_t error = launch_work(args, args.many, overlap, stream)) return error;
-  if (const cudaError_t error = launch_work(args, args.few, overlap, stream)) return error;
+  const bool begins_early = overlap && !args.follows_tables;
+  if (const cudaError_t error = launch_work(args, args.many, begins_early, stream)) return error;
+  if (const cudaError_t error = launch_work(args, args.few, begins_early, stream)) return error;
   const auto width = uint32_t(kv_width(args.kv.dtype, args.kv.head_dim));
   const dim3 grid(args.num_rows, args.num_heads);
   return launch_kernel<combine_splits>({grid, kThreads, 0, stream, overlap}, args, width);
