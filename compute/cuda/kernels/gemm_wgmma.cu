@@ -15,20 +15,20 @@
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr uint32_t kMaxStages = 16;
+constexpr uint32_t kMaxStages = 32;
 /// Barriers, before the stages, which must begin at a multiple of 1024.
 constexpr uint32_t kHeaderBytes = 1024;
 constexpr uint32_t kSmallRows = 96;
 static_assert(kMaxFetchedRows <= kSmallRows, "only small blocks fetch rows that are not laid out");
-/// Of a panel. A quarter is half of what a warpgroup's product has; less would be read in pieces
-/// that are too small.
-constexpr uint32_t kMaxParts = 4;
+/// Of a panel: each is at least what a warp has of a warpgroup's product.
+constexpr uint32_t kMaxParts = 8;
 
 /// How panels are cut among blocks, and the shared memory of a block.
 struct Cut {
   uint32_t parts = 1;  ///< Of a panel; more than one only where kHalves is 1.
   uint32_t num_stages = 0;
   uint32_t stage_bytes = 0;
+  uint32_t weight_bytes = 0;  ///< Of a stage.
 };
 
 /// With two consumers the producer is a whole warpgroup, as only such give registers to others: the
@@ -36,6 +36,9 @@ struct Cut {
 constexpr uint32_t threads_for(int consumers) {
   return consumers * 128 + (consumers > 1 ? 128 : 32);
 }
+
+/// Of a consumer, when it has whole halves of a panel.
+constexpr uint32_t weight_bytes_for(int halves) { return halves * kHalfPanel * kBlockBytes; }
 
 /// The narrowest product for so many rows: 8, 16, 32, 48, ...
 constexpr uint32_t width_for(uint32_t rows) {
@@ -64,7 +67,7 @@ struct Cursor {
 /// that.
 template <int kConsumers, int kHalves>
 struct Block {
-  static constexpr uint32_t kWeightBytes = kHalves * kHalfPanel * kBlockBytes;  // of a consumer
+  static constexpr uint32_t kWeightBytes = weight_bytes_for(kHalves);
 
   const GemmArgs& args;
   const Cut& cut;
@@ -78,9 +81,7 @@ struct Block {
   __device__ uint32_t weights(uint32_t stage) const {
     return shared + kHeaderBytes + stage * cut.stage_bytes;
   }
-  __device__ uint32_t rows(uint32_t stage) const {
-    return weights(stage) + kConsumers * kWeightBytes;
-  }
+  __device__ uint32_t rows(uint32_t stage) const { return weights(stage) + cut.weight_bytes; }
 
   __device__ __forceinline__ bool fetches_encoded() const {
     return kConsumers == 1 && args.encoded != nullptr;
@@ -147,7 +148,7 @@ struct Block {
   }
 
   /// The sums of one consumer's panel. Where it has less than half of one, what is behind its
-  /// weights gives sums that nobody stores.
+  /// weights, be it other stages, gives sums that nobody stores.
   template <int kCols>
   __device__ __forceinline__ void consume(uint32_t consumer,
                                           float (&sums)[kHalves][kCols / 2]) const {
@@ -248,6 +249,7 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
 /// As many stages as `budget` bytes of shared memory hold.
 Cut cut_memory(uint32_t weight_bytes, uint32_t max_rows, uint32_t budget) {
   Cut cut;
+  cut.weight_bytes = weight_bytes;
   cut.stage_bytes = uint32_t(round_up(weight_bytes + width_for(max_rows) * kBlockBytes, 1024));
   cut.num_stages = min(kMaxStages, (budget - kHeaderBytes) / cut.stage_bytes);
   return cut;
@@ -255,10 +257,13 @@ Cut cut_memory(uint32_t weight_bytes, uint32_t max_rows, uint32_t budget) {
 
 template <int kConsumers, int kHalves, int kMaxCols>
 cudaError_t launch(const GemmArgs& args, uint32_t parts, uint32_t budget, cudaStream_t stream) {
-  Cut cut = cut_memory(kConsumers * kHalves * kHalfPanel * kBlockBytes, args.max_rows, budget);
+  // Behind the last stage there is what products of less than half a panel read past it.
+  const uint32_t past_bytes = kHalves == 1 ? weight_bytes_for(kHalves) : 0;
+  const uint32_t outputs = kHalves == 1 ? kPanelRows / parts : kHalves * kHalfPanel;
+  Cut cut = cut_memory(kConsumers * outputs * kBlockBytes, args.max_rows, budget - past_bytes);
   cut.parts = parts;
   const dim3 grid(uint32_t(divide_up(args.max_panels, kConsumers)) * parts, count_tiles(args));
-  const uint32_t bytes = kHeaderBytes + cut.num_stages * cut.stage_bytes;
+  const uint32_t bytes = kHeaderBytes + cut.num_stages * cut.stage_bytes + past_bytes;
   return launch_kernel<gemm_wgmma<kConsumers, kHalves, kMaxCols>>(
       {grid, threads_for(kConsumers), bytes, stream, true}, args, cut);
 }
