@@ -65,10 +65,9 @@ struct GemmArgs {
   WeightFormat format = WeightFormat::kF32;  ///< Of the weights; rows are in its arithmetic.
   GemmOutput output = GemmOutput::kNumbers;
   const std::byte* rows = nullptr;  ///< Device address, as layout.h has it.
-  /// If not null, rows are fetched from here instead, where gather() would have: row i is the
-  /// encoded row source[i], or i without a table. See can_fetch().
+  /// If not null, where rows lie encoded, one after the other, and are fetched from instead. Only
+  /// without a table, and if can_fetch() says so.
   const std::byte* encoded = nullptr;
-  const uint32_t* source = nullptr;
   uint32_t rows_stride = 0;
   uint32_t rows_blocks = 0;         ///< k blocks of `rows`, as of maps; scales are behind (q8).
   const GemmTile* tiles = nullptr;  ///< Device address; all go to maps[0].target. Null: `maps`.

@@ -365,6 +365,7 @@ Status CudaBackend::activate(GemmArgs gate_up, GemmArgs& product) {
   PREGATE_ASSIGN(std::byte* const rows,
                  activations_.take(rows_bytes(product.format, inputs, product.rows_stride)));
   product.rows = rows;
+  product.encoded = nullptr;
   if (arithmetic_of(product.format) == WeightFormat::kBf16) {
     gate_up.maps[0].target = {rows, product.rows_stride};
     stream_->gemm(gate_up);

@@ -11,12 +11,11 @@ namespace pregate::compute::cuda {
 /// Lets `product`, of which the largest tile is known, fetch the rows itself that gather() would
 /// lay out for it. False: it cannot, and nothing has changed.
 inline bool let_fetch(const GatherArgs& rows, GemmArgs& product) {
-  const bool has_table = rows.source != nullptr;
+  // Who gathers by a table waits for whoever wrote it, so that products need not.
+  if (rows.source != nullptr) return false;
   if (!can_fetch(rows.format, rows.cols, product.max_rows)) return false;
-  if (has_table && rows.format == WeightFormat::kF32) return false;  // kept to compare with
   if (reinterpret_cast<uintptr_t>(rows.encoded) % 16 != 0) return false;
   product.encoded = rows.encoded;
-  product.source = rows.source;
   product.rows_stride = rows.out_stride;
   product.rows_blocks = rows.out_blocks;
   return true;

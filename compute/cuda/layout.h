@@ -119,15 +119,16 @@ constexpr size_t encoded_block_bytes(WeightFormat format) {
   return kBlockBytes + (has_scales(format) ? sizeof(float) : 0);
 }
 
-/// Most rows of a tile that a product fetches itself. More are laid out before, once for all who
-/// read them.
-inline constexpr size_t kMaxFetchedRows = 96;
+/// Most rows of a tile that products fetch where they are encoded. More are laid out before, once
+/// for all who read them. Those of bf16 are held by each block of threads whole (gemm_wgmma.cu).
+inline constexpr size_t kMaxFetchedRows = 96, kMaxHeldRows = 8, kMaxHeldBlocks = 32;
 
-/// Whether products can fetch rows where they are encoded: chunks of 16 bytes, each at a multiple
-/// of that.
+/// Whether they can fetch such rows: chunks of 16 bytes, each at a multiple of that.
 constexpr bool can_fetch(WeightFormat format, size_t cols, size_t max_rows) {
   const size_t unit = block_inputs(format) * (has_scales(format) ? 16 / sizeof(float) : 1);
-  return cols % unit == 0 && max_rows <= kMaxFetchedRows;
+  if (cols % unit != 0) return false;
+  if (arithmetic_of(format) != WeightFormat::kBf16) return max_rows <= kMaxFetchedRows;
+  return max_rows <= kMaxHeldRows && num_blocks(format, cols) <= kMaxHeldBlocks;
 }
 
 /// Of `stride` rows, and what a kernel may read past them.

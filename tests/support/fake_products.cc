@@ -240,13 +240,12 @@ void multiply_tile(const GemmArgs& args, const GemmTile& tile, const GemmTarget&
 std::vector<std::byte> lay_out(const GemmArgs& args) {
   const WeightFormat format = arithmetic_of(args.format);
   const size_t cols = args.rows_blocks * block_inputs(format);
-  PREGATE_CHECK(can_fetch(format, cols, args.max_rows));
+  PREGATE_CHECK(args.tiles == nullptr && can_fetch(format, cols, args.max_rows));
   std::vector<std::byte> rows(rows_bytes(format, cols, args.rows_stride));
   fake_gather({.format = format,
                .encoded = args.encoded,
                .cols = uint32_t(cols),
-               .source = args.source,
-               .num_rows = args.source == nullptr ? args.num_rows : args.rows_stride,
+               .num_rows = args.num_rows,
                .out = rows.data(),
                .out_stride = args.rows_stride,
                .out_blocks = args.rows_blocks});

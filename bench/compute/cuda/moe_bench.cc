@@ -22,7 +22,6 @@
 #include "bench/compute/cuda/measure.h"
 #include "compute/cpu/weights.h"
 #include "compute/cuda/arena.h"
-#include "compute/cuda/fetched_rows.h"
 #include "compute/cuda/plan.h"
 #include "compute/cuda/scratch.h"
 #include "compute/cuda/sent_plan.h"
@@ -149,17 +148,18 @@ class Call {
 
   enum Part { kAll, kWithTables, kGather, kFirst, kEncode, kSecond, kCombine };
 
-  /// Few rows need not be gathered, and in bf16 the first product leaves rows for the second one.
-  bool has(Part part) const {
-    if (part == kGather) return gather_.out != nullptr;
-    return part != kEncode || arithmetic_of(format_) != WeightFormat::kBf16;
+  /// In bf16 the first product leaves rows for the second one.
+  static bool has(Part part, WeightFormat format) {
+    return part != kEncode || arithmetic_of(format) != WeightFormat::kBf16;
   }
 
   void run(Stream& stream, Part part) {
     if (part == kWithTables) {
       stream.upload_pinned(tables_.device, tables_.pinned, table_bytes_);
     }
-    const auto asked = [&](Part one) { return (part <= kWithTables || part == one) && has(one); };
+    const auto asked = [&](Part one) {
+      return (part <= kWithTables || part == one) && has(one, format_);
+    };
     if (asked(kGather)) stream.gather(gather_);
     if (asked(kFirst)) stream.gemm(first_);
     if (asked(kEncode)) stream.encode(encode_);
@@ -188,7 +188,6 @@ class Call {
     gather_.cols = uint32_t(hidden);
     gather_.out_stride = uint32_t(places);
     gather_.out_blocks = uint32_t(num_blocks(format_, hidden));
-    if (let_fetch(gather_, first_)) return;
     gather_.out = must(rows_.take(rows_bytes(format_, hidden, places)));
     first_.rows = gather_.out;
     first_.rows_blocks = gather_.out_blocks;
@@ -201,7 +200,7 @@ class Call {
     second_.rows = rows;
     second_.rows_blocks = uint32_t(num_blocks(format_, inputs));
     first_.maps[0].target = {rows, uint32_t(places)};
-    if (!has(kEncode)) return;
+    if (!has(kEncode, format_)) return;
     std::byte* const numbers = must(numbers_.take(places * inputs * sizeof(float)));
     first_.maps[0].target = {numbers, uint32_t(inputs)};
     encode_ = {.format = arithmetic_of(format_),
@@ -302,10 +301,10 @@ std::string of_limit(const DeviceLimits& limits, WeightFormat format, const Work
   return fmt::format("{:.0f} %", 100 * std::max(reading, multiplying) / seconds);
 }
 
-void report_parts(Stream& stream, const Calls& calls) {
+void report_parts(Stream& stream, const Calls& calls, WeightFormat format) {
   for (const Call::Part part :
        {Call::kGather, Call::kFirst, Call::kEncode, Call::kSecond, Call::kCombine}) {
-    if (calls.front()->has(part)) {
+    if (Call::has(part, format)) {
       fmt::print(" {:.1f} |", 1e6 * measure(stream, calls, part, kForParts));
     } else {
       fmt::print(" - |");
@@ -333,7 +332,7 @@ void report(const Machine& machine, const Layer& layer, size_t num_tokens, bool 
              work.bytes / all / 1e12, work.ops / all / 1e12,
              of_limit(machine.limits, layer.format(), work, all),
              of_limit(machine.limits, layer.format(), work, with_tables));
-  report_parts(*stream, calls);
+  report_parts(*stream, calls, layer.format());
 }
 
 void print_heading(const Machine& machine) {

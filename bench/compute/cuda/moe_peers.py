@@ -1,13 +1,11 @@
-#!/ usr / bin / env python3
-""
-    "What moe_bench measures, with PyTorch's grouped product and with a fused Triton kernel.
+#!/usr/bin/env python3
+"""What moe_bench measures, with PyTorch's grouped product and with a fused Triton kernel.
 
-    bf16 rows and expert ids on the device go in,
-    weighted sums come out.The Triton kernel is of the kind that vLLM uses.
+bf16 rows and expert ids on the device go in, weighted sums come out. The Triton kernel is of the
+kind that vLLM uses.
 
-    Each time is the median of replays of a CUDA graph of several routings,
-    so launching costs nothing.For the Triton kernels the rows are sorted by expert beforehand,
-    which is not timed; and of a few
+Each time is the median of replays of a CUDA graph of several routings, so launching costs nothing.
+For the Triton kernels the rows are sorted by expert beforehand, which is not timed; and of a few
 tilings the fastest is taken.
 
     python3 bench/compute/cuda/moe_peers.py [--tokens 1,8,64,512,4096] [--only NAME]
@@ -20,13 +18,13 @@ import torch
 import triton
 import triton.language as tl
 
-#name : hidden, intermediate, experts, experts of a token
+# name: hidden, intermediate, experts, experts of a token
 SHAPES = {
     "olmoe-1b-7b": (2048, 1024, 64, 8),
     "qwen3-30b-a3b": (2048, 768, 128, 8),
     "deepseek-v3": (7168, 2048, 256, 8),
 }
-#rows, outputs and inputs of a tile; warps; stages
+# rows, outputs and inputs of a tile; warps; stages
 SMALL_TILES = [(16, 64, 128, 4, 4), (16, 128, 128, 4, 4), (16, 64, 256, 4, 3), (16, 32, 256, 4, 4)]
 MIDDLE_TILES = [(32, 64, 128, 4, 4), (64, 128, 64, 4, 4), (16, 128, 128, 4, 4)]
 LARGE_TILES = [(64, 128, 64, 4, 4), (128, 128, 64, 8, 3), (128, 256, 64, 8, 3)]

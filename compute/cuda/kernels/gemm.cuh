@@ -8,7 +8,6 @@
 #include <cuda_runtime.h>
 
 #include "compute/cuda/args.h"
-#include "compute/cuda/kernels/ptx.cuh"
 #include "compute/cuda/layout.h"
 
 namespace pregate::compute::cuda {
@@ -83,17 +82,9 @@ cudaError_t launch_kernel(const Launch& launch, const Args&... args) {
 
 namespace {
 
-/// Before a product reads its tiles. Where no gather() has waited for whoever wrote those, it waits
-/// itself, and only then lets the next kernel start, which reads them too.
-__device__ __forceinline__ void begin_product(const GemmArgs& args) {
-  if (args.encoded != nullptr && args.tiles != nullptr) wait_for_kernels_before();
-  let_next_kernel_start();
-}
-
-/// Where the row begins that products fetch as row `row`.
+/// Where the row begins that a product fetches as row `row`.
 __device__ __forceinline__ const std::byte* encoded_row(const GemmArgs& args, uint32_t row) {
-  const uint32_t source = args.source == nullptr ? row : args.source[row];
-  return args.encoded + size_t(source) * args.rows_blocks * encoded_block_bytes(args.format);
+  return args.encoded + size_t(row) * args.rows_blocks * encoded_block_bytes(args.format);
 }
 
 /// Tile `index` of a product: those of a map, and then those of the next.

@@ -189,7 +189,7 @@ __device__ __forceinline__ void store(const GemmTarget& target, const Work& work
 template <uint32_t kParts, uint32_t kRows>
 __global__ __launch_bounds__(kThreads) void gemm_f32(const __grid_constant__ GemmArgs args) {
   using M = Multiplier<kParts, kRows>;
-  begin_product(args);
+  let_next_kernel_start();
   const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t panel = blockIdx.x / M::kBlocksOfPanel, first = blockIdx.z * kRows;
   if (panel >= tile.num_panels || first >= tile.num_rows) return;

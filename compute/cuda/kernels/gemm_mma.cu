@@ -310,7 +310,7 @@ template <WeightFormat kFormat, GemmOutput kOutput, int kCols>
 __global__ __launch_bounds__(kThreads) void gemm_mma(const __grid_constant__ GemmArgs args) {
   uint8_t* const memory = dynamic_shared_memory();
   using S = Stage<kFormat, kCols>;
-  begin_product(args);
+  let_next_kernel_start();
   const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t first = blockIdx.z * kCols;
   if (blockIdx.x >= tile.num_panels || first >= tile.num_rows) return;

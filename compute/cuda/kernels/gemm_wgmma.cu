@@ -19,7 +19,6 @@ constexpr uint32_t kMaxStages = 32;
 /// Barriers, before the stages, which must begin at a multiple of 1024.
 constexpr uint32_t kHeaderBytes = 1024;
 constexpr uint32_t kSmallRows = 96;
-static_assert(kMaxFetchedRows <= kSmallRows, "only small blocks fetch rows that are not laid out");
 /// Of a panel: each is at least what a warp has of a warpgroup's product.
 constexpr uint32_t kMaxParts = 8;
 
@@ -39,6 +38,8 @@ constexpr uint32_t threads_for(int consumers) {
 
 /// Of a consumer, when it has whole halves of a panel.
 constexpr uint32_t weight_bytes_for(int halves) { return halves * kHalfPanel * kBlockBytes; }
+
+constexpr uint32_t kHeldBlockBytes = kMaxHeldRows * kBlockBytes;
 
 /// The narrowest product for so many rows: 8, 16, 32, 48, ...
 constexpr uint32_t width_for(uint32_t rows) {
@@ -83,23 +84,27 @@ struct Block {
   }
   __device__ uint32_t rows(uint32_t stage) const { return weights(stage) + cut.weight_bytes; }
 
-  __device__ __forceinline__ bool fetches_encoded() const {
+  /// Rows that are not laid out are few: a block has all of them before it begins.
+  __device__ __forceinline__ bool holds_rows() const {
     return kConsumers == 1 && args.encoded != nullptr;
   }
-  static __device__ __forceinline__ bool is_first_lane() { return threadIdx.x % 32 == 0; }
+  __device__ uint32_t held() const { return empty(kMaxStages); }
+  __device__ uint32_t held_rows(uint32_t block) const {
+    return weights(cut.num_stages) + block * kHeldBlockBytes;
+  }
 
   __device__ void init_barriers() const {
+    if (holds_rows()) init_barrier(held(), 128);
     for (uint32_t stage = 0; stage < cut.num_stages; ++stage) {
-      init_barrier(full(stage), fetches_encoded() ? 1 + 32 : 1);
+      init_barrier(full(stage), 1);
       init_barrier(empty(stage), num_active * 4);  // by each warp that reads it
     }
     publish_barriers();
   }
 
   __device__ void fetch_weights(uint32_t block, uint32_t stage) const {
-    if (!is_first_lane()) return;
     const uint32_t bytes = num_outputs * kBlockBytes;
-    const uint32_t bytes_of_rows = fetches_encoded() ? 0 : width * kBlockBytes;
+    const uint32_t bytes_of_rows = holds_rows() ? 0 : width * kBlockBytes;
     arrive_expecting(full(stage), num_active * bytes + bytes_of_rows);
     for (uint32_t i = 0; i < num_active; ++i) {
       const size_t at = size_t(first_panel + i) * tile.num_blocks + block;
@@ -109,30 +114,15 @@ struct Block {
     }
   }
   __device__ void fetch_rows(uint32_t block, uint32_t stage) const {
-    if (fetches_encoded()) return fetch_encoded_rows(block, stage);
-    if (!is_first_lane()) return;
+    if (holds_rows()) return;
     const size_t at = size_t(block) * args.rows_stride + tile.first_row;
     copy_bulk(rows(stage), args.rows + at * kBlockBytes, width * kBlockBytes, full(stage));
   }
 
-  /// A chunk of each fourth row by a lane. What is behind the last row gives sums that nobody
-  /// stores.
-  __device__ void fetch_encoded_rows(uint32_t block, uint32_t stage) const {
-    constexpr uint32_t kChunks = kBlockBytes / 16;
-    const uint32_t lane = threadIdx.x % 32, chunk = lane % kChunks;
-#pragma unroll 4
-    for (uint32_t row = lane / kChunks; row < tile.num_rows; row += 32 / kChunks) {
-      copy_async_16(rows(stage) + swizzled(row, 16 * chunk),
-                    encoded_row(args, tile.first_row + row) + block * kBlockBytes + 16 * chunk);
-    }
-    arrive_when_copied(full(stage));
-  }
-
-  /// By a warp.
   __device__ void produce() const {
     const uint32_t num_ahead = min(cut.num_stages, tile.num_blocks);
     for (uint32_t block = 0; block < num_ahead; ++block) fetch_weights(block, block);
-    wait_for_kernels_before();
+    if (!holds_rows()) wait_for_kernels_before();
     for (uint32_t block = 0; block < num_ahead; ++block) fetch_rows(block, block);
     Cursor cursor{0, 1};
     for (uint32_t block = num_ahead; block < tile.num_blocks; ++block) {
@@ -144,7 +134,25 @@ struct Block {
   }
 
   __device__ __forceinline__ void release(uint32_t stage) const {
-    if (is_first_lane()) arrive(empty(stage));
+    if (threadIdx.x % 32 == 0) arrive(empty(stage));
+  }
+
+  /// By the consumer: all k blocks of its few rows, laid out. What is behind the last row gives
+  /// sums that nobody stores.
+  __device__ __forceinline__ void hold_rows() const {
+    constexpr uint32_t kChunks = kBlockBytes / 16;
+    wait_for_kernels_before();
+    const uint32_t chunks_of_row = tile.num_blocks * kChunks;
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < tile.num_rows * chunks_of_row; i += 128) {
+      const uint32_t row = i / chunks_of_row, chunk = i % chunks_of_row;
+      const std::byte* const from = encoded_row(args, tile.first_row + row) + 16 * chunk;
+      store_shared(held_rows(chunk / kChunks) + swizzled(row, chunk % kChunks * 16),
+                   *reinterpret_cast<const uint4*>(from));
+    }
+    show_to_products();
+    arrive(held());
+    wait_for_phase(held(), 0);
   }
 
   /// The sums of one consumer's panel. Where it has less than half of one, what is behind its
@@ -152,14 +160,14 @@ struct Block {
   template <int kCols>
   __device__ __forceinline__ void consume(uint32_t consumer,
                                           float (&sums)[kHalves][kCols / 2]) const {
+    if (holds_rows()) hold_rows();
     Cursor cursor;
     uint32_t previous = 0;
 #pragma unroll 1
     for (uint32_t block = 0; block < tile.num_blocks; ++block) {
       wait_for_phase(full(cursor.stage), cursor.round & 1);
-      if (fetches_encoded()) show_to_products();
       const uint32_t panel = weights(cursor.stage) + consumer * kWeightBytes;
-      const uint64_t b = matrix_descriptor(rows(cursor.stage));
+      const uint64_t b = matrix_descriptor(holds_rows() ? held_rows(block) : rows(cursor.stage));
       begin_products();
 #pragma unroll
       for (uint32_t step = 0; step < 4; ++step) {  // of 16 inputs, 32 bytes
@@ -218,7 +226,7 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
     const __grid_constant__ GemmArgs args, const __grid_constant__ Cut cut) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   uint8_t* const memory = dynamic_shared_memory();
-  begin_product(args);
+  let_next_kernel_start();
   const GemmTile tile = tile_of(args, blockIdx.y);
   const uint32_t parts = kHalves == 1 ? cut.parts : 1;
   const uint32_t first_panel = blockIdx.x / parts * kConsumers;
@@ -238,7 +246,7 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
   const uint32_t consumer = threadIdx.x / 128;
   if (consumer == kConsumers) {
     if constexpr (kConsumers > 1) give_up_registers<kProducerRegisters>();
-    if (threadIdx.x % 128 < 32) block.produce();
+    if (threadIdx.x % 128 == 0) block.produce();
   } else {
     if constexpr (kConsumers > 1) take_registers<kConsumerRegisters>();
     if (consumer < block.num_active) block.template multiply_rows<8, kMaxCols>(consumer);
@@ -247,20 +255,23 @@ __global__ __launch_bounds__(threads_for(kConsumers), kConsumers == 1 ? 2 : 1) v
 }
 
 /// As many stages as `budget` bytes of shared memory hold.
-Cut cut_memory(uint32_t weight_bytes, uint32_t max_rows, uint32_t budget) {
+Cut cut_memory(uint32_t weight_bytes, uint32_t num_rows, uint32_t budget) {
   Cut cut;
   cut.weight_bytes = weight_bytes;
-  cut.stage_bytes = uint32_t(round_up(weight_bytes + width_for(max_rows) * kBlockBytes, 1024));
+  cut.stage_bytes = uint32_t(round_up(weight_bytes + num_rows * kBlockBytes, 1024));
   cut.num_stages = min(kMaxStages, (budget - kHeaderBytes) / cut.stage_bytes);
   return cut;
 }
 
 template <int kConsumers, int kHalves, int kMaxCols>
 cudaError_t launch(const GemmArgs& args, uint32_t parts, uint32_t budget, cudaStream_t stream) {
-  // Behind the last stage there is what products of less than half a panel read past it.
-  const uint32_t past_bytes = kHalves == 1 ? weight_bytes_for(kHalves) : 0;
+  // Behind the last stage there are rows that are held, and what products of less than half a panel
+  // read past their weights.
+  const uint32_t held_bytes = args.encoded == nullptr ? 0 : args.rows_blocks * kHeldBlockBytes;
+  const uint32_t past_bytes = held_bytes + (kHalves == 1 ? weight_bytes_for(kHalves) : 0);
   const uint32_t outputs = kHalves == 1 ? kPanelRows / parts : kHalves * kHalfPanel;
-  Cut cut = cut_memory(kConsumers * outputs * kBlockBytes, args.max_rows, budget - past_bytes);
+  const uint32_t stage_rows = args.encoded == nullptr ? width_for(args.max_rows) : 0;
+  Cut cut = cut_memory(kConsumers * outputs * kBlockBytes, stage_rows, budget - past_bytes);
   cut.parts = parts;
   const dim3 grid(uint32_t(divide_up(args.max_panels, kConsumers)) * parts, count_tiles(args));
   const uint32_t bytes = kHeaderBytes + cut.num_stages * cut.stage_bytes + past_bytes;

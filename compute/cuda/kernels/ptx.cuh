@@ -20,6 +20,13 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+/// Four numbers to a multiple of 16.
+__device__ __forceinline__ void store_shared(uint32_t to, const uint4& four) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(four.x), "r"(four.y),
+               "r"(four.z), "r"(four.w)
+               : "memory");
+}
+
 /// Lets the kernel that follows in the stream begin; it still waits before it reads our results.
 __device__ __forceinline__ void let_next_kernel_start() {
 #if __CUDA_ARCH__ >= 900
@@ -152,12 +159,7 @@ __device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, uint32_
       : "memory");
 }
 
-/// Arrives when all that the thread has asked for by copy_async_16() is there.
-__device__ __forceinline__ void arrive_when_copied(uint32_t barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
-}
-
-/// Shows products of warpgroups what threads have brought into shared memory, and not bulk copies.
+/// Shows products of warpgroups what the thread has written into shared memory.
 __device__ __forceinline__ void show_to_products() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -109,32 +109,18 @@ __global__ __launch_bounds__(kThreads) void encode(const __grid_constant__ Encod
 }
 
 /// Four columns a thread. Rows of products are padded to whole panels, so four can be read always.
-/// Products come from far away, and so do the tables that say where they are: some are on their way
-/// at once. At the end some are the last one again, which is not added.
 __global__ __launch_bounds__(kThreads) void combine(const __grid_constant__ CombineArgs args) {
-  constexpr uint32_t kAtOnce = 8;
   let_next_kernel_start();
   wait_for_kernels_before();
   const uint32_t row = blockIdx.x;
   const uint32_t col = 4 * (blockIdx.y * kThreads + threadIdx.x);
   if (col >= args.cols) return;
-  const uint32_t end = args.first[row + 1];
   Four sum{};
-  for (uint32_t first = args.first[row]; first < end; first += kAtOnce) {
-    float gates[kAtOnce];
-    Four products[kAtOnce];
-#pragma unroll
-    for (uint32_t i = 0; i < kAtOnce; ++i) {
-      const uint32_t at = min(first + i, end - 1);
-      gates[i] = args.gates[at];
-      products[i] = *reinterpret_cast<const Four*>(
-          args.products + size_t(args.rows[at]) * args.products_stride + col);
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < kAtOnce; ++i) {
-      if (first + i >= end) break;
-      for (uint32_t c = 0; c < 4; ++c) sum.x[c] += gates[i] * products[i].x[c];
-    }
+  for (uint32_t i = args.first[row]; i < args.first[row + 1]; ++i) {
+    const float gate = args.gates[i];
+    const Four product = *reinterpret_cast<const Four*>(
+        args.products + size_t(args.rows[i]) * args.products_stride + col);
+    for (uint32_t c = 0; c < 4; ++c) sum.x[c] += gate * product.x[c];
   }
   store_four(args.out + size_t(row) * args.cols + col, sum, args.cols - col);
 }

@@ -237,7 +237,7 @@ class MlpTest : public FormatTest {
 };
 
 TEST_P(MlpTest, IsATaskOfAllRows) {
-  const std::pair<size_t, size_t> shapes[] = {{1, 1}, {40, 26}, {65, 37}, {150, 330}};
+  const std::pair<size_t, size_t> shapes[] = {{1, 1}, {40, 26}, {65, 37}, {150, 330}, {512, 70}};
   for (const auto& [h, f] : shapes) {
     const auto expert = random_expert(h, f);
     for (const size_t rows : {1, 8, 9, 70, 200}) {

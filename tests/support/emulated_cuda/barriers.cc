@@ -2,7 +2,6 @@
 
 #include <cstring>
 #include <map>
-#include <utility>
 #include <vector>
 
 #include "tests/support/emulated_cuda/block.h"
@@ -20,17 +19,16 @@ struct Barrier {
   std::vector<uint32_t> waiting;  // threads
 };
 
-/// Copies, and what a barrier sees when they are there.
-struct Pending {
-  std::vector<Copy> copies;
+struct Copy {
+  std::byte* to = nullptr;
+  const void* from = nullptr;
+  uint32_t bytes = 0;
   uint32_t barrier = 0;
-  uint32_t bytes = 0;  // that it was told to expect
-  uint32_t num_arrivals = 0;
 };
 
 struct State {
   std::map<uint32_t, Barrier> barriers;  // by address
-  std::vector<Pending> pending;
+  std::vector<Copy> copies;
 };
 
 /// Of the one block that runs.
@@ -40,11 +38,6 @@ Barrier& find(uint32_t address) {
   const auto found = state.barriers.find(address);
   if (found == state.barriers.end()) fail("a barrier that was not made, at {}", address);
   return found->second;
-}
-
-void arrive(Barrier& barrier, uint32_t count) {
-  if (barrier.num_missing < count) fail("more arrivals than a barrier has");
-  barrier.num_missing -= count;
 }
 
 void complete_if_nothing_is_missing(Barrier& barrier) {
@@ -68,8 +61,9 @@ void arrive(uint32_t barrier) { arrive_expecting(barrier, 0); }
 
 void arrive_expecting(uint32_t barrier, uint32_t bytes) {
   Barrier& known = find(barrier);
-  arrive(known, 1);
+  if (known.num_missing == 0) fail("more arrivals than a barrier has, at {}", barrier);
   known.missing_bytes += bytes;
+  --known.num_missing;
   complete_if_nothing_is_missing(known);
 }
 
@@ -87,25 +81,19 @@ void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) 
   find(barrier);
   std::byte* const place = shared_pointer(to, bytes, kChunkBytes);
   std::memset(place, kUnwritten, bytes);
-  state.pending.push_back({{{place, from, bytes}}, barrier, bytes, 0});
-}
-
-void arrive_when_copied(uint32_t barrier) {
-  find(barrier);
-  state.pending.push_back({take_copies(), barrier, 0, 1});
+  state.copies.push_back({place, from, bytes, barrier});
 }
 
 void forget_barriers() { state = {}; }
 
 bool finish_a_copy(Random& random) {
-  if (state.pending.empty()) return false;
-  std::swap(state.pending[random.next_below(state.pending.size())], state.pending.back());
-  const Pending done = std::move(state.pending.back());
-  state.pending.pop_back();
-  for (const Copy& copy : done.copies) std::memcpy(copy.to, copy.from, copy.bytes);
-  Barrier& barrier = state.barriers.at(done.barrier);
-  barrier.missing_bytes -= done.bytes;
-  arrive(barrier, done.num_arrivals);
+  if (state.copies.empty()) return false;
+  std::swap(state.copies[random.next_below(state.copies.size())], state.copies.back());
+  const Copy copy = state.copies.back();
+  state.copies.pop_back();
+  std::memcpy(copy.to, copy.from, copy.bytes);
+  Barrier& barrier = state.barriers.at(copy.barrier);
+  barrier.missing_bytes -= copy.bytes;
   complete_if_nothing_is_missing(barrier);
   return true;
 }

@@ -1,6 +1,6 @@
 // Barriers in shared memory and bulk copies that complete on them (sm_90), as the PTX ISA has them
-// (chapter 9: mbarrier, cp.async.bulk, cp.async.mbarrier.arrive). Copies end as late as they may,
-// in any order: when no thread can go on without one.
+// (chapter 9: mbarrier, cp.async.bulk). Copies end as late as they may, in any order: when no
+// thread can go on without one.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,6 @@ void arrive_expecting(uint32_t barrier, uint32_t bytes);
 /// Until the phase of that parity is complete.
 void wait_for_phase(uint32_t barrier, uint32_t parity);
 void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier);
-/// When the thread's copies (copy_later()) are there.
-void arrive_when_copied(uint32_t barrier);
 
 // For the block.
 

@@ -33,6 +33,12 @@ constexpr size_t kSharedAlignment = 1024;
 constexpr const char* kBarrier = "__syncthreads";
 constexpr const char* kEnd = "its end";
 
+struct Copy {
+  std::byte* to = nullptr;
+  const void* from = nullptr;
+  uint32_t bytes = 0;
+};
+
 /// Copies that a thread asked for, and groups of them, in order.
 struct Copies {
   std::vector<Copy> copies;
@@ -343,15 +349,6 @@ void wait_for_groups(size_t num_pending) {
       std::memcpy(copies.copies[i].to, copies.copies[i].from, copies.copies[i].bytes);
     }
   }
-}
-
-std::vector<Copy> take_copies() {
-  Copies& copies = the_block.current().copies;
-  const auto first =
-      copies.copies.begin() + ptrdiff_t(copies.ends.empty() ? 0 : copies.ends.back());
-  std::vector<Copy> taken(first, copies.copies.end());
-  copies.copies.erase(first, copies.copies.end());
-  return taken;
 }
 
 }  // namespace pregate::emulated

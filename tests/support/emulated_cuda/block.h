@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include <fmt/format.h>
 
@@ -82,14 +81,5 @@ void copy_later(uint32_t to, const void* from, uint32_t bytes);
 void close_group();
 /// Until at most `num_pending` groups are not made.
 void wait_for_groups(size_t num_pending);
-
-struct Copy {
-  std::byte* to = nullptr;
-  const void* from = nullptr;
-  uint32_t bytes = 0;
-};
-/// Those that the thread has asked for since it closed a group, or called this: they are somebody
-/// else's to make.
-std::vector<Copy> take_copies();
 
 }  // namespace pregate::emulated

@@ -47,26 +47,6 @@ TEST(EmulatedHopper, ACopyIsThereWhenItsPhaseIsComplete) {
             "");
 }
 
-TEST(EmulatedHopper, AThreadArrivesWhenItsCopiesAreThere) {
-  alignas(16) float from[4 * kThreads];
-  for (uint32_t i = 0; i < std::size(from); ++i) from[i] = float(i);
-  EXPECT_EQ(run_kernel([&] {
-              if (thread_index.x == 0) init_barrier(at(0), kThreads);
-              wait_for_block();
-              const uint32_t first = 4 * thread_index.x;
-              for (uint32_t round = 0; round < 2; ++round) {
-                copy_later(at(kDataAt + first * sizeof(float)), from + first, 16);
-                EXPECT_TRUE(std::isnan(number(first)));
-                arrive_when_copied(at(0));
-                wait_for_phase(at(0), round % 2);
-                const uint32_t other = std::size(from) - 1 - first;
-                EXPECT_EQ(number(other), from[other]);
-                wait_for_block();
-              }
-            }),
-            "");
-}
-
 TEST(EmulatedHopper, ABarrierIsOfSoManyArrivals) {
   uint32_t arrived = 0;
   EXPECT_EQ(run_kernel([&] {

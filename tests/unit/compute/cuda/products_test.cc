@@ -140,66 +140,26 @@ size_t num_panel_blocks(WeightFormat format) {
   return divide_up(num_blocks(format, kFetchedCols), piece_blocks(format));
 }
 
+uint32_t max_fetched_rows(WeightFormat format) {
+  return uint32_t(arithmetic_of(format) == WeightFormat::kBf16 ? kMaxHeldRows : kMaxFetchedRows);
+}
+
 TEST_P(Products, OfFetchedRowsAreThoseOfRowsLaidOut) {
   for (const WeightFormat format : kFetchedFormats) {
     const std::byte* const weights = upload(random_panel(format, num_panel_blocks(format)));
-    for (const uint32_t num_rows : {1u, 2u, 8u, 9u, 41u, 96u, 100u}) {
+    for (const uint32_t num_rows : {1u, 2u, 7u, 8u, 9u, 41u, 96u, 100u}) {
       SCOPED_TRACE(testing::Message() << num_rows << " rows, format " << int(format));
       const auto x = random_numbers(size_t(num_rows) * kFetchedCols);
       const GatherArgs rows = encode(format, x, kFetchedCols);
       GemmArgs args = lay_out(format, rows);
       args.maps[0].weights = weights;
-      args.num_tiles = num_rows > kMaxFetchedRows ? 2 : 1;
-      args.max_rows = std::min(num_rows, uint32_t(kMaxFetchedRows));
+      args.max_rows = std::min(num_rows, max_fetched_rows(format));
+      args.num_tiles = uint32_t(divide_up(num_rows, args.max_rows));
       args.maps[0].target = {.out_stride = kPanelRows, .out_cols = kPanelRows};
       const auto laid_out = multiply(args, num_rows);
       args.rows = nullptr;
       ASSERT_TRUE(let_fetch(rows, args));
       expect_same_bits(multiply(args, num_rows), laid_out);
-    }
-  }
-}
-
-/// Two tiles whose rows are anywhere, of which some are in both and some in none.
-TEST_P(Products, OfRowsFetchedByATableAreThoseOfRowsLaidOut) {
-  constexpr uint32_t kRows = 50, kFirst = 41, kSecond = 9, kSecondAt = 48;
-  for (const WeightFormat format : kFetchedFormats) {
-    if (format == WeightFormat::kF32) continue;  // let_fetch() says no
-    SCOPED_TRACE(testing::Message() << "format " << int(format));
-    const std::byte* const weights = upload(random_panel(format, num_panel_blocks(format)));
-    GatherArgs rows = encode(format, random_numbers(kRows * kFetchedCols), kFetchedCols);
-    std::vector<uint32_t> source(kSecondAt + 16, kNoRow);
-    for (uint32_t i = 0; i < kFirst; ++i) source[i] = (7 * i + 3) % kRows;
-    for (uint32_t i = 0; i < kSecond; ++i) source[kSecondAt + i] = 5 * i % kRows;
-    rows.source = upload(source);
-    rows.num_rows = rows.out_stride = uint32_t(source.size());
-    for (const GemmOutput output : {GemmOutput::kNumbers, GemmOutput::kActivations}) {
-      GemmArgs args = lay_out(format, rows);
-      args.output = output;
-      GemmTile first{
-          .weights = weights, .num_rows = kFirst, .num_panels = 1, .num_blocks = args.rows_blocks};
-      GemmTile second = first;
-      second.first_row = kSecondAt;
-      second.num_rows = kSecond;
-      args.tiles = upload(std::vector<GemmTile>{second, first});
-      args.num_tiles = 2;
-      args.max_rows = kFirst;
-      const bool are_numbers = output == GemmOutput::kNumbers;
-      const auto stride = uint32_t(are_numbers ? kPanelRows : kHalfPanel);
-      args.maps[0].target = {.out_stride = stride, .out_cols = stride};
-      const bool are_bf16 = !are_numbers && arithmetic_of(format) == WeightFormat::kBf16;
-      const size_t width = are_bf16 ? stride / 2 : stride;  // of a row in the result, which is f32
-      const auto multiply_rows = [&] {
-        const auto products = multiply(args, source.size());
-        std::vector<float> of_tiles(products.begin(), products.begin() + kFirst * width);
-        const auto at_second = products.begin() + kSecondAt * width;
-        of_tiles.insert(of_tiles.end(), at_second, at_second + kSecond * width);
-        return of_tiles;
-      };
-      const auto laid_out = multiply_rows();
-      args.rows = nullptr;
-      ASSERT_TRUE(let_fetch(rows, args));
-      expect_same_bits(multiply_rows(), laid_out);
     }
   }
 }

@@ -20,6 +20,10 @@ inline uint8_t* dynamic_shared_memory() {
 
 inline uint32_t shared_address(const void* pointer) { return emulated::shared_address(pointer); }
 
+inline void store_shared(uint32_t to, const uint4& four) {
+  memcpy(emulated::shared_pointer(to, sizeof(four), sizeof(four)), &four, sizeof(four));
+}
+
 // Kernels run one after the other.
 
 inline void let_next_kernel_start() {}
@@ -72,7 +76,6 @@ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t ba
   emulated::copy_bulk(to, from, bytes, barrier);
 }
 
-inline void arrive_when_copied(uint32_t barrier) { emulated::arrive_when_copied(barrier); }
 inline void show_to_products() {}
 
 template <int kRegisters>
