@@ -25,13 +25,20 @@ MPI_ENVIRONMENT = {
 }
 
 
+given_ports = set()
+
+
 def free_port():
-    """Below those that the system gives to whoever asks for any, before the caller takes it."""
+    """Below those that the system gives to whoever asks for any, before the caller takes it. Never
+    one again: a caller may ask for several before it takes the first."""
     while True:
         port = random.randrange(20000, 32768)
+        if port in given_ports:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
+                given_ports.add(port)
                 return port
             except OSError:
                 pass
@@ -49,6 +56,14 @@ def wait_until(condition, seconds=30):
     while not condition():
         assert time.monotonic() < deadline, "did not come true in time"
         time.sleep(0.02)
+
+
+def settled(read, wanted, seconds=30):
+    """What `read` gives once that is `wanted`, or at last: for an assertion that shows it."""
+    deadline = time.monotonic() + seconds
+    while (found := read()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 class Cluster:
