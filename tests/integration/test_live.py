@@ -1,7 +1,7 @@
 """What the live page reads, wherever the experts are."""
 
 import pytest
-from cluster import Cluster, wait_until
+from cluster import Cluster, settled, wait_until
 
 NUM_TOKENS = 20
 
@@ -12,12 +12,17 @@ def live(cluster):
     return answer
 
 
+def states(answer):
+    return [worker["state"] for worker in answer["cluster"]["workers"]]
+
+
 @pytest.mark.parametrize(
     ("ranks", "options", "num_workers"), [(1, (), 0), (1, ("--workers", "2"), 2), (3, (), 2)]
 )
 def test_it_follows_what_is_computed(model, tmp_path, monkeypatch, ranks, options, num_workers):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with Cluster(model, ranks=ranks, options=options) as cluster:
+        wait_until(lambda: live(cluster)["ready"])
         before = live(cluster)
         shape = before["model"]
         assert (before["ready"], before["state"], before["name"]) == (True, "ready", "model")
@@ -38,6 +43,8 @@ def test_it_follows_what_is_computed(model, tmp_path, monkeypatch, ranks, option
         if num_workers == 0:
             assert after["cluster"] is None
             return
+        all_ready = ["ready"] * num_workers
+        # One that is held up for a moment is not ready meanwhile.
+        assert settled(lambda: states(live(cluster)), all_ready) == all_ready
         workers = after["cluster"]["workers"]
-        assert [worker["state"] for worker in workers] == ["ready"] * num_workers
         assert sum(worker["experts"] for worker in workers) == after["cluster"]["experts"]

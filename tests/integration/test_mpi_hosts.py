@@ -7,13 +7,12 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
 
 import network
 import pytest
-from cluster import BINARY, free_port, wait_until
+from cluster import BINARY, free_port, settled, wait_until
 
 LAUNCH = Path(__file__).resolve().parents[2] / "deploy/mpi/launch.sh"
 DEVICE = "eth0"
@@ -125,8 +124,12 @@ def test_all_hosts_are_checked_serve_and_stop(hosts, model, tmp_path):
             assert re.search(rf"^{name} +{rank} .* (ok|warning)$", said, re.MULTILINE), said
         answer = launch.get("/v1/completions", {"prompt": "once", "max_tokens": 4})
         assert json.load(answer)["usage"]["completion_tokens"] == 4
-        metrics = launch.get("/metrics").read().decode()
-        assert len(re.findall(r"pregate_worker_up\{[^}]*\} 1", metrics)) == 3
+
+        def num_up():
+            metrics = launch.get("/metrics").read().decode()
+            return len(re.findall(r"pregate_worker_up\{[^}]*\} 1", metrics))
+
+        assert settled(num_up, 3) == 3
         launch.process.send_signal(signal.SIGTERM)
         assert launch.process.wait(timeout=STOP_SECONDS) == 0, launch.said()
         wait_until(lambda: not processes_on(hosts))
@@ -148,10 +151,11 @@ def test_a_host_without_the_model_is_named_and_nothing_starts(hosts, model, tmp_
 @needs_network
 def test_a_port_that_is_taken_is_named_and_nothing_starts(hosts, model, tmp_path):
     launch = Launch(hosts, model, tmp_path)
-    listen = "import socket, sys; s = socket.create_server(('', int(sys.argv[1]))); input()"
+    listen = "import socket, sys; s = socket.create_server(('', int(sys.argv[1])))"
+    listen += "; print('listens', flush=True); input()"
     command = [*hosts.hosts[0].prefix, "python3", "-c", listen, str(launch.port)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as other:
-        time.sleep(1)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"listens\n"
         with launch:
             assert launch.process.wait(timeout=READY_SECONDS) == 1
         other.stdin.close()

@@ -15,6 +15,8 @@ from test_same_tokens import greedy_tokens, greedy_tokens_while
 
 # A row of the model that is served here takes some hundred bytes: decoding does not go by lanes.
 NCCL = ["--nccl", "cuda:0", "--nccl-min-payload", "4K"]
+# A lane is given up after a part of this: not when a process is held up for a moment.
+NCCL += ["--dead-after", "60s"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def expect_tokens_over(lanes, cluster, expected):
         assert greedy_tokens(cluster) == expected
         return num_lanes(cluster) == lanes
 
-    wait_until(are_up)
+    wait_until(are_up, seconds=90)
     assert greedy_tokens(cluster) == expected
     metrics = metrics_of(cluster)
     for direction in ("sent", "received"):

@@ -90,7 +90,9 @@ def test_a_worker_is_heard_or_hears_no_more(hosts, model, tmp_path, asked, expec
 
 def test_after_idling_a_request_is_answered_as_usual(model, tmp_path):
     """PREGATE_TEST_IDLE_SECONDS=600 for the long one."""
-    with cluster_of(model, tmp_path, 2) as cluster:
+    # Longer than a busy machine holds a worker up, and less than it idles.
+    more = ["--suspect-after", "8s"]
+    with cluster_of(model, tmp_path, 2, more=more) as cluster:
         ask = {"prompt": "once upon a time", "max_tokens": 1, "temperature": 0}
 
         def first_token():
@@ -102,13 +104,18 @@ def test_after_idling_a_request_is_answered_as_usual(model, tmp_path):
         usual = statistics.median(first_token() for _ in range(20))
         joins = cluster.log("coordinator").count(JOINED)
         assert joins == 3
-        time.sleep(IDLE_SECONDS)
-        late = first_token()
-        print(
-            f"first token after {IDLE_SECONDS:.0f} s: {late * 1000:.1f} ms,"
-            f" before: {usual * 1000:.1f} ms"
-        )
-        assert late < usual + 0.5
+
+        def is_as_usual_after_idling():
+            time.sleep(IDLE_SECONDS)
+            late = first_token()
+            print(
+                f"first token after {IDLE_SECONDS:.0f} s: {late * 1000:.1f} ms,"
+                f" before: {usual * 1000:.1f} ms"
+            )
+            return late < usual + 0.5
+
+        # A busy machine may be late itself, but not time after time.
+        assert any(is_as_usual_after_idling() for _ in range(3))
         assert all_ready(cluster)
         assert cluster.log("coordinator").count(JOINED) == joins, "somebody joined again"
         assert "suspect" not in cluster.log("coordinator")

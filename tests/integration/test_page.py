@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import NARROW, browser, require_browser, wait_until
-from cluster import Cluster
+from cluster import Cluster, settled
 
 MODEL = Path(__file__).parents[2] / "models" / "pregate-tiny"
 KEY = "visitors-only"
@@ -82,7 +82,8 @@ def workers(page):
 def test_a_cluster_at_work(cluster, page, shots):
     assert page.text("name") == "pregate-tiny"
     assert "6 layers" in page.text("shape") and "32 experts" in page.text("shape")
-    assert workers(page) == {"worker-1": "ready", "worker-2": "ready"}
+    all_ready = {"worker-1": "ready", "worker-2": "ready"}
+    assert settled(lambda: workers(page), all_ready) == all_ready
     assert page.text("workers-about") == "192 experts, all held"
     idle = page.picture("heat")
     with Asking(cluster):
@@ -153,7 +154,7 @@ def test_an_answer_can_be_stopped(page):
 def test_an_error_is_shown(page):
     ask(page, "text", "Too much is asked for", 2048)
     page.wait_shown("prompt-error", "max_tokens")
-    assert any("400" in complaint for complaint in page.complaints())
+    wait_until(lambda: any("400" in complaint for complaint in page.complaints()))
 
 
 def test_experts_can_be_looked_at_by_keyboard(cluster, page):
