@@ -103,12 +103,12 @@ TEST_F(Homeless, RowsAreNamedAndTheOthersComputed) {
 TEST_F(Homeless, TheGracePassesOnce) {
   have_no_room();
   start(std::chrono::milliseconds(1500));
-  kill_first();
   const TimePoint begin = system_clock().now();
-  for (int i = 0; i < 10; ++i) check(compute().value());
+  kill_first();
+  for (int i = 0; i < 20; ++i) check(compute().value());
   const Duration took = system_clock().now() - begin;
-  EXPECT_GT(took, std::chrono::milliseconds(300));
-  EXPECT_LT(took, std::chrono::milliseconds(5000));
+  EXPECT_GE(took, std::chrono::milliseconds(1500));
+  EXPECT_LT(took, std::chrono::seconds(20)) << "each of them waited";
 }
 
 /// Those who come again within the grace are not missed.

@@ -79,7 +79,7 @@ TEST(SplitBatch, AShareIsSplitAsTheBatchIs) {
 /// A cluster with one worker, which the test plays.
 class Scripted : public ::testing::Test {
  protected:
-  Scripted() : cluster_(1) {
+  explicit Scripted(Duration expert_wait = std::chrono::seconds(60)) : cluster_(1) {
     transport::Events events;
     events.receive = [this](PeerId, std::span<const std::byte> header, Payload payload) {
       play(header, payload);
@@ -89,8 +89,8 @@ class Scripted : public ::testing::Test {
     worker_ = std::move(cluster_.workers[0]->transport);
     worker_->start({protocol::kProtocolVersion, 5, protocol::encode_hello_info({})}, events);
     worker_->connect(PeerId(0));
-    const Status started = cluster_.start_coordinator(
-        {.timeout_per_row = {}, .expert_wait = std::chrono::milliseconds(300)});
+    const Status started =
+        cluster_.start_coordinator({.timeout_per_row = {}, .expert_wait = expert_wait});
     EXPECT_TRUE(started) << started.error().message;
   }
   ~Scripted() override {
@@ -246,7 +246,12 @@ TEST_F(Scripted, ARefusalIsFollowedByAnotherTry) {
   EXPECT_EQ(cluster_.probe.num_resent, 4u);
 }
 
-TEST_F(Scripted, SilenceEndsAfterTheWait) {
+class Impatient : public Scripted {
+ protected:
+  Impatient() : Scripted(std::chrono::milliseconds(300)) {}
+};
+
+TEST_F(Impatient, SilenceEndsAfterTheWait) {
   const auto ticket = dispatch();
   const Status status = combine(ticket);
   ASSERT_FALSE(status);

@@ -126,10 +126,18 @@ class TestCluster {
   }
 
   Status start_coordinator(const coordinator::DispatchOptions& dispatch = {}) {
+    start_listening();
+    return wait_until_whole(dispatch);
+  }
+
+  void start_listening() {
     cluster = std::make_unique<coordinator::Cluster>(*coordinator_transport, system_clock(),
                                                      options, probe);
     cluster->start();
     ticker.emplace(std::chrono::milliseconds(20), [this] { cluster->tick(); });
+  }
+
+  Status wait_until_whole(const coordinator::DispatchOptions& dispatch = {}) {
     PREGATE_TRY(cluster->wait_until_whole(
         start_timeout, [](const auto&) {}, give_up));
     waiter.emplace(*coordinator_transport);
