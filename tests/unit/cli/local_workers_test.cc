@@ -41,6 +41,12 @@ class LocalWorkersTest : public ::testing::Test {
             .patience = milliseconds(300),
             .term_patience = milliseconds(300)};
   }
+  /// Of those that are to end by themselves when they are termed, however late.
+  static LocalWorkersOptions quick_to_term() {
+    LocalWorkersOptions options = quick();
+    options.term_patience = std::chrono::seconds(60);
+    return options;
+  }
   size_t num_lines() const {
     std::ifstream file(lives_);
     size_t lines = 0;
@@ -49,7 +55,7 @@ class LocalWorkersTest : public ::testing::Test {
   }
   template <typename Condition>
   static bool becomes(const Condition& condition) {
-    for (int i = 0; i < 1000 && !condition(); ++i) usleep(10'000);
+    for (int i = 0; i < 3000 && !condition(); ++i) usleep(10'000);
     return condition();
   }
   static bool is_alive(pid_t pid) { return kill(pid, 0) == 0; }
@@ -92,23 +98,32 @@ TEST_F(LocalWorkersTest, OneThatEndsInOrderStaysAway) {
 TEST_F(LocalWorkersTest, StopWaitsForThoseThatEndOnTheirOwn) {
   LocalWorkers workers({script("a", "sleep 0.2; echo x >>$lives")}, {});
   workers.start();
-  ASSERT_TRUE(becomes([&] { return workers.pids().size() == 1; }));
+  ASSERT_TRUE(becomes([&] { return workers.pids().size() == 1 || num_lines() == 1; }));
   workers.stop();
   EXPECT_EQ(num_lines(), 1U);
 }
 
-TEST_F(LocalWorkersTest, StopTermsAndThenKills) {
+TEST_F(LocalWorkersTest, StopTerms) {
   LocalWorkers workers({script("polite",
                                "trap 'echo x >>$lives; exit 0' TERM\n"
-                               "while :; do sleep 0.05; done"),
-                        script("deaf", "trap '' TERM\nwhile :; do sleep 0.1; done")},
-                       quick());
+                               "echo x >>$lives\n"
+                               "while :; do sleep 0.05; done")},
+                       quick_to_term());
   workers.start();
-  ASSERT_TRUE(becomes([&] { return workers.pids().size() == 2; }));
-  usleep(100'000);  // for the traps
+  ASSERT_TRUE(becomes([&] { return num_lines() == 1; }));
   const auto pids = workers.pids();
   workers.stop();
-  EXPECT_EQ(num_lines(), 1U);
+  EXPECT_EQ(num_lines(), 2U);
+  for (const pid_t pid : pids) EXPECT_FALSE(is_alive(pid));
+}
+
+TEST_F(LocalWorkersTest, StopKillsWhomATermDoesNotEnd) {
+  LocalWorkers workers(
+      {script("deaf", "trap '' TERM\necho x >>$lives\nwhile :; do sleep 0.1; done")}, quick());
+  workers.start();
+  ASSERT_TRUE(becomes([&] { return num_lines() == 1; }));
+  const auto pids = workers.pids();
+  workers.stop();
   for (const pid_t pid : pids) EXPECT_FALSE(is_alive(pid));
 }
 
@@ -125,13 +140,13 @@ TEST_F(LocalWorkersTest, SignalsAreNotBlockedInChildren) {
   sigemptyset(&term);
   sigaddset(&term, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &term, nullptr);
-  LocalWorkers workers({script("a", "exec sleep 1000")}, quick());
+  LocalWorkers workers({script("a", "exec sleep 1000")}, quick_to_term());
   workers.start();
   ASSERT_TRUE(becomes([&] { return workers.pids().size() == 1; }));
   usleep(100'000);
   const TimePoint begin = system_clock().now();
   workers.stop();
-  EXPECT_LT(system_clock().now() - begin, milliseconds(580)) << "it was killed, not termed";
+  EXPECT_LT(system_clock().now() - begin, seconds(30)) << "it was killed, not termed";
   pthread_sigmask(SIG_UNBLOCK, &term, nullptr);
 }
 
