@@ -48,6 +48,8 @@ void Node::on_receive(PeerId from, std::span<const std::byte> header, Payload pa
     // Passes a closed gate: a peer that is done early must not keep another one's hello out.
     arrived_.push_back(from.value);
   } else {
+    ++num_at_gate_;
+    changed_.notify_all();
     changed_.wait_for(lock, kDeadline, [this] { return gate_open_; });
     received_.push_back({from, {header.begin(), header.end()}, std::move(payload)});
   }
@@ -132,6 +134,11 @@ Status Node::meet(const std::vector<uint32_t>& others) {
 void Node::close_gate() {
   std::lock_guard lock(mutex_);
   gate_open_ = false;
+}
+
+void Node::wait_at_gate() {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kDeadline, [this] { return num_at_gate_ > 0; });
 }
 
 void Node::open_gate() {

@@ -162,6 +162,8 @@ Status bounded(Node& node) {
     ++accepted;
     PREGATE_TRY(node.send(PeerId(1), header_of(~accepted), {}));
   } else if (node.id() == 1) {
+    // Node 0 fills what there is room for at once, but may be late to begin.
+    node.wait_at_gate();
     std::this_thread::sleep_for(std::chrono::seconds(2));
     node.open_gate();
     for (;; ++accepted) {

@@ -53,6 +53,8 @@ class Node {
   Status meet(const std::vector<uint32_t>& others);
   /// While closed, the thread that receives is held up in its callback.
   void close_gate();
+  /// Until a message has come so far.
+  void wait_at_gate();
   void open_gate();
   bool stop(bool peers_lost);
 
@@ -73,6 +75,7 @@ class Node {
   std::vector<uint32_t> arrived_;  // who has said "here", as often as it did
   std::vector<PeerId> up_, down_;
   size_t num_sends_ = 0, num_completed_ = 0, num_failed_ = 0;
+  size_t num_at_gate_ = 0;
   bool gate_open_ = true;
 };
 
