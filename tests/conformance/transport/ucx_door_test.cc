@@ -45,7 +45,10 @@ class Stranger {
   bool is_closed() const {
     std::array<char, 4096> bytes;
     ssize_t got = 1;
-    while (got > 0) got = ::recv(fd_, bytes.data(), bytes.size(), 0);
+    // A process that was stopped goes on with EINTR.
+    while (got > 0 || (got < 0 && errno == EINTR)) {
+      got = ::recv(fd_, bytes.data(), bytes.size(), 0);
+    }
     return got == 0 || errno == ECONNRESET;
   }
 

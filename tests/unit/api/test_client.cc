@@ -47,7 +47,10 @@ void TestClient::send_request(const std::string& method, const std::string& path
 
 bool TestClient::fill() {
   char buffer[65536];
-  const ssize_t got = ::recv(socket_, buffer, sizeof buffer, 0);
+  ssize_t got = 0;
+  do {
+    got = ::recv(socket_, buffer, sizeof buffer, 0);
+  } while (got < 0 && errno == EINTR);  // as after this process was stopped
   if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) throw std::runtime_error("timed out");
   if (got > 0) received_.append(buffer, static_cast<size_t>(got));
   return got > 0;
