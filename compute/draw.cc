@@ -98,12 +98,12 @@ uint32_t draw_from(std::span<const float> logits, const Draw& draw) {
   if (takes_largest(draw) || std::isnan(logits[best])) return best;
   thread_local Candidates candidates;  // large, and wanted again soon
   find_candidates(logits, logits[best], draw, candidates);
-  if (draw.top_k > 0 && draw.top_k < logits.size()) {
+  if (has_top_k(draw, logits.size())) {
     const uint64_t num_candidates = std::ranges::count_if(candidates.masses, count);
     const uint64_t share = std::min<uint64_t>(draw.top_k, num_candidates);
     keep_up_to(deficit_up_to<count>(share, candidates), candidates);
   }
-  if (draw.top_p < 1.0f) {
+  if (has_top_p(draw)) {
     const uint64_t share = share_of(draw.top_p, total_of(candidates));
     keep_up_to(deficit_up_to<same>(share, candidates), candidates);
   }

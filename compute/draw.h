@@ -23,6 +23,14 @@ struct Draw {
 };
 
 constexpr bool takes_largest(const Draw& draw) { return draw.temperature == 0.0f; }
+/// Whether there can be more tokens, of `num_tokens`, than top_k, or top_p, lets in.
+constexpr bool has_top_k(const Draw& draw, size_t num_tokens) {
+  return draw.top_k > 0 && draw.top_k < num_tokens;
+}
+constexpr bool has_top_p(const Draw& draw) { return draw.top_p < 1.0f; }
+constexpr bool is_cut(const Draw& draw, size_t num_tokens) {
+  return !takes_largest(draw) && (has_top_k(draw, num_tokens) || has_top_p(draw));
+}
 
 /// A NaN is never drawn, nor what is 2^40 times less likely than another; 0 if all are NaN. Of
 /// at least one, and at most kMaxDrawable.

@@ -24,6 +24,11 @@ constexpr uint32_t rank_of(float value) {
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
 }
 
+/// The number of a rank, one of the zeros or NaNs.
+constexpr float number_at(uint32_t rank) {
+  return std::bit_cast<float>((rank >> 31) != 0 ? rank & 0x7fffffffu : ~rank);
+}
+
 constexpr float f16_to_f32(uint16_t value) {
   const uint32_t sign = static_cast<uint32_t>(value & 0x8000u) << 16;
   const uint32_t magnitude = value & 0x7fffu;

@@ -165,7 +165,7 @@ class CudaBackend final : public Backend, public Unattended {
   Status try_take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out);
   Status try_choose_top_k(Matrix<const float> logits, const TopKOptions& options, const TopK& out);
   Status try_draw(Matrix<float> logits, std::span<const Draw> draws, std::span<uint32_t> tokens);
-  Status receive_largest(const void* keys, std::span<uint32_t> columns);
+  Status try_find_largest(Matrix<const float> numbers, std::span<uint32_t> columns);
   Status try_write(std::byte* rows, const std::byte* from, size_t bytes);
   Status try_store_kv(const CudaKv& kv, size_t layer, std::span<const SequenceRows> sequences,
                       Matrix<const float> keys, Matrix<const float> values);

@@ -14,6 +14,7 @@
 #include "compute/cuda/args.h"
 #include "compute/cuda/attention_args.h"
 #include "compute/cuda/change_args.h"
+#include "compute/cuda/draw_args.h"
 #include "compute/cuda/route_args.h"
 #include "compute/cuda/row_args.h"
 

@@ -5,8 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "compute/draw.h"
-#include "compute/number.h"
 #include "compute/types.h"
 
 namespace pregate::compute::cuda {
@@ -126,37 +124,5 @@ struct TopKArgs {
   float* gates = nullptr;   ///< [num_rows * k]
 };
 inline constexpr uint32_t kMaxTopKExperts = 2048;
-
-/// Which number of each row is the largest, but for the last step: a row is cut into parts, as a
-/// block alone reads it too slowly, and the largest key of its parts says where that number is.
-struct LargestArgs {
-  const float* x = nullptr;
-  uint32_t stride = 0;
-  uint32_t cols = 0;
-  uint32_t num_rows = 0;
-  uint64_t* keys = nullptr;  ///< [num_rows][kLargestParts]; 0 of a part without columns.
-};
-inline constexpr uint32_t kLargestParts = 32;
-
-/// Above 0; larger for a number of a larger rank, and of equal ones for that in the earlier column.
-constexpr uint64_t largest_key(float x, uint32_t column) {
-  return uint64_t{rank_of(x)} << 32 | ~column;
-}
-constexpr uint32_t column_of(uint64_t key) { return ~static_cast<uint32_t>(key); }
-/// Of a row's keys [kLargestParts].
-constexpr uint32_t largest_column(const uint64_t* keys) {
-  uint64_t most = 0;
-  for (uint32_t part = 0; part < kLargestParts; ++part) {
-    if (keys[part] > most) most = keys[part];
-  }
-  return column_of(most);
-}
-
-/// Backend::draw(), after the largest numbers of the same rows were found.
-struct DrawArgs {
-  LargestArgs logits;           ///< With its keys; at most kMaxDrawable columns.
-  const Draw* draws = nullptr;  ///< [num_rows], of which the changes were made before.
-  uint32_t* tokens = nullptr;   ///< [num_rows]
-};
 
 }  // namespace pregate::compute::cuda

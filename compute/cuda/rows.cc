@@ -43,6 +43,14 @@ std::vector<std::span<const float>> rows_of(std::span<const SequenceRows> sequen
   return rows;
 }
 
+LargestArgs largest_args(Matrix<const float> numbers, std::byte* keys) {
+  return {.x = numbers.data,
+          .stride = uint32_t(numbers.stride),
+          .cols = uint32_t(numbers.cols),
+          .num_rows = uint32_t(numbers.rows),
+          .keys = reinterpret_cast<uint64_t*>(keys)};
+}
+
 }  // namespace
 
 bool CudaBackend::are_here(std::initializer_list<const void*> addresses) const {
@@ -330,29 +338,33 @@ void CudaBackend::draw(Matrix<float> logits, std::span<const Draw> draws,
 
 Status CudaBackend::try_draw(Matrix<float> logits, std::span<const Draw> draws,
                              std::span<uint32_t> tokens) {
-  const size_t key_bytes = logits.rows * kLargestParts * sizeof(uint64_t);
-  PREGATE_ASSIGN(std::byte* const keys, out_.take(key_bytes + tokens.size_bytes()));
-  const LargestArgs largest{.x = logits.data,
-                            .stride = uint32_t(logits.stride),
-                            .cols = uint32_t(logits.cols),
-                            .num_rows = uint32_t(logits.rows),
-                            .keys = reinterpret_cast<uint64_t*>(keys)};
   PREGATE_TRY(change_logits(logits, draws, *stream_, outbox_));
-  stream_->find_largest(largest);
-  if (std::ranges::all_of(draws, takes_largest)) return receive_largest(keys, tokens);
+  if (std::ranges::all_of(draws, takes_largest)) return try_find_largest(logits, tokens);
   Parcel parcel;
   const size_t sent_draws = parcel.add(draws);
   PREGATE_TRY(parcel.send(*stream_, outbox_));
-  auto* const drawn = reinterpret_cast<uint32_t*>(keys + key_bytes);
-  stream_->draw({.logits = largest, .draws = parcel.at<Draw>(sent_draws), .tokens = drawn});
+  const size_t key_bytes = logits.rows * kLargestParts * sizeof(uint64_t);
+  const size_t state_bytes = logits.rows * sizeof(DrawState);
+  PREGATE_ASSIGN(std::byte* const keys, out_.take(key_bytes + state_bytes + tokens.size_bytes()));
+  LargestArgs largest = largest_args(logits, keys);
+  largest.states = reinterpret_cast<DrawState*>(keys + key_bytes);
+  stream_->find_largest(largest);
+  auto* const drawn = reinterpret_cast<uint32_t*>(keys + key_bytes + state_bytes);
+  const auto cut = [&](const Draw& draw) { return is_cut(draw, logits.cols); };
+  stream_->draw({.logits = largest,
+                 .draws = parcel.at<Draw>(sent_draws),
+                 .any_cut = std::ranges::any_of(draws, cut),
+                 .tokens = drawn});
   PREGATE_ASSIGN(const std::byte* const received, receive(drawn, tokens.size_bytes()));
   std::memcpy(tokens.data(), received, tokens.size_bytes());
   return {};
 }
 
 /// Without a second kernel.
-Status CudaBackend::receive_largest(const void* keys, std::span<uint32_t> columns) {
+Status CudaBackend::try_find_largest(Matrix<const float> numbers, std::span<uint32_t> columns) {
   const size_t bytes = columns.size() * kLargestParts * sizeof(uint64_t);
+  PREGATE_ASSIGN(std::byte* const keys, out_.take(bytes));
+  stream_->find_largest(largest_args(numbers, keys));
   PREGATE_ASSIGN(const std::byte* const received, receive(keys, bytes));
   const auto* row = reinterpret_cast<const uint64_t*>(received);
   for (uint32_t& column : columns) {

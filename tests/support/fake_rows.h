@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compute/cuda/change_args.h"
+#include "compute/cuda/draw_args.h"
 #include "compute/cuda/row_args.h"
 
 namespace pregate::compute::cuda {

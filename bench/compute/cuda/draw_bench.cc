@@ -37,6 +37,7 @@ class Logits {
         stream_(must(machine.device->make_stream())),
         logits_(*machine.device, *stream_),
         keys_(*machine.device, *stream_),
+        states_(*machine.device, *stream_),
         draws_(*machine.device, *stream_),
         tokens_(*machine.device, *stream_),
         said_(*machine.device, *stream_),
@@ -52,15 +53,20 @@ class Logits {
   double measure(const Draw& rule, uint32_t num_said) {
     std::vector<Draw> draws(num_rows_, rule);
     for (Draw& draw : draws) draw.place = random_.next_double();
-    const LargestArgs largest{.x = reinterpret_cast<const float*>(must(logits_.take(bytes()))),
-                              .stride = cols_,
-                              .cols = cols_,
-                              .num_rows = num_rows_,
-                              .keys = reinterpret_cast<uint64_t*>(
-                                  must(keys_.take(num_rows_ * kLargestParts * sizeof(uint64_t))))};
+    LargestArgs largest{.x = reinterpret_cast<const float*>(must(logits_.take(bytes()))),
+                        .stride = cols_,
+                        .cols = cols_,
+                        .num_rows = num_rows_,
+                        .keys = reinterpret_cast<uint64_t*>(
+                            must(keys_.take(num_rows_ * kLargestParts * sizeof(uint64_t))))};
+    if (!takes_largest(rule)) {
+      largest.states =
+          reinterpret_cast<DrawState*>(must(states_.take(num_rows_ * sizeof(DrawState))));
+    }
     const DrawArgs args{
         .logits = largest,
         .draws = reinterpret_cast<const Draw*>(upload(draws_, draws)),
+        .any_cut = is_cut(rule, cols_),
         .tokens = reinterpret_cast<uint32_t*>(must(tokens_.take(num_rows_ * sizeof(uint32_t))))};
     ChangeLogitsArgs changes;
     if (num_said > 0) changes = make_changes(num_said);
@@ -103,7 +109,7 @@ class Logits {
   const uint32_t cols_, num_rows_;
   Random random_{5};
   const std::unique_ptr<Stream> stream_;
-  DeviceScratch logits_, keys_, draws_, tokens_, said_, changes_;
+  DeviceScratch logits_, keys_, states_, draws_, tokens_, said_, changes_;
 };
 
 int run() {

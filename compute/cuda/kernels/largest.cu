@@ -3,14 +3,14 @@
 #include <limits>
 
 #include "compute/cuda/kernels.h"
-#include "compute/cuda/kernels/four.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
+#include "compute/cuda/kernels/row_part.cuh"
 
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr uint32_t kThreads = 256;
+constexpr uint32_t kThreads = 256, kAtOnce = 8;
 
 /// The largest number that a thread has seen, in the order of their columns.
 struct Largest {
@@ -24,17 +24,12 @@ struct Largest {
   }
 };
 
-/// Of the columns from `first` to `end`, the thread's share; 0 if it has none.
-__device__ __forceinline__ uint64_t key_of_thread(const float* row, uint32_t first, uint32_t end) {
-  uint32_t col = first + 4 * threadIdx.x;
-  if (col >= end) return 0;
-  Largest largest{.col = col};
-  for (; col < end; col += 4 * kThreads) {
-    const Four four = load_four(row + col, end - col);
-    for (uint32_t i = 0; i < 4; ++i) {
-      if (col + i < end) largest.see(four.x[i], col + i);
-    }
-  }
+/// 0 of a thread that has no column.
+__device__ __forceinline__ uint64_t key_of_thread(const float* row, const Part& part) {
+  Largest largest{.col = first_column(part, threadIdx.x)};
+  if (largest.col >= part.end) return 0;
+  see_part<kThreads, kAtOnce>(row, part, threadIdx.x,
+                              [&](uint32_t col, float value) { largest.see(value, col); });
   return largest_key(largest.x, largest.col);
 }
 
@@ -51,15 +46,20 @@ __device__ __forceinline__ uint64_t largest_of_block(uint64_t key) {
   return keys[threadIdx.x];
 }
 
-/// Parts begin at multiples of four columns, as load_four() likes it.
+__device__ __forceinline__ void clear(DrawState::Tally& tally) {
+  static_assert(sizeof(tally) % sizeof(uint64_t) == 0);
+  auto* const words = reinterpret_cast<uint64_t*>(&tally);
+  for (uint32_t i = threadIdx.x; i < sizeof(tally) / sizeof(*words); i += kThreads) words[i] = 0;
+}
+
 __global__ __launch_bounds__(kThreads) void find_largest(const __grid_constant__ LargestArgs args) {
   let_next_kernel_start();
   wait_for_kernels_before();
   const uint32_t part = blockIdx.x, row = blockIdx.y;
-  const auto width = uint32_t(round_up(divide_up(args.cols, kLargestParts), 4));
-  const uint32_t first = min(part * width, args.cols), end = min(first + width, args.cols);
+  if (part == 0 && args.states != nullptr) clear(args.states[row].tally);
+  const float* const numbers = args.x + size_t(row) * args.stride;
   const uint64_t key =
-      largest_of_block(key_of_thread(args.x + size_t(row) * args.stride, first, end));
+      largest_of_block(key_of_thread(numbers, part_of<kLargestParts>(args.cols, part)));
   if (threadIdx.x == 0) args.keys[size_t(row) * kLargestParts + part] = key;
 }
 

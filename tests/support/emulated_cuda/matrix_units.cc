@@ -65,10 +65,11 @@ struct Largest {
   }
 };
 
+template <typename T>
 struct Exchange {
-  float value;
+  T value;
   uint32_t mask;
-  float received = 0.0f;
+  T received = {};
 
   static void work(Operands operands) {
     for (uint32_t lane = 0; lane < kLanes; ++lane) {
@@ -144,7 +145,8 @@ constexpr WarpOperation kLoad4{"ldmatrix.x4", Load<4>::work};
 constexpr WarpOperation kLoad2{"ldmatrix.x2", Load<2>::work};
 constexpr WarpOperation kTurn{"movmatrix", Turn::work};
 constexpr WarpOperation kLargest{"__reduce_max_sync", Largest::work};
-constexpr WarpOperation kExchange{"__shfl_xor_sync", Exchange::work};
+template <typename T>
+constexpr WarpOperation kExchange{"__shfl_xor_sync", Exchange<T>::work};
 constexpr WarpOperation kBf16Product{"mma.m16n8k16", Product<Bf16Numbers, float>::work};
 constexpr WarpOperation kInt8Product{"mma.m16n8k32", Product<Int8Numbers, int32_t>::work};
 
@@ -182,10 +184,13 @@ int32_t largest(int32_t value) {
   return most.value;
 }
 
-float exchange(float value, uint32_t mask) {
-  Exchange exchange{value, mask};
-  meet(kExchange, &exchange);
+template <typename T>
+T exchange(T value, uint32_t mask) {
+  Exchange<T> exchange{value, mask};
+  meet(kExchange<T>, &exchange);
   return exchange.received;
 }
+template float exchange(float, uint32_t);
+template uint64_t exchange(uint64_t, uint32_t);
 
 }  // namespace pregate::emulated

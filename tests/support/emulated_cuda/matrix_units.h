@@ -19,6 +19,7 @@ void multiply_int8(int32_t* sum, const uint32_t (&a)[4], uint32_t b0, uint32_t b
 
 int32_t largest(int32_t value);
 /// What the lane brought whose number differs from this one's in the bits of `mask`.
-float exchange(float value, uint32_t mask);
+template <typename T>
+T exchange(T value, uint32_t mask);
 
 }  // namespace pregate::emulated

@@ -242,7 +242,10 @@ int32_t __reduce_max_sync(uint32_t mask, int32_t value) {
   return pregate::emulated::largest(value);
 }
 
-float __shfl_xor_sync(uint32_t mask, float value, int32_t lane_mask) {
+template <typename T>
+T __shfl_xor_sync(uint32_t mask, T value, int32_t lane_mask) {
   if (mask != 0xffffffffu) pregate::emulated::fail("a shuffle of some lanes only");
   return pregate::emulated::exchange(value, uint32_t(lane_mask));
 }
+template float __shfl_xor_sync(uint32_t, float, int32_t);
+template uint64_t __shfl_xor_sync(uint32_t, uint64_t, int32_t);

@@ -68,12 +68,17 @@ inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 
-/// Threads of a block take turns; of shared memory only.
+// Threads of a block take turns, and so do blocks.
 inline uint32_t atomicAdd(uint32_t* sum, uint32_t value) { return (*sum += value) - value; }
+inline unsigned long long atomicAdd(unsigned long long* sum, unsigned long long value) {
+  return (*sum += value) - value;
+}
+inline void __threadfence() {}
 
 /// `mask` must be all lanes.
 int32_t __reduce_max_sync(uint32_t mask, int32_t value);
-float __shfl_xor_sync(uint32_t mask, float value, int32_t lane_mask);
+template <typename T>
+T __shfl_xor_sync(uint32_t mask, T value, int32_t lane_mask);
 
 // The runtime.
 
