@@ -186,6 +186,69 @@ TEST_P(DrawTest, StrangeLogitsAreDrawnAlike) {
   }
 }
 
+/// Rows of which what can be drawn lies everywhere, somewhere or at the ends, close together or far
+/// apart.
+Numbers rows_to_cut(Random& random, size_t cols) {
+  Numbers rows = Numbers::random(random, 8, cols);
+  const auto row = [&](size_t r) { return rows.view().row(r); };
+  std::ranges::fill(row(0), 1.5f);
+  for (size_t col = 0; col < cols; ++col) row(1)[col] = col % 7 == 0 ? 0.0f : -0.01f;
+  for (size_t col = 0; col < cols; ++col) row(2)[col] = -1e-4f * static_cast<float>(col);
+  std::ranges::fill(row(3).first(cols - cols / 3), kNan);
+  std::ranges::fill(row(4).first(cols / 3), -kInfinity);
+  std::ranges::fill(row(4).subspan(cols / 3 + cols / 60 + 1), -kInfinity);
+  std::ranges::fill(row(5).subspan(cols / 10 + 1), -1000.0f);
+  row(6).front() = row(6).back() = 9.0f;
+  for (float& logit : row(7)) logit *= 4.0f;
+  return rows;
+}
+
+/// Each row in turn gets each cut, beside rows with others, and drawn where others were before.
+TEST_P(DrawTest, AnyCutOfAnyRowIsDrawnAlike) {
+  const double places[] = {0.0, 0.37, std::nextafter(1.0, 0.0)};
+  for (const uint32_t cols : {20011, 1001, 63}) {
+    SCOPED_TRACE(fmt::format("{} columns", cols));
+    const std::vector<Draw> cuts = {
+        {.top_k = 1},
+        {.top_k = cols - 1},
+        {.top_k = cols, .top_p = std::nextafter(1.0f, 0.0f)},
+        {.top_p = 1e-6f},
+        {.top_p = 0.6f},
+        {.top_k = 20, .top_p = 0.8f},
+        {.top_k = cols / 2, .top_p = 0.3f},
+        {.min_p = 0.5f, .top_k = cols / 3, .top_p = 0.9f},
+        {},
+    };
+    const Numbers logits = rows_to_cut(random_, cols);
+    for (size_t turn = 0; turn < cuts.size(); ++turn) {
+      std::vector<Draw> draws(logits.rows);
+      for (size_t r = 0; r < logits.rows; ++r) {
+        draws[r] = cuts[(turn + r) % cuts.size()];
+        draws[r].temperature = r == turn ? 0.0f : 0.8f;
+        draws[r].place = places[(turn + r) % 3];
+      }
+      expect_drawn(logits, draws);
+    }
+  }
+}
+
+TEST_P(DrawTest, EqualTokensOfAllPartsAreCutTogether) {
+  constexpr size_t kCols = 6000;
+  Numbers logits(1, kCols);
+  std::ranges::fill(logits.data, -1.0f);
+  std::vector<uint32_t> best;
+  for (uint32_t col = 0; col < kCols; col += 93) best.push_back(col);
+  for (const uint32_t col : best) logits.data[col] = 0.0f;
+  const Resident resident(subject_, logits);
+  for (size_t i = 0; i < best.size(); i += 4) {
+    const double place = (double(i) + 0.5) / double(best.size());
+    const Draw one_cut{.temperature = 1.0f, .top_k = 2, .place = place};
+    const Draw two_cuts{.temperature = 1.0f, .top_k = 100, .top_p = 0.01f, .place = place};
+    EXPECT_THAT(draw(resident.view(), {one_cut}), ElementsAre(best[i]));
+    EXPECT_THAT(draw(resident.view(), {two_cuts}), ElementsAre(best[i]));
+  }
+}
+
 TEST_P(DrawTest, PlacesGoFromTheFirstTokenToTheLast) {
   constexpr size_t kCols = 3000;
   Numbers logits(3, kCols);  // all alike
@@ -255,6 +318,7 @@ TEST_P(DrawTest, AVocabularyOfAnySizeIsDrawnFrom) {
   Numbers logits(1, kMaxDrawable);
   for (size_t col = 0; col < kMaxDrawable; col += 3) logits.data[col] = -0.5f;
   expect_drawn(logits, {{.temperature = 100.0f, .top_p = 0.99f, .place = 0.9}});
+  expect_drawn(logits, {{.temperature = 100.0f, .place = 0.7}});
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, DrawTest, all_backends(), backend_test_name);

@@ -84,6 +84,14 @@ TEST(F8, RoundsToNearestEven) {
   }
 }
 
+TEST(Rank, OfANumberSaysWhichItIs) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float numbers[] = {-infinity, -1.5f, -1e-42f, 0.0f, 1e-42f, 3.0f, infinity};
+  for (const float number : numbers) EXPECT_EQ(number_at(rank_of(number)), number);
+  EXPECT_EQ(number_at(rank_of(-0.0f)), 0.0f);
+  EXPECT_TRUE(std::isnan(number_at(rank_of(std::numeric_limits<float>::quiet_NaN()))));
+}
+
 TEST(F8, WhatIsTooLargeBecomesTheLargest) {
   EXPECT_EQ(f32_to_f8(465.0f), 0x7e);
   EXPECT_EQ(f32_to_f8(-std::numeric_limits<float>::max()), 0xfe);
