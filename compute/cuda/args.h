@@ -80,6 +80,17 @@ struct GemmArgs {
   bool portable = false;  ///< Also on Hopper the kernel of other devices, to compare with.
 };
 
+/// Copies from pinned host memory, in no order: multiples of 16 bytes.
+struct FetchArgs {
+  static constexpr uint32_t kMaxPieces = 8;
+  struct Piece {
+    std::byte* to = nullptr;
+    const std::byte* from = nullptr;
+    uint32_t bytes = 0;
+  } pieces[kMaxPieces];
+  uint32_t num_pieces = 0;
+};
+
 /// The source of a row that is nobody's.
 inline constexpr uint32_t kNoRow = 0xffffffffu;
 

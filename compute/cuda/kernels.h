@@ -13,8 +13,7 @@
 
 namespace pregate::compute::cuda {
 
-/// Copies a multiple of 16 bytes from pinned host memory.
-cudaError_t launch_fetch(void* to, const void* from, size_t bytes, cudaStream_t stream);
+cudaError_t launch_fetch(const FetchArgs& args, cudaStream_t stream);
 cudaError_t launch_gather(const GatherArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_gemm(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_encode(const EncodeArgs& args, const DeviceInfo& device, cudaStream_t stream);

@@ -1,5 +1,6 @@
 #include "compute/cuda/runtime_device.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <mutex>
@@ -90,6 +91,27 @@ struct Graph final : Recording {
   const cudaGraphExec_t exec;
 };
 
+/// Small uploads, which wait for one another: a step begins with several, and launching a kernel
+/// takes the host longer than it takes the kernel.
+struct Fetches {
+  FetchArgs args;
+
+  /// `send` is called first if there is no room, or if the order means something.
+  template <typename Send>
+  void add(void* to, const void* from, size_t bytes, const Send& send) {
+    auto* const place = static_cast<std::byte*>(to);
+    if (args.num_pieces == FetchArgs::kMaxPieces || overlaps(place, bytes)) send();
+    args.pieces[args.num_pieces++] = {place, static_cast<const std::byte*>(from), uint32_t(bytes)};
+  }
+
+ private:
+  bool overlaps(const std::byte* to, size_t bytes) const {
+    return std::any_of(args.pieces, args.pieces + args.num_pieces, [&](const auto& piece) {
+      return to < piece.to + piece.bytes && piece.to < to + bytes;
+    });
+  }
+};
+
 class RuntimeStream final : public Stream {
  public:
   RuntimeStream(int index, const DeviceInfo& info, cudaStream_t stream)
@@ -103,7 +125,7 @@ class RuntimeStream final : public Stream {
   }
   void upload_pinned(void* to, const void* from, size_t bytes) override {
     if (bytes > kLargestFetch) return upload(to, from, bytes);
-    then([&] { return launch_fetch(to, from, bytes, stream_); });
+    fetches_.add(to, from, bytes, [this] { send_fetches(); });
   }
   void download(void* to, const void* from, size_t bytes) override {
     then([&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_); });
@@ -178,6 +200,7 @@ class RuntimeStream final : public Stream {
     then([&] { return cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal); });
     const bool begun = error_ == cudaSuccess;
     work();
+    send_fetches();
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t exec = nullptr;
     if (begun) {  // Also if `work` failed: a stream must not stay half recorded.
@@ -197,8 +220,20 @@ class RuntimeStream final : public Stream {
   /// The first error stays: what was to come after it would read what is not there.
   template <typename Work>
   void then(const Work& work) {
+    send_fetches();
+    do_now(work);
+  }
+  template <typename Work>
+  void do_now(const Work& work) {
     if (error_ == cudaSuccess) error_ = cudaSetDevice(index_);
     if (error_ == cudaSuccess) error_ = work();
+  }
+
+  /// Before anything else is done.
+  void send_fetches() {
+    if (fetches_.args.num_pieces == 0) return;
+    do_now([&] { return launch_fetch(fetches_.args, stream_); });
+    fetches_.args = {};
   }
 
   cudaError_t wait() const {
@@ -214,6 +249,7 @@ class RuntimeStream final : public Stream {
   const DeviceInfo info_;
   const cudaStream_t stream_;
   cudaError_t error_ = cudaSuccess;
+  Fetches fetches_;
 };
 
 /// The device's primary context, which all of this process share. Calls come from many threads, and

@@ -1,4 +1,6 @@
 // Rows on their way in and out of the products: laid out, encoded, and summed up again.
+#include <algorithm>
+
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kernels/encode.cuh"
 #include "compute/cuda/kernels/four.cuh"
@@ -11,9 +13,11 @@ namespace {
 constexpr uint32_t kThreads = 128;
 constexpr uint32_t kChunksPerBlock = kBlockBytes / 16;
 
-__global__ __launch_bounds__(kThreads) void fetch(uint4* to, const uint4* from, uint32_t count) {
-  const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
-  if (i < count) to[i] = from[i];
+__global__ __launch_bounds__(kThreads) void fetch(const __grid_constant__ FetchArgs args) {
+  const FetchArgs::Piece& piece = args.pieces[blockIdx.y];
+  const uint32_t at = 16 * (blockIdx.x * kThreads + threadIdx.x);
+  if (at >= piece.bytes) return;
+  *reinterpret_cast<uint4*>(piece.to + at) = *reinterpret_cast<const uint4*>(piece.from + at);
 }
 
 /// The values of an encoded row, after its scales.
@@ -127,11 +131,11 @@ __global__ __launch_bounds__(kThreads) void combine(const __grid_constant__ Comb
 
 }  // namespace
 
-cudaError_t launch_fetch(void* to, const void* from, size_t bytes, cudaStream_t stream) {
-  const auto count = uint32_t(bytes / sizeof(uint4));
-  const dim3 grid(uint32_t(divide_up(count, kThreads)));
-  return launch_kernel<fetch>({.grid = grid, .num_threads = kThreads, .stream = stream},
-                              static_cast<uint4*>(to), static_cast<const uint4*>(from), count);
+cudaError_t launch_fetch(const FetchArgs& args, cudaStream_t stream) {
+  uint32_t most_bytes = 0;
+  for (const FetchArgs::Piece& piece : args.pieces) most_bytes = std::max(most_bytes, piece.bytes);
+  const dim3 grid(uint32_t(divide_up(most_bytes, 16 * kThreads)), args.num_pieces);
+  return launch_kernel<fetch>({.grid = grid, .num_threads = kThreads, .stream = stream}, args);
 }
 
 cudaError_t launch_gather(const GatherArgs& args, const DeviceInfo& device, cudaStream_t stream) {

@@ -1,4 +1,7 @@
 // What the devices that are the processor itself keep from the host, as a real one would.
+#include <algorithm>
+#include <numeric>
+
 #include "tests/support/fake_device.h"
 #include "tests/unit/compute/cuda/stream_fixture.h"
 
@@ -18,6 +21,22 @@ TEST_P(DeviceMemory, IsNotForTheHostToTouch) {
   EXPECT_DEATH(static_cast<void>(*number), "");
   EXPECT_DEATH(*number = 2.5f, "");
   EXPECT_EQ(download(const_cast<const float*>(number), 1).front(), 1.5f);
+}
+
+/// More uploads than go together, many of them to where others went.
+TEST_P(DeviceMemory, HasWhatWasUploadedLast) {
+  constexpr size_t kCount = 4096, kUploads = 40, kUnit = 4;
+  std::vector<float> expected(kCount);
+  float* const memory = upload(expected);
+  auto* from = reinterpret_cast<float*>(allocate_pinned(kUploads * kCount * sizeof(float)));
+  for (size_t i = 0; i < kUploads; ++i, from += kCount) {
+    const size_t first = kUnit * random_.next_below(kCount / kUnit);
+    const size_t count = kUnit * (1 + random_.next_below((kCount - first) / kUnit));
+    std::iota(from, from + count, float(i * kCount));
+    std::copy_n(from, count, expected.begin() + ptrdiff_t(first));
+    stream().upload_pinned(memory + first, from, count * sizeof(float));
+  }
+  EXPECT_EQ(download(memory, kCount), expected);
 }
 
 /// What a table says where it is, a processor could read anywhere.

@@ -27,10 +27,15 @@ StreamTest::StreamTest()
 StreamTest::~StreamTest() {
   stream_.reset();
   for (std::byte* memory : allocated_) device_->free(memory);
+  for (std::byte* memory : pinned_) device_->free_pinned(memory);
 }
 
 std::byte* StreamTest::allocate(size_t bytes) {
   return allocated_.emplace_back(device_->allocate(bytes).value());
+}
+
+std::byte* StreamTest::allocate_pinned(size_t bytes) {
+  return pinned_.emplace_back(device_->allocate_pinned(bytes).value());
 }
 
 std::vector<float> StreamTest::random_numbers(size_t count) {

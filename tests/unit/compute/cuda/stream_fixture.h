@@ -24,6 +24,7 @@ class StreamTest : public ::testing::TestWithParam<std::string> {
 
   /// Until the test ends.
   std::byte* allocate(size_t bytes);
+  std::byte* allocate_pinned(size_t bytes);
   template <typename T>
   T* upload(const std::vector<T>& values) {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -47,7 +48,7 @@ class StreamTest : public ::testing::TestWithParam<std::string> {
  private:
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
-  std::vector<std::byte*> allocated_;
+  std::vector<std::byte*> allocated_, pinned_;
 };
 
 /// Those there are in this build.
