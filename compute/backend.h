@@ -22,6 +22,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "compute/draw.h"
+#include "compute/heads.h"
 #include "compute/packed.h"
 #include "compute/row_memory.h"
 #include "compute/row_sums.h"
@@ -128,17 +129,10 @@ class Backend {
     rms_norm(x, weight, epsilon, y);
     encode(y, format, out);
   }
-  /// Rotary embedding in place, halves paired (x[j], x[j + r/2]) in each head of `head_dim`
-  /// columns, where r / 2 = cos.cols; columns from r on stay. cos, sin [n, r/2].
-  virtual void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
-                      Matrix<const float> sin) = 0;
-
   /// y += x.
   virtual void add(Matrix<const float> x, Matrix<float> y) = 0;
   /// y += sigmoid(gates [n, 1]) * x.
   virtual void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) = 0;
-  /// Brings every number between -limit and limit.
-  virtual void clip(Matrix<float> x, float limit) = 0;
   /// y [rows.size(), h]: row i becomes row rows[i] of x.
   virtual void take_rows(Matrix<const float> x, std::span<const uint32_t> rows,
                          Matrix<float> y) = 0;
@@ -162,9 +156,12 @@ class Backend {
   virtual size_t kv_block_bytes(const KvShape& shape) const = 0;
   virtual Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape,
                                                          size_t num_blocks) = 0;
-  /// Stores keys and values [n, kv_heads * d] of the rows of each sequence at their positions.
-  virtual void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
-                        Matrix<const float> keys, Matrix<const float> values) = 0;
+  /// Makes of q [n, heads * d] the queries of the rows of each sequence, and stores the keys and
+  /// values that it makes of k and v [n, kv_heads * d] at their positions. What is left in k and v,
+  /// and in rows of no sequence, means nothing. Rows and vectors lie in the same kind of memory.
+  virtual void place_heads(KvStorage& kv, const HeadOptions& options,
+                           std::span<const SequenceRows> sequences, Matrix<float> q,
+                           Matrix<float> k, Matrix<float> v) = 0;
   /// Causal attention of q [n, heads * d] over what is stored up to each row's position (itself
   /// included). out [n, heads * d].
   virtual void attention(const KvStorage& kv, const AttentionOptions& options,

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "compute/cpu/buffer.h"
+#include "compute/kv_shape.h"
 
 namespace pregate::compute {
 namespace {
@@ -22,6 +23,12 @@ class HostRows final : public RowMemory {
 
 bool same_shape(Matrix<const float> x, Matrix<const float> y) {
   return x.rows == y.rows && x.cols == y.cols;
+}
+
+void clip(Matrix<float> x, float limit) {
+  for (size_t r = 0; r < x.rows; ++r) {
+    for (float& value : x.row(r)) value = std::clamp(value, -limit, limit);
+  }
 }
 
 }  // namespace
@@ -67,12 +74,6 @@ void HostBackend::add_gated(Matrix<const float> x, Matrix<const float> gates, Ma
   }
 }
 
-void HostBackend::clip(Matrix<float> x, float limit) {
-  for (size_t r = 0; r < x.rows; ++r) {
-    for (float& value : x.row(r)) value = std::clamp(value, -limit, limit);
-  }
-}
-
 void HostBackend::take_rows(Matrix<const float> x, std::span<const uint32_t> rows,
                             Matrix<float> y) {
   PREGATE_CHECK(y.rows == rows.size() && y.cols == x.cols);
@@ -107,6 +108,21 @@ void HostBackend::draw(Matrix<float> logits, std::span<const Draw> draws,
                        std::span<uint32_t> tokens) {
   PREGATE_CHECK(draws.size() == logits.rows && tokens.size() == logits.rows);
   for (size_t r = 0; r < logits.rows; ++r) tokens[r] = draw_in_place(logits.row(r), draws[r]);
+}
+
+void HostBackend::place_heads(KvStorage& kv, const HeadOptions& options,
+                              std::span<const SequenceRows> sequences, Matrix<float> q,
+                              Matrix<float> k, Matrix<float> v) {
+  PREGATE_CHECK(heads_fit(kv.shape(), options, q, k, v));
+  if (!options.q_norm.empty()) rms_norm(q, options.q_norm, options.epsilon, q);
+  if (!options.k_norm.empty()) rms_norm(k, options.k_norm, options.epsilon, k);
+  if (std::isfinite(options.limit)) {
+    for (const Matrix<float>& x : {q, k, v}) clip(x, options.limit);
+  }
+  if (options.cos.cols > 0) {
+    for (const Matrix<float>& x : {q, k}) rotate(x, kv.shape().head_dim, options.cos, options.sin);
+  }
+  store_kv(kv, options.layer, sequences, k, v);
 }
 
 }  // namespace pregate::compute

@@ -139,10 +139,10 @@ Status Engine::take_rows() {
   PREGATE_ASSIGN(shared_, storage_.shared.take_rows(n, config.hidden_size));
   PREGATE_ASSIGN(gate_, storage_.gate.take_rows(n, 1));
   PREGATE_ASSIGN(context_, storage_.context.take_rows(n, q_cols));
-  PREGATE_ASSIGN(qkv_, storage_.qkv.take_rows(n, q_cols + 2 * kv_cols));
-  q_ = columns(qkv_, 0, q_cols);
-  k_ = columns(qkv_, q_cols, kv_cols);
-  v_ = columns(qkv_, q_cols + kv_cols, kv_cols);
+  PREGATE_ASSIGN(const Rows qkv, storage_.qkv.take_rows(n, q_cols + 2 * kv_cols));
+  q_ = columns(qkv, 0, q_cols);
+  k_ = columns(qkv, q_cols, kv_cols);
+  v_ = columns(qkv, q_cols + kv_cols, kv_cols);
   const size_t widest = std::max(config.hidden_size, q_cols);
   const size_t encoded_bytes = n * compute::encoded_row_bytes(parts_.format, widest);
   PREGATE_ASSIGN(encoded_memory_, storage_.encoded.take(encoded_bytes));
@@ -221,15 +221,15 @@ compute::EncodedRows Engine::norm(Rows x, Rows addend, const compute::RowVector&
   return {parts_.format, y.rows, y.cols, encoded_memory_};
 }
 
-// To out_, which is still to be added.
+// To out_, which the next norm adds to hidden_.
 void Engine::attention(LayerIdx layer) {
   const auto& config = parts_.config;
   const auto& weights = parts_.weights.layers[layer.value];
   compute::Backend& backend = parts_.backend;
 
-  encoded_ = norm(hidden_, {}, weights.input_norm, normed_);
-  project_heads(weights);
-  backend.store_kv(*parts_.kv, layer.value, placed_, k_, v_);
+  const Rows left = layer.value == 0 ? Rows() : out_;  // by the layer before
+  encoded_ = norm(hidden_, left, weights.input_norm, normed_);
+  project_heads(layer);
   const compute::AttentionOptions options{
       .layer = layer.value,
       .num_heads = config.num_heads,
@@ -239,21 +239,30 @@ void Engine::attention(LayerIdx layer) {
   backend.linear(encode(context_), *weights.o, weights.o_bias.view(), out_);
 }
 
-// Queries, keys and values: biased, clipped, normed and rotated as the family asks, in this order.
-void Engine::project_heads(const model::LayerWeights& weights) {
-  const auto& config = parts_.config;
-  compute::Backend& backend = parts_.backend;
+// Queries; keys and values go to their places.
+void Engine::project_heads(LayerIdx layer) {
+  const auto& weights = parts_.weights.layers[layer.value];
   const compute::LinearMap maps[] = {{weights.q.get(), weights.q_bias.view(), q_},
                                      {weights.k.get(), weights.k_bias.view(), k_},
                                      {weights.v.get(), weights.v_bias.view(), v_}};
-  backend.linear_all(encoded_, maps);
-  const auto epsilon = static_cast<float>(config.rms_norm_eps);
-  if (!weights.q_norm.empty()) backend.rms_norm(q_, weights.q_norm.view(), epsilon, q_);
-  if (!weights.k_norm.empty()) backend.rms_norm(k_, weights.k_norm.view(), epsilon, k_);
-  if (config.clip_qkv) backend.clip(qkv_, static_cast<float>(*config.clip_qkv));
-  backend.rotate(columns(qkv_, 0, q_.cols + k_.cols), config.head_dim, cos_, sin_);
+  parts_.backend.linear_all(encoded_, maps);
+  parts_.backend.place_heads(*parts_.kv, head_options(layer), placed_, q_, k_, v_);
 }
 
+compute::HeadOptions Engine::head_options(LayerIdx layer) const {
+  const auto& config = parts_.config;
+  const auto& weights = parts_.weights.layers[layer.value];
+  compute::HeadOptions options{.layer = layer.value,
+                               .q_norm = weights.q_norm.view(),
+                               .k_norm = weights.k_norm.view(),
+                               .epsilon = static_cast<float>(config.rms_norm_eps),
+                               .cos = cos_,
+                               .sin = sin_};
+  if (config.clip_qkv) options.limit = static_cast<float>(*config.clip_qkv);
+  return options;
+}
+
+// To out_, as attention() does.
 Status Engine::feed_forward(LayerIdx layer) {
   const auto& weights = parts_.weights.layers[layer.value];
   encoded_ = norm(hidden_, out_, weights.post_attention_norm, normed_);
@@ -263,9 +272,8 @@ Status Engine::feed_forward(LayerIdx layer) {
   } else if (is_unattended_) {
     mixture_unattended(layer);
   } else {
-    PREGATE_TRY(mixture_of_experts(layer));
+    return mixture_of_experts(layer);
   }
-  parts_.backend.add(out_, hidden_);
   return {};
 }
 
@@ -357,7 +365,9 @@ Status Engine::set_aside(std::span<const StepSequence> sequences, LayerIdx layer
     kept.push_back(present_[i]);
   }
   parts_.backend.take_rows(hidden_, kept_rows, normed_.slice_rows(0, kept_rows.size()));
+  parts_.backend.take_rows(out_, kept_rows, shared_.slice_rows(0, kept_rows.size()));
   std::swap(storage_.hidden, storage_.normed);
+  std::swap(storage_.out, storage_.shared);
   homeless_.clear();
   present_ = std::move(kept);
   PREGATE_TRY(lay_out(sequences));
@@ -404,6 +414,7 @@ Status Engine::visit_logits(std::span<const StepSequence> sequences, const Logit
   add_wanted(false);
   const size_t num_with_logits = wanted.size();
   add_wanted(true);
+  if (!wanted.empty()) parts_.backend.add(out_, hidden_);  // as no norm does after the last layer
   for (size_t first = 0; first < wanted.size(); first += kLogitRowsAtOnce) {
     const size_t count = std::min(kLogitRowsAtOnce, wanted.size() - first);
     const size_t num_read = std::clamp(num_with_logits, first, first + count) - first;

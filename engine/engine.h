@@ -112,7 +112,8 @@ class Engine {
   Status embed();
   void for_rows(const std::function<void(size_t first, size_t count)>& body);
   void attention(LayerIdx layer);
-  void project_heads(const model::LayerWeights& weights);
+  void project_heads(LayerIdx layer);
+  compute::HeadOptions head_options(LayerIdx layer) const;
   Status feed_forward(LayerIdx layer);
   /// Whether this step's layers are computed without looking at anything in between.
   bool can_run_unattended() const;
@@ -151,8 +152,8 @@ class Engine {
   router::Decisions decisions_;
   router::Plan plan_;             // scratch
   compute::EncodedRows encoded_;  // of normed_ (or context_), the input of the next linear maps
-  Rows hidden_;                   // the residual stream
-  Rows qkv_, q_, k_, v_;          // the first one, and its columns
+  Rows hidden_;                   // the residual stream; out_ is added to it by the next norm
+  Rows q_, k_, v_;                // columns of the same rows
   Rows normed_, context_, out_, shared_, gate_, cos_, sin_;
   std::byte* encoded_memory_ = nullptr;  // where encoded_ lies
   bool is_unattended_ = false;

@@ -209,10 +209,10 @@ void bench_attention(benchmark::State& state, Machine& machine) {
       backend.allocate_kv({1, kHeads, kHeadDim, DType::kBf16}, kContext / kKvBlockTokens).value();
   std::vector<uint32_t> blocks(kContext / kKvBlockTokens);
   for (uint32_t i = 0; i < blocks.size(); ++i) blocks[i] = (i * 7) % blocks.size();
-  const auto numbers = random_numbers(kContext * kHidden);
+  auto numbers = random_numbers(kContext * kHidden);
   const SequenceRows all{0, kContext, 0, blocks};
-  backend.store_kv(*kv, 0, {&all, 1}, {numbers.data(), kContext, kHidden},
-                   {numbers.data(), kContext, kHidden});
+  const Matrix<float> rows(numbers.data(), kContext, kHidden);
+  backend.place_heads(*kv, {}, {&all, 1}, rows, rows, rows);
   const SequenceRows last{0, num_rows, kContext - num_rows, blocks};
   std::vector<float> out(num_rows * kHidden);
   for (auto _ : state) {

@@ -238,8 +238,6 @@ Result<std::unique_ptr<KvStorage>> CpuBackend::allocate_kv(const KvShape& shape,
 void CpuBackend::store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
                           Matrix<const float> keys, Matrix<const float> values) {
   auto& cpu_kv = dynamic_cast<CpuKv&>(kv);
-  PREGATE_CHECK(keys.cols == kv.shape().num_kv_heads * kv.shape().head_dim);
-  PREGATE_CHECK(values.cols == keys.cols);
   for (const SequenceRows& sequence : sequences) {
     for_rows(threads_, sequence.num_rows, keys.cols, [&](size_t i) {
       const size_t position = sequence.first_position + i;

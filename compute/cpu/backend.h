@@ -30,8 +30,6 @@ class CpuBackend final : public HostBackend {
 
   void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
                 Matrix<float> y) override;
-  void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
-              Matrix<const float> sin) override;
 
   void sum_rows(const RowSums& sums, Matrix<float> out) override;
   void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
@@ -41,13 +39,16 @@ class CpuBackend final : public HostBackend {
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;
-  void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
-                Matrix<const float> keys, Matrix<const float> values) override;
   void attention(const KvStorage& kv, const AttentionOptions& options,
                  std::span<const SequenceRows> sequences, Matrix<const float> q,
                  Matrix<float> out) override;
 
  private:
+  void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
+              Matrix<const float> sin) override;
+  void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
+                Matrix<const float> keys, Matrix<const float> values) override;
+
   /// Scratch that one thread uses during a loop.
   struct ThreadScratch {
     Scratch numbers, states, panels;

@@ -63,15 +63,15 @@ std::vector<float> run_expert(CpuBackend& backend, WeightFormat format) {
 
 std::vector<float> run_attention(CpuBackend& backend, DType dtype) {
   Random random(3);
-  const auto q = random_numbers(random, kTokens * 2 * kHeadDim);
-  const auto keys = random_numbers(random, kTokens * kHeadDim);
-  const auto values = random_numbers(random, kTokens * kHeadDim);
+  auto q = random_numbers(random, kTokens * 2 * kHeadDim);
+  auto keys = random_numbers(random, kTokens * kHeadDim);
+  auto values = random_numbers(random, kTokens * kHeadDim);
   const auto kv = backend.allocate_kv({1, 1, kHeadDim, dtype}, 5);
   if (!kv) return {};
   const std::array<uint32_t, 5> blocks = {3, 1, 4, 0, 2};
   const SequenceRows sequence{0, kTokens, 0, blocks};
-  backend.store_kv(**kv, 0, {&sequence, 1}, {keys.data(), kTokens, kHeadDim},
-                   {values.data(), kTokens, kHeadDim});
+  backend.place_heads(**kv, {}, {&sequence, 1}, {q.data(), kTokens, 2 * kHeadDim},
+                      {keys.data(), kTokens, kHeadDim}, {values.data(), kTokens, kHeadDim});
   std::vector<float> out(kTokens * 2 * kHeadDim);
   backend.attention(**kv, {0, 2, 0.2f, 0}, {&sequence, 1}, {q.data(), kTokens, 2 * kHeadDim},
                     {out.data(), kTokens, 2 * kHeadDim});

@@ -36,33 +36,50 @@ Result<std::unique_ptr<KvStorage>> CudaBackend::allocate_kv(const KvShape& shape
   return std::make_unique<CudaKv>(shape, num_blocks, std::move(memory));
 }
 
-void CudaBackend::store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
-                           Matrix<const float> keys, Matrix<const float> values) {
-  const auto& cuda_kv = dynamic_cast<const CudaKv&>(kv);
-  PREGATE_CHECK(layer < kv.shape().num_layers);
-  PREGATE_CHECK(keys.cols == cuda_kv.row_numbers() && values.cols == keys.cols);
-  const RowCost cost{.row_bytes = 2 * keys.cols * sizeof(float)};
+void CudaBackend::place_heads(KvStorage& kv, const HeadOptions& options,
+                              std::span<const SequenceRows> sequences, Matrix<float> q,
+                              Matrix<float> k, Matrix<float> v) {
+  PREGATE_CHECK(heads_fit(kv.shape(), options, q, k, v));
+  const size_t cols = 2 * q.cols + k.cols + v.cols + 2 * options.cos.cols;
+  const RowCost cost{.row_bytes = cols * sizeof(float)};
   for (const auto& part : cut_sequences(sequences, cost, row_bytes_)) {
-    require(try_store_kv(cuda_kv, layer, part, keys, values));
+    require(try_place_heads(dynamic_cast<const CudaKv&>(kv), options, part, q, k, v));
   }
 }
 
-Status CudaBackend::try_store_kv(const CudaKv& kv, size_t layer,
-                                 std::span<const SequenceRows> sequences, Matrix<const float> keys,
-                                 Matrix<const float> values) {
+Status CudaBackend::try_place_heads(const CudaKv& kv, const HeadOptions& options,
+                                    std::span<const SequenceRows> sequences, Matrix<float> q,
+                                    Matrix<const float> k, Matrix<const float> v) {
   PREGATE_ASSIGN(const uint32_t* const slots, slots_for(kv).of(sequences, outbox_));
   Parcel parcel(row_space_.get());
-  const Brought key_rows = bring_rows(parcel, sequences, keys);
-  const Brought value_rows = bring_rows(parcel, sequences, values);
+  const Brought queries = bring_rows(parcel, sequences, q);
+  const Brought keys = bring_rows(parcel, sequences, k), values = bring_rows(parcel, sequences, v);
+  const Brought cos = bring_rows(parcel, sequences, options.cos);
+  const Brought sin = bring_rows(parcel, sequences, options.sin);
+  const size_t q_norm = parcel.bring(options.q_norm), k_norm = parcel.bring(options.k_norm);
   PREGATE_TRY(parcel.send(*stream_, outbox_));
-  stream_->store_kv({.kv = kv.layer(layer),
-                     .keys = parcel.at<float>(key_rows.piece),
-                     .values = parcel.at<float>(value_rows.piece),
-                     .keys_stride = key_rows.stride,
-                     .values_stride = value_rows.stride,
-                     .slots = slots,
-                     .num_rows = uint32_t(count_rows(sequences))});
-  return {};
+  PREGATE_ASSIGN(const Target target, target_of(sequences, q));
+  stream_->place_heads({.kv = kv.layer(options.layer),
+                        .q = {.x = parcel.at<float>(queries.piece),
+                              .stride = queries.stride,
+                              .norm = parcel.at<float>(q_norm),
+                              .norm_width = uint32_t(options.q_norm.size())},
+                        .k = {.x = parcel.at<float>(keys.piece),
+                              .stride = keys.stride,
+                              .norm = parcel.at<float>(k_norm),
+                              .norm_width = uint32_t(options.k_norm.size())},
+                        .v = {.x = parcel.at<float>(values.piece), .stride = values.stride},
+                        .num_heads = uint32_t(q.cols / kv.shape().head_dim),
+                        .q_out = target.numbers,
+                        .q_out_stride = target.stride,
+                        .epsilon = options.epsilon,
+                        .limit = options.limit,
+                        .half = uint32_t(options.cos.cols),
+                        .cos = parcel.at<float>(cos.piece),
+                        .sin = parcel.at<float>(sin.piece),
+                        .slots = slots,
+                        .num_rows = uint32_t(count_rows(sequences))});
+  return deliver(target, sequences, q);
 }
 
 KeptSlots& CudaBackend::slots_for(const CudaKv& kv) {

@@ -16,12 +16,26 @@ struct KvLayer {
   uint32_t head_dim = 0;
 };
 
-struct StoreKvArgs {
+/// Queries, keys or values.
+struct HeadRows {
+  const float* x = nullptr;     ///< [num_rows][num_heads * head_dim]
+  uint32_t stride = 0;          ///< Numbers from row to row.
+  const float* norm = nullptr;  ///< [norm_width]
+  uint32_t norm_width = 0;      ///< Numbers of a head or of all heads; 0: there is no norm.
+};
+
+/// Backend::place_heads(); what turns, to the bit of the reference.
+struct PlaceHeadsArgs {
   KvLayer kv;
-  const float* keys = nullptr;  ///< [num_rows][num_heads * head_dim], values too.
-  const float* values = nullptr;
-  uint32_t keys_stride = 0;  ///< Numbers from row to row.
-  uint32_t values_stride = 0;
+  HeadRows q, k, v;        ///< Of v there is no norm.
+  uint32_t num_heads = 0;  ///< Of q.
+  float* q_out = nullptr;  ///< As q.x, which it may be.
+  uint32_t q_out_stride = 0;
+  float epsilon = 0.0f;
+  float limit = 0.0f;
+  uint32_t half = 0;           ///< Pairs that turn: (x[j], x[j + half]) of each head.
+  const float* cos = nullptr;  ///< [num_rows][half], sin too.
+  const float* sin = nullptr;
   const uint32_t* slots = nullptr;  ///< [num_rows]: block * kKvTokens + token of the block.
   uint32_t num_rows = 0;
 };

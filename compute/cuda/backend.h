@@ -82,11 +82,8 @@ class CudaBackend final : public Backend, public Unattended {
                 Matrix<float> y) override;
   void norm_encode(Matrix<float> x, Matrix<const float> addend, std::span<const float> weight,
                    float epsilon, Matrix<float> y, WeightFormat format, std::byte* out) override;
-  void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
-              Matrix<const float> sin) override;
   void add(Matrix<const float> x, Matrix<float> y) override;
   void add_gated(Matrix<const float> x, Matrix<const float> gates, Matrix<float> y) override;
-  void clip(Matrix<float> x, float limit) override;
   void take_rows(Matrix<const float> x, std::span<const uint32_t> rows, Matrix<float> y) override;
   void sum_rows(const RowSums& sums, Matrix<float> out) override;
   void take_encoded(const EncodedRows& x, std::span<const uint32_t> rows, std::byte* out) override;
@@ -98,8 +95,9 @@ class CudaBackend final : public Backend, public Unattended {
   /// Of the memory for weights. Used by this back end only, whose stream keeps the order of what is
   /// stored and read.
   Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;
-  void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
-                Matrix<const float> keys, Matrix<const float> values) override;
+  void place_heads(KvStorage& kv, const HeadOptions& options,
+                   std::span<const SequenceRows> sequences, Matrix<float> q, Matrix<float> k,
+                   Matrix<float> v) override;
   void attention(const KvStorage& kv, const AttentionOptions& options,
                  std::span<const SequenceRows> sequences, Matrix<const float> q,
                  Matrix<float> out) override;
@@ -167,8 +165,9 @@ class CudaBackend final : public Backend, public Unattended {
   Status try_draw(Matrix<float> logits, std::span<const Draw> draws, std::span<uint32_t> tokens);
   Status try_find_largest(Matrix<const float> numbers, std::span<uint32_t> columns);
   Status try_write(std::byte* rows, const std::byte* from, size_t bytes);
-  Status try_store_kv(const CudaKv& kv, size_t layer, std::span<const SequenceRows> sequences,
-                      Matrix<const float> keys, Matrix<const float> values);
+  Status try_place_heads(const CudaKv& kv, const HeadOptions& options,
+                         std::span<const SequenceRows> sequences, Matrix<float> q,
+                         Matrix<const float> k, Matrix<const float> v);
   Status try_attention(const CudaKv& kv, const AttentionOptions& options,
                        std::span<const SequenceRows> sequences, Matrix<const float> q,
                        Matrix<float> out);

@@ -42,14 +42,11 @@ class Stream {
   virtual void gemm(const GemmArgs& args) = 0;
   virtual void encode(const EncodeArgs& args) = 0;
   virtual void combine(const CombineArgs& args) = 0;
-  virtual void store_kv(const StoreKvArgs& args) = 0;
+  virtual void place_heads(const PlaceHeadsArgs& args) = 0;
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void norm(const NormArgs& args) = 0;
-  virtual void rotate(const RotateArgs& args) = 0;
   virtual void encode_rows(const EncodeRowsArgs& args) = 0;
-  virtual void norm_encode(const NormEncodeArgs& args) = 0;
   virtual void add(const AddArgs& args) = 0;
-  virtual void clip(const ClipArgs& args) = 0;
   virtual void take_rows(const TakeRowsArgs& args) = 0;
   virtual void sum_rows(const SumRowsArgs& args) = 0;
   virtual void take_encoded(const TakeEncodedArgs& args) = 0;

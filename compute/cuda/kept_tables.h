@@ -27,7 +27,7 @@ class KnownSequences {
   std::vector<uint32_t> blocks_;  // of one sequence after the other
 };
 
-/// Where each row's keys and values go (StoreKvArgs::slots).
+/// Where each row's keys and values go (PlaceHeadsArgs::slots).
 class KeptSlots {
  public:
   KeptSlots(Device& device, Stream& stream, size_t num_blocks)

@@ -18,17 +18,14 @@ cudaError_t launch_gather(const GatherArgs& args, const DeviceInfo& device, cuda
 cudaError_t launch_gemm(const GemmArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_encode(const EncodeArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_combine(const CombineArgs& args, const DeviceInfo& device, cudaStream_t stream);
-cudaError_t launch_store_kv(const StoreKvArgs& args, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_place_heads(const PlaceHeadsArgs& args, const DeviceInfo& device,
+                               cudaStream_t stream);
 cudaError_t launch_attention(const AttentionArgs& args, const DeviceInfo& device,
                              cudaStream_t stream);
 cudaError_t launch_norm(const NormArgs& args, const DeviceInfo& device, cudaStream_t stream);
-cudaError_t launch_rotate(const RotateArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_encode_rows(const EncodeRowsArgs& args, const DeviceInfo& device,
                                cudaStream_t stream);
-cudaError_t launch_norm_encode(const NormEncodeArgs& args, const DeviceInfo& device,
-                               cudaStream_t stream);
 cudaError_t launch_add(const AddArgs& args, const DeviceInfo& device, cudaStream_t stream);
-cudaError_t launch_clip(const ClipArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_take_rows(const TakeRowsArgs& args, const DeviceInfo& device,
                              cudaStream_t stream);
 cudaError_t launch_sum_rows(const SumRowsArgs& args, const DeviceInfo& device, cudaStream_t stream);

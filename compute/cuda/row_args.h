@@ -9,11 +9,14 @@
 
 namespace pregate::compute::cuda {
 
-/// Backend::rms_norm(): y = x / rms(x) * weight over groups of `width` numbers. x and y may be the
-/// same.
+/// Backend::rms_norm() and norm_encode(): y = x / rms(x) * weight over groups of `width` numbers.
+/// x, y and sum may be the same.
 struct NormArgs {
   const float* x = nullptr;
   uint32_t x_stride = 0;
+  const float* addend = nullptr;  ///< Or null.
+  uint32_t addend_stride = 0;
+  float* sum = nullptr;  ///< With an addend: what is normed, x + addend, as x lies.
   float* y = nullptr;
   uint32_t y_stride = 0;
   const float* weight = nullptr;  ///< [width]
@@ -21,18 +24,8 @@ struct NormArgs {
   uint32_t num_groups = 0;  ///< Of a row.
   uint32_t num_rows = 0;
   float epsilon = 0.0f;
-};
-
-/// Backend::rotate(), to the bit of the reference.
-struct RotateArgs {
-  float* x = nullptr;
-  uint32_t stride = 0;
-  uint32_t num_rows = 0;
-  uint32_t num_heads = 0;
-  uint32_t head_dim = 0;
-  uint32_t half = 0;           ///< Pairs that turn: (x[j], x[j + half]) of each head.
-  const float* cos = nullptr;  ///< [num_rows][half], sin too.
-  const float* sin = nullptr;
+  WeightFormat format = WeightFormat::kF32;  ///< As EncodeRowsArgs has it.
+  std::byte* out = nullptr;                  ///< y encoded, of one group; null: it is not.
 };
 
 /// Backend::encode(), to the bit: rows as types.h has them, one after the other.
@@ -45,22 +38,6 @@ struct EncodeRowsArgs {
   std::byte* out = nullptr;  ///< Aligned to 4 bytes.
 };
 
-/// Backend::norm_encode().
-struct NormEncodeArgs {
-  float* x = nullptr;
-  uint32_t x_stride = 0;
-  const float* addend = nullptr;  ///< Or null.
-  uint32_t addend_stride = 0;
-  const float* weight = nullptr;  ///< [cols]
-  uint32_t cols = 0;
-  uint32_t num_rows = 0;
-  float epsilon = 0.0f;
-  float* y = nullptr;
-  uint32_t y_stride = 0;
-  WeightFormat format = WeightFormat::kF32;  ///< As EncodeRowsArgs has it, and `out`.
-  std::byte* out = nullptr;
-};
-
 /// Backend::add() and add_gated(): y += x, or y += sigmoid(gate) * x with a gate for each row.
 struct AddArgs {
   float* y = nullptr;
@@ -70,15 +47,6 @@ struct AddArgs {
   const float* gate = nullptr;  ///< [num_rows], or null.
   uint32_t cols = 0;
   uint32_t num_rows = 0;
-};
-
-/// Backend::clip(): numbers beyond -limit and limit become those; NaN stays.
-struct ClipArgs {
-  float* x = nullptr;
-  uint32_t stride = 0;
-  uint32_t cols = 0;
-  uint32_t num_rows = 0;
-  float limit = 0.0f;
 };
 
 /// Backend::take_rows(): row i of y becomes row rows[i] of x. They do not overlap.

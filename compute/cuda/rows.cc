@@ -197,36 +197,20 @@ void CudaBackend::norm_encode(Matrix<float> x, Matrix<const float> addend,
   PREGATE_CHECK(weight.size() == x.cols && same_shape(x, y));
   PREGATE_CHECK(added == nullptr || same_shape(x, addend));
   if (x.rows == 0) return;
-  stream_->norm_encode({.x = x.data,
-                        .x_stride = uint32_t(x.stride),
-                        .addend = added,
-                        .addend_stride = uint32_t(addend.stride),
-                        .weight = weight.data(),
-                        .cols = uint32_t(x.cols),
-                        .num_rows = uint32_t(x.rows),
-                        .epsilon = epsilon,
-                        .y = y.data,
-                        .y_stride = uint32_t(y.stride),
-                        .format = arithmetic_of(format),
-                        .out = out});
-}
-
-void CudaBackend::rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
-                         Matrix<const float> sin) {
-  if (!are_here({x.data, cos.data, sin.data})) return host_->rotate(x, head_dim, cos, sin);
-  const size_t half = cos.cols;
-  PREGATE_CHECK(head_dim > 0 && x.cols % head_dim == 0 && 2 * half <= head_dim);
-  PREGATE_CHECK(cos.rows == x.rows && same_shape(cos, sin));
-  PREGATE_CHECK(cos.stride == half && sin.stride == half);
-  if (x.rows == 0 || half == 0) return;
-  stream_->rotate({.x = x.data,
-                   .stride = uint32_t(x.stride),
-                   .num_rows = uint32_t(x.rows),
-                   .num_heads = uint32_t(x.cols / head_dim),
-                   .head_dim = uint32_t(head_dim),
-                   .half = uint32_t(half),
-                   .cos = cos.data,
-                   .sin = sin.data});
+  stream_->norm({.x = x.data,
+                 .x_stride = uint32_t(x.stride),
+                 .addend = added,
+                 .addend_stride = uint32_t(addend.stride),
+                 .sum = x.data,
+                 .y = y.data,
+                 .y_stride = uint32_t(y.stride),
+                 .weight = weight.data(),
+                 .width = uint32_t(x.cols),
+                 .num_groups = 1,
+                 .num_rows = uint32_t(x.rows),
+                 .epsilon = epsilon,
+                 .format = arithmetic_of(format),
+                 .out = out});
 }
 
 void CudaBackend::add(Matrix<const float> x, Matrix<float> y) {
@@ -250,16 +234,6 @@ void CudaBackend::begin_add(Matrix<const float> x, const float* gates, Matrix<fl
                 .gate = gates,
                 .cols = uint32_t(y.cols),
                 .num_rows = uint32_t(y.rows)});
-}
-
-void CudaBackend::clip(Matrix<float> x, float limit) {
-  if (!are_here({x.data})) return host_->clip(x, limit);
-  if (x.rows == 0) return;
-  stream_->clip({.x = x.data,
-                 .stride = uint32_t(x.stride),
-                 .cols = uint32_t(x.cols),
-                 .num_rows = uint32_t(x.rows),
-                 .limit = limit});
 }
 
 void CudaBackend::take_rows(Matrix<const float> x, std::span<const uint32_t> rows,

@@ -142,8 +142,8 @@ class RuntimeStream final : public Stream {
   void combine(const CombineArgs& args) override {
     then([&] { return launch_combine(args, info_, stream_); });
   }
-  void store_kv(const StoreKvArgs& args) override {
-    then([&] { return launch_store_kv(args, info_, stream_); });
+  void place_heads(const PlaceHeadsArgs& args) override {
+    then([&] { return launch_place_heads(args, info_, stream_); });
   }
   void attention(const AttentionArgs& args) override {
     then([&] { return launch_attention(args, info_, stream_); });
@@ -151,20 +151,11 @@ class RuntimeStream final : public Stream {
   void norm(const NormArgs& args) override {
     then([&] { return launch_norm(args, info_, stream_); });
   }
-  void rotate(const RotateArgs& args) override {
-    then([&] { return launch_rotate(args, info_, stream_); });
-  }
   void encode_rows(const EncodeRowsArgs& args) override {
     then([&] { return launch_encode_rows(args, info_, stream_); });
   }
-  void norm_encode(const NormEncodeArgs& args) override {
-    then([&] { return launch_norm_encode(args, info_, stream_); });
-  }
   void add(const AddArgs& args) override {
     then([&] { return launch_add(args, info_, stream_); });
-  }
-  void clip(const ClipArgs& args) override {
-    then([&] { return launch_clip(args, info_, stream_); });
   }
   void take_rows(const TakeRowsArgs& args) override {
     then([&] { return launch_take_rows(args, info_, stream_); });

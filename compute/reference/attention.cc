@@ -111,7 +111,6 @@ void ReferenceBackend::store_kv(KvStorage& kv, size_t layer,
                                 Matrix<const float> values) {
   auto& dense = dynamic_cast<DenseKv&>(kv);
   const KvShape& shape = kv.shape();
-  PREGATE_CHECK(keys.cols == shape.num_kv_heads * shape.head_dim && values.cols == keys.cols);
   for (const SequenceRows& sequence : sequences) {
     for (size_t i = 0; i < sequence.num_rows; ++i) {
       const size_t row = sequence.first_row + i;

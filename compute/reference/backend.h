@@ -59,16 +59,18 @@ class ReferenceBackend final : public HostBackend {
 
   void rms_norm(Matrix<const float> x, std::span<const float> weight, float epsilon,
                 Matrix<float> y) override;
-  void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
-              Matrix<const float> sin) override;
 
   size_t kv_block_bytes(const KvShape& shape) const override;
   Result<std::unique_ptr<KvStorage>> allocate_kv(const KvShape& shape, size_t num_blocks) override;
-  void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
-                Matrix<const float> keys, Matrix<const float> values) override;
   void attention(const KvStorage& kv, const AttentionOptions& options,
                  std::span<const SequenceRows> sequences, Matrix<const float> q,
                  Matrix<float> out) override;
+
+ private:
+  void rotate(Matrix<float> x, size_t head_dim, Matrix<const float> cos,
+              Matrix<const float> sin) override;
+  void store_kv(KvStorage& kv, size_t layer, std::span<const SequenceRows> sequences,
+                Matrix<const float> keys, Matrix<const float> values) override;
 };
 
 }  // namespace pregate::compute::reference

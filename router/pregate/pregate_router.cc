@@ -86,7 +86,6 @@ Status PregateRouter::decide(const StepTokens& step, std::vector<ExpertId>& expe
 
 void PregateRouter::attend(const StepTokens& step, Rows hidden) {
   const size_t n = hidden.rows, width = config_.attention_size;
-  const size_t head_dim = width / config_.num_heads;
   const Rows normed = resized(normed_, n, hidden.cols);
   backend_.rms_norm(hidden, weights_.input_norm, kEpsilon, normed);
   const Rows q = resized(q_, n, width), k = resized(k_, n, width), v = resized(v_, n, width);
@@ -94,11 +93,9 @@ void PregateRouter::attend(const StepTokens& step, Rows hidden) {
   apply(weights_.k, normed, k);
   apply(weights_.v, normed, v);
   rotary_.rows(step.positions, step.lengths, cos_, sin_);
-  const Matrix<const float> cos(cos_.data(), n, cos_.size() / n);
-  const Matrix<const float> sin(sin_.data(), n, sin_.size() / n);
-  backend_.rotate(q, head_dim, cos, sin);
-  backend_.rotate(k, head_dim, cos, sin);
-  backend_.store_kv(*kv_, 0, step.sequences, k, v);
+  const compute::HeadOptions heads{.cos = {cos_.data(), n, cos_.size() / n},
+                                   .sin = {sin_.data(), n, sin_.size() / n}};
+  backend_.place_heads(*kv_, heads, step.sequences, q, k, v);
   const compute::AttentionOptions options{.layer = 0,
                                           .num_heads = config_.num_heads,
                                           .scale = static_cast<float>(1.0 / config_.normalizer),

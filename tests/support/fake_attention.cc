@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "compute/cuda/kv_layout.h"
 #include "compute/number.h"
+#include "tests/support/fake_rows.h"
 
 namespace pregate::compute::cuda {
 namespace {
@@ -45,6 +46,36 @@ std::vector<float> read_row(const KvLayer& kv, const std::byte* from) {
     }
   }
   return row;
+}
+
+/// Normed and clipped.
+std::vector<float> made_row(const PlaceHeadsArgs& args, const HeadRows& rows, size_t row,
+                            size_t num_heads) {
+  const float* const x = rows.x + row * rows.stride;
+  std::vector<float> made(x, x + num_heads * args.kv.head_dim);
+  if (rows.norm_width > 0) {
+    fake_norm({.x = made.data(),
+               .y = made.data(),
+               .weight = rows.norm,
+               .width = rows.norm_width,
+               .num_groups = uint32_t(made.size() / rows.norm_width),
+               .num_rows = 1,
+               .epsilon = args.epsilon});
+  }
+  for (float& value : made) value = std::clamp(value, -args.limit, args.limit);
+  return made;
+}
+
+void turn(const PlaceHeadsArgs& args, size_t row, std::vector<float>& heads) {
+  const float* const cos = args.cos + row * args.half;
+  const float* const sin = args.sin + row * args.half;
+  for (size_t first = 0; first < heads.size(); first += args.kv.head_dim) {
+    for (size_t j = first; j < first + args.half; ++j) {
+      const float a = heads[j], b = heads[j + args.half];
+      heads[j] = a * cos[j - first] - b * sin[j - first];
+      heads[j + args.half] = b * cos[j - first] + a * sin[j - first];
+    }
+  }
 }
 
 /// One query of a tile and one split.
@@ -138,15 +169,20 @@ void combine(const AttentionArgs& args, size_t row, size_t head) {
 
 }  // namespace
 
-void fake_store_kv(const StoreKvArgs& args) {
+void fake_place_heads(const PlaceHeadsArgs& args) {
   const KvLayer& kv = args.kv;
+  const size_t d = kv.head_dim;
   for (size_t row = 0; row < args.num_rows; ++row) {
+    std::vector<float> q = made_row(args, args.q, row, args.num_heads);
+    std::vector<float> k = made_row(args, args.k, row, kv.num_heads);
+    const std::vector<float> v = made_row(args, args.v, row, kv.num_heads);
+    turn(args, row, q);
+    turn(args, row, k);
+    std::ranges::copy(q, args.q_out + row * args.q_out_stride);
     const size_t block = args.slots[row] / kKvTokens, slot = args.slots[row] % kKvTokens;
     for (size_t head = 0; head < kv.num_heads; ++head) {
-      const float* const key = args.keys + row * args.keys_stride + head * kv.head_dim;
-      const float* const value = args.values + row * args.values_stride + head * kv.head_dim;
-      write_row(kv, key, row_at(kv, block, head, kKeys + slot));
-      write_row(kv, value, row_at(kv, block, head, kValues + slot));
+      write_row(kv, &k[head * d], row_at(kv, block, head, kKeys + slot));
+      write_row(kv, &v[head * d], row_at(kv, block, head, kValues + slot));
     }
   }
 }

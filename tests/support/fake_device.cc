@@ -51,8 +51,8 @@ class FakeStream final : public Stream {
   void combine(const CombineArgs& args) override {
     then([args] { fake_combine(args); });
   }
-  void store_kv(const StoreKvArgs& args) override {
-    then([args] { fake_store_kv(args); });
+  void place_heads(const PlaceHeadsArgs& args) override {
+    then([args] { fake_place_heads(args); });
   }
   void attention(const AttentionArgs& args) override {
     then([args] { fake_attention(args); });
@@ -60,20 +60,11 @@ class FakeStream final : public Stream {
   void norm(const NormArgs& args) override {
     then([args] { fake_norm(args); });
   }
-  void rotate(const RotateArgs& args) override {
-    then([args] { fake_rotate(args); });
-  }
   void encode_rows(const EncodeRowsArgs& args) override {
     then([args] { fake_encode_rows(args); });
   }
-  void norm_encode(const NormEncodeArgs& args) override {
-    then([args] { fake_norm_encode(args); });
-  }
   void add(const AddArgs& args) override {
     then([args] { fake_add(args); });
-  }
-  void clip(const ClipArgs& args) override {
-    then([args] { fake_clip(args); });
   }
   void take_rows(const TakeRowsArgs& args) override {
     then([args] { fake_take_rows(args); });

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <span>
 
 #include "compute/reference/backend.h"
@@ -16,34 +17,7 @@ void norm_group(std::span<const float> x, std::span<const float> weight, float e
   for (size_t i = 0; i < x.size(); ++i) y[i] = x[i] * scale * weight[i];
 }
 
-void rotate_head(float* x, const float* cos, const float* sin, size_t half) {
-  for (size_t j = 0; j < half; ++j) {
-    const float a = x[j], b = x[j + half];
-    x[j] = a * cos[j] - b * sin[j];
-    x[j + half] = b * cos[j] + a * sin[j];
-  }
-}
-
 }  // namespace
-
-void fake_norm(const NormArgs& args) {
-  for (size_t row = 0; row < args.num_rows; ++row) {
-    for (size_t group = 0; group < args.num_groups; ++group) {
-      const size_t first = group * args.width;
-      norm_group({args.x + row * args.x_stride + first, args.width}, {args.weight, args.width},
-                 args.epsilon, args.y + row * args.y_stride + first);
-    }
-  }
-}
-
-void fake_rotate(const RotateArgs& args) {
-  for (size_t row = 0; row < args.num_rows; ++row) {
-    for (size_t head = 0; head < args.num_heads; ++head) {
-      rotate_head(args.x + row * args.stride + head * args.head_dim, args.cos + row * args.half,
-                  args.sin + row * args.half, args.half);
-    }
-  }
-}
 
 void fake_encode_rows(const EncodeRowsArgs& args) {
   for (size_t row = 0; row < args.num_rows; ++row) {
@@ -61,38 +35,28 @@ void fake_add(const AddArgs& args) {
   }
 }
 
-void fake_norm_encode(const NormEncodeArgs& args) {
-  if (args.addend != nullptr) {
-    fake_add({.y = args.x,
-              .y_stride = args.x_stride,
-              .x = args.addend,
-              .x_stride = args.addend_stride,
-              .cols = args.cols,
-              .num_rows = args.num_rows});
+void fake_norm(const NormArgs& args) {
+  const size_t cols = size_t(args.width) * args.num_groups;
+  for (size_t row = 0; row < args.num_rows; ++row) {
+    const float* x = args.x + row * args.x_stride;
+    if (args.addend != nullptr) {
+      const float* const addend = args.addend + row * args.addend_stride;
+      float* const sum = args.sum + row * args.x_stride;
+      std::transform(x, x + cols, addend, sum, std::plus<>());
+      x = sum;
+    }
+    for (size_t first = 0; first < cols; first += args.width) {
+      norm_group({x + first, args.width}, {args.weight, args.width}, args.epsilon,
+                 args.y + row * args.y_stride + first);
+    }
   }
-  fake_norm({.x = args.x,
-             .x_stride = args.x_stride,
-             .y = args.y,
-             .y_stride = args.y_stride,
-             .weight = args.weight,
-             .width = args.cols,
-             .num_groups = 1,
-             .num_rows = args.num_rows,
-             .epsilon = args.epsilon});
+  if (args.out == nullptr) return;
   fake_encode_rows({.format = args.format,
                     .x = args.y,
                     .stride = args.y_stride,
-                    .cols = args.cols,
+                    .cols = args.width,
                     .num_rows = args.num_rows,
                     .out = args.out});
-}
-
-void fake_clip(const ClipArgs& args) {
-  for (size_t row = 0; row < args.num_rows; ++row) {
-    for (float& value : std::span(args.x + row * args.stride, args.cols)) {
-      value = std::clamp(value, -args.limit, args.limit);
-    }
-  }
 }
 
 void fake_take_rows(const TakeRowsArgs& args) {

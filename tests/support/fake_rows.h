@@ -8,11 +8,8 @@
 namespace pregate::compute::cuda {
 
 void fake_norm(const NormArgs& args);
-void fake_rotate(const RotateArgs& args);
 void fake_encode_rows(const EncodeRowsArgs& args);
-void fake_norm_encode(const NormEncodeArgs& args);
 void fake_add(const AddArgs& args);
-void fake_clip(const ClipArgs& args);
 void fake_take_rows(const TakeRowsArgs& args);
 void fake_sum_rows(const SumRowsArgs& args);
 void fake_take_encoded(const TakeEncodedArgs& args);

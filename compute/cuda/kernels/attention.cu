@@ -5,8 +5,6 @@
 //
 // Each score and each sum is made by one thread in one order, whatever the size of the tile, so
 // that tiles of all sizes give the same bits.
-#include <cuda_bf16.h>
-
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
@@ -502,38 +500,6 @@ __global__ __launch_bounds__(kThreads) void combine_splits(
   }
 }
 
-__device__ __forceinline__ float number_or_zero(const float* row, uint32_t at, uint32_t count) {
-  return at < count ? row[at] : 0.0f;
-}
-
-/// 16 bytes a thread; keys and values by blocks of their own.
-__global__ __launch_bounds__(kThreads) void store_kv(const __grid_constant__ StoreKvArgs args,
-                                                     uint32_t pieces) {
-  wait_for_kernels_before();
-  let_next_kernel_start();
-  const KvLayer& kv = args.kv;
-  const uint32_t row = blockIdx.x, piece = blockIdx.y * kThreads + threadIdx.x;
-  if (piece >= kv.num_heads * pieces) return;
-  const uint32_t head = piece / pieces, slot = args.slots[row];
-  const bool is_key = blockIdx.z == 0;
-  const uint32_t numbers = kv.dtype == DType::kF32 ? 4 : 8, first = piece % pieces * numbers;
-  const float* const from = (is_key ? args.keys + size_t(row) * args.keys_stride
-                                    : args.values + size_t(row) * args.values_stride) +
-                            size_t(head) * kv.head_dim;
-  float x[8] = {};
-  for (uint32_t i = 0; i < numbers; ++i) x[i] = number_or_zero(from, first + i, kv.head_dim);
-  const size_t token = (size_t(slot / kKvTokens) * kv.num_heads + head) * 2 * kKvTokens +
-                       (is_key ? 0 : kKvTokens) + slot % kKvTokens;
-  std::byte* const to = kv.data + (token * pieces + piece % pieces) * 16;
-  if (kv.dtype == DType::kF32) {
-    *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
-    return;
-  }
-  __nv_bfloat162 pairs[4];
-  for (uint32_t i = 0; i < 4; ++i) pairs[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
-  memcpy(to, pairs, sizeof(pairs));
-}
-
 template <typename S>
 cudaError_t launch(const AttentionArgs& args, const AttentionWork& work, bool overlap,
                    cudaStream_t stream) {
@@ -570,14 +536,6 @@ cudaError_t launch_attention(const AttentionArgs& args, const DeviceInfo& device
   const auto width = uint32_t(kv_width(args.kv.dtype, args.kv.head_dim));
   const dim3 grid(args.num_rows, args.num_heads);
   return launch_kernel<combine_splits>({grid, kThreads, 0, stream, overlap}, args, width);
-}
-
-cudaError_t launch_store_kv(const StoreKvArgs& args, const DeviceInfo& device,
-                            cudaStream_t stream) {
-  const auto pieces = uint32_t(
-      divide_up(kv_width(args.kv.dtype, args.kv.head_dim) * dtype_bytes(args.kv.dtype), 16));
-  const dim3 grid(args.num_rows, uint32_t(divide_up(args.kv.num_heads * pieces, kThreads)), 2);
-  return launch_kernel<store_kv>({grid, kThreads, 0, stream, can_overlap(device)}, args, pieces);
 }
 
 }  // namespace pregate::compute::cuda

@@ -6,6 +6,8 @@
 
 #include <cuda_runtime.h>
 
+#include "compute/number.h"
+
 namespace pregate::compute::cuda {
 namespace {
 
@@ -35,6 +37,21 @@ __device__ __forceinline__ void store_four(float* to, const Four& four, uint32_t
   }
   for (uint32_t i = 0; i < 4; ++i) {
     if (i < count) to[i] = four.x[i];
+  }
+}
+
+/// The same, rounded to bf16. Rows of an odd number of them begin at a multiple of 2 only.
+__device__ __forceinline__ void store_bf16(uint16_t* to, const Four& four, uint32_t count) {
+  struct alignas(8) Rounded {
+    uint16_t x[4];
+  } rounded;
+  for (uint32_t i = 0; i < 4; ++i) rounded.x[i] = f32_to_bf16(four.x[i]);
+  if (count >= 4 && reinterpret_cast<uintptr_t>(to) % sizeof(Rounded) == 0) {
+    *reinterpret_cast<Rounded*>(to) = rounded;
+    return;
+  }
+  for (uint32_t i = 0; i < 4; ++i) {
+    if (i < count) to[i] = rounded.x[i];
   }
 }
 

@@ -20,17 +20,23 @@ __device__ __forceinline__ Room room_for(uint32_t num_rows) {
   return {uint32_t(round_up(num_rows, kAtomRows)), cut_tiles(num_rows).num_tiles};
 }
 
-/// Of experts up to the thread's own. `rooms`: [experts], of shared memory.
+__device__ __forceinline__ void add(Room& sum, const Room& more) {
+  sum.places += more.places;
+  sum.tiles += more.tiles;
+}
+
+/// Of experts up to the thread's own: those of its warp, and then of the warps before. `rooms`:
+/// [warps], of shared memory.
 __device__ __forceinline__ Room add_up(Room own, Room* rooms) {
-  for (uint32_t step = 1; step < blockDim.x; step *= 2) {
-    rooms[threadIdx.x] = own;
-    __syncthreads();
-    if (threadIdx.x >= step) {
-      own.places += rooms[threadIdx.x - step].places;
-      own.tiles += rooms[threadIdx.x - step].tiles;
-    }
-    __syncthreads();
+  const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (uint32_t step = 1; step < 32; step *= 2) {
+    const Room before{__shfl_up_sync(0xffffffffu, own.places, step),
+                      __shfl_up_sync(0xffffffffu, own.tiles, step)};
+    if (lane >= step) add(own, before);
   }
+  if (lane == 31) rooms[warp] = own;
+  __syncthreads();
+  for (uint32_t w = 0; w < warp; ++w) add(own, rooms[w]);
   return own;
 }
 
@@ -82,13 +88,13 @@ __device__ __forceinline__ void place_choice(const RouteArgs& args, uint32_t cho
 
 __global__ __launch_bounds__(kMaxRoutedExperts) void route(const __grid_constant__ RouteArgs args) {
   __shared__ uint32_t counts[kMaxRoutedExperts];
-  __shared__ Room rooms[kMaxRoutedExperts];
+  __shared__ Room rooms[kMaxRoutedExperts / 32];
   let_next_kernel_start();
   const uint32_t expert = threadIdx.x, num_choices = args.num_rows * args.k;
   counts[expert] = 0;
+  __syncthreads();
   wait_for_kernels_before();
   clear(args);
-  __syncthreads();
   for (uint32_t i = threadIdx.x; i < num_choices; i += blockDim.x) {
     atomicAdd(&counts[args.ids[i]], 1u);
   }

@@ -72,6 +72,23 @@ class Row {
   int32_t ranks_[kEach];
 };
 
+struct Chosen {
+  uint32_t best;  ///< The first one.
+  uint32_t own;   ///< Lane i has the i-th.
+};
+
+/// At most as many as there are lanes, so that gates need not wait for one another.
+template <uint32_t kEach>
+__device__ __forceinline__ Chosen choose(Row<kEach>& row, uint32_t count) {
+  Chosen chosen{};
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t expert = row.choose();
+    if (i == 0) chosen.best = expert;
+    if (i == threadIdx.x % 32) chosen.own = expert;
+  }
+  return chosen;
+}
+
 template <uint32_t kEach>
 __global__ __launch_bounds__(kThreads) void choose_top_k(const __grid_constant__ TopKArgs args) {
   let_next_kernel_start();
@@ -81,21 +98,24 @@ __global__ __launch_bounds__(kThreads) void choose_top_k(const __grid_constant__
   Row<kEach> row(args, index);
   uint32_t* const ids = args.ids + size_t(index) * args.k;
   float* const gates = args.gates + size_t(index) * args.k;
+  const uint32_t lane = threadIdx.x % 32;
   float largest = 0.0f, total = 1.0f, chosen_total = 0.0f;
-  for (uint32_t i = 0; i < args.k; ++i) {
-    const uint32_t expert = row.choose();
-    if (i == 0) {
-      largest = row.logit(expert);
+  for (uint32_t first = 0; first < args.k; first += 32) {
+    const uint32_t count = min(args.k - first, 32u);
+    const Chosen chosen = choose(row, count);
+    if (first == 0) {
+      largest = row.logit(chosen.best);
       total = row.total(largest);
     }
-    const float gate = exponential(row.logit(expert) - largest) / total;
-    chosen_total += gate;
-    if (threadIdx.x % 32 != 0) continue;
-    ids[i] = expert;
-    gates[i] = gate;
+    const bool has_gate = lane < count;
+    const float gate = has_gate ? exponential(row.logit(chosen.own) - largest) / total : 0.0f;
+    chosen_total += sum_of_warp(gate);
+    if (!has_gate) continue;
+    ids[first + lane] = chosen.own;
+    gates[first + lane] = gate;
   }
-  if (!args.normalize || threadIdx.x % 32 != 0) return;
-  for (uint32_t i = 0; i < args.k; ++i) gates[i] /= chosen_total;
+  if (!args.normalize) return;
+  for (uint32_t i = lane; i < args.k; i += 32) gates[i] /= chosen_total;
 }
 
 template <uint32_t kEach>

@@ -69,23 +69,23 @@ class AttentionTest : public ::testing::TestWithParam<std::tuple<std::string, DT
   }
 
   void store_rows(Subject& subject, KvStorage& kv, const AttentionOptions& attention_options,
-                  std::span<const SequenceRows> sequences, const Numbers& qkv) const {
+                  std::span<const SequenceRows> sequences, Numbers qkv) const {
     const size_t q_cols = attention_options.num_heads * kv.shape().head_dim;
     const size_t kv_cols = kv.shape().num_kv_heads * kv.shape().head_dim;
-    subject->store_kv(kv, attention_options.layer, sequences, columns(qkv, q_cols, kv_cols),
-                      columns(qkv, q_cols + kv_cols, kv_cols));
+    const auto part = [&](size_t first, size_t count) {
+      return Matrix<float>(qkv.data.data() + first, qkv.rows, count, qkv.cols);
+    };
+    subject->place_heads(kv, {.layer = attention_options.layer}, sequences, part(0, q_cols),
+                         part(q_cols, kv_cols), part(q_cols + kv_cols, kv_cols));
   }
 
   Numbers attend_rows(Subject& subject, const KvStorage& kv,
                       const AttentionOptions& attention_options,
                       std::span<const SequenceRows> sequences, const Numbers& qkv) const {
     Numbers out(qkv.rows, attention_options.num_heads * kv.shape().head_dim);
-    subject->attention(kv, attention_options, sequences, columns(qkv, 0, out.cols), out.view());
+    const Matrix<const float> q(qkv.data.data(), qkv.rows, out.cols, qkv.cols);
+    subject->attention(kv, attention_options, sequences, q, out.view());
     return out;
-  }
-
-  static Matrix<const float> columns(const Numbers& qkv, size_t first, size_t count) {
-    return {qkv.data.data() + first, qkv.rows, count, qkv.cols};
   }
 
   Numbers random_qkv(const Heads& heads, size_t rows) {

@@ -72,18 +72,6 @@ TEST_P(RowMemoryTest, NormsAgreeWithTheReference) {
   }
 }
 
-TEST_P(RowMemoryTest, RotatesLikeTheReference) {
-  for (const size_t half : {1, 5, 10}) {
-    const Numbers cos = random(9, half), sin = random(9, half);
-    Numbers expected = random(9, 60);
-    Resident x(subject_, expected, 7);
-    const Resident row_cos(subject_, cos), row_sin(subject_, sin);
-    subject_->rotate(x.view(), 20, row_cos.view(), row_sin.view());
-    reference_->rotate(expected.view(), 20, cos.view(), sin.view());
-    EXPECT_EQ(x.read(), expected);
-  }
-}
-
 TEST_P(RowMemoryTest, AddsLikeTheReference) {
   for (const size_t cols : {1, 30, 64}) {
     const Numbers x = random(9, cols), gates = random(9, 1);
@@ -126,15 +114,6 @@ TEST_P(RowMemoryTest, NormsAndEncodesAtOnceLikeOneAfterTheOther) {
       }
     }
   }
-}
-
-TEST_P(RowMemoryTest, ClipsLikeTheReference) {
-  Numbers expected = random(9, 33);
-  Resident x(subject_, expected, 4);
-  subject_->clip(x.view(), 0.5f);
-  reference_->clip(expected.view(), 0.5f);
-  EXPECT_EQ(x.read(), expected);
-  EXPECT_EQ(*std::ranges::max_element(expected.data), 0.5f);
 }
 
 TEST_P(RowMemoryTest, TakesRowsInAnyOrder) {
@@ -314,10 +293,11 @@ class RowMemoryAttention : public BackendTest {
                            Matrix<float> out, const std::function<Numbers()>& attended) {
     std::vector<Numbers> layers;
     for (size_t layer = 0; layer < kNumLayers; ++layer) {
-      subject_->store_kv(*kv_, layer, sequences, columns(qkv, kQueryCols, kKvCols),
-                         columns(qkv, kQueryCols + kKvCols, kKvCols));
+      const Matrix<float> q = columns(qkv, 0, kQueryCols);
+      subject_->place_heads(*kv_, {.layer = layer}, sequences, q, columns(qkv, kQueryCols, kKvCols),
+                            columns(qkv, kQueryCols + kKvCols, kKvCols));
       const AttentionOptions options{layer, kHeads, 0.2f, layer == 1 ? size_t{9} : 0};
-      subject_->attention(*kv_, options, sequences, columns(qkv, 0, kQueryCols), out);
+      subject_->attention(*kv_, options, sequences, q, out);
       layers.push_back(attended());
     }
     return layers;

@@ -70,18 +70,6 @@ TEST_P(RowsTest, RmsNormAgreesWithTheReference) {
   }
 }
 
-TEST_P(RowsTest, RotateAgreesWithTheReference) {
-  for (const size_t half : {1, 5, 10}) {
-    const Numbers cos = Numbers::random(random_, 9, half);
-    const Numbers sin = Numbers::random(random_, 9, half);
-    Numbers actual = Numbers::random(random_, 9, 60);
-    Numbers expected = actual;
-    subject_->rotate(actual.view(), 20, cos.view(), sin.view());
-    reference_->rotate(expected.view(), 20, cos.view(), sin.view());
-    EXPECT_EQ(actual, expected);
-  }
-}
-
 TEST_P(RowsTest, NoRowsAreNoWork) {
   const Numbers weight = Numbers::random(random_, 1, 8);
   Numbers none(0, 8);

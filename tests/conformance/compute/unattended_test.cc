@@ -133,7 +133,7 @@ class RepeatTest : public UnattendedTest {
     const Matrix<float> q(x.data, x.rows, kHeads * kHeadDim, x.stride);
     const Matrix<float> k(x.data + 20, x.rows, kHeadDim, x.stride);
     const Matrix<float> v(x.data + 30, x.rows, kHeadDim, x.stride);
-    subject_->store_kv(*kv_, 0, sequences, k, v);
+    subject_->place_heads(*kv_, {}, sequences, q, k, v);
     subject_->attention(*kv_, {.num_heads = kHeads, .scale = 0.5f}, sequences, q,
                         rows.attended.view());
     auto* const bytes = reinterpret_cast<std::byte*>(rows.encoded.view().data);
@@ -188,8 +188,9 @@ class RepeatTest : public UnattendedTest {
       }
       sequences.push_back({i * count, count, 0, blocks_[i]});
     }
-    const Numbers keys = random(n * count, kHeadDim), values = random(n * count, kHeadDim);
-    subject_->store_kv(*kv_, 0, sequences, keys.view(), values.view());
+    Numbers q = random(n * count, kHeads * kHeadDim);
+    Numbers k = random(n * count, kHeadDim), v = random(n * count, kHeadDim);
+    subject_->place_heads(*kv_, {}, sequences, q.view(), k.view(), v.view());
     position_ = count;
   }
 

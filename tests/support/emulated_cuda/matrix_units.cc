@@ -79,6 +79,19 @@ struct Exchange {
   }
 };
 
+struct Shift {
+  uint32_t value, steps;
+  uint32_t received = 0;
+
+  static void work(Operands operands) {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) {
+      auto& own = operand<Shift>(operands, lane);
+      const uint32_t from = lane < own.steps ? lane : lane - own.steps;
+      own.received = operand<Shift>(operands, from).value;
+    }
+  }
+};
+
 /// Numbers as they lie in a register, the first one lowest. Integers are exact in f32: a product
 /// sums up 32 of at most 2^14.
 struct Bf16Numbers {
@@ -147,6 +160,7 @@ constexpr WarpOperation kTurn{"movmatrix", Turn::work};
 constexpr WarpOperation kLargest{"__reduce_max_sync", Largest::work};
 template <typename T>
 constexpr WarpOperation kExchange{"__shfl_xor_sync", Exchange<T>::work};
+constexpr WarpOperation kShift{"__shfl_up_sync", Shift::work};
 constexpr WarpOperation kBf16Product{"mma.m16n8k16", Product<Bf16Numbers, float>::work};
 constexpr WarpOperation kInt8Product{"mma.m16n8k32", Product<Int8Numbers, int32_t>::work};
 
@@ -192,5 +206,11 @@ T exchange(T value, uint32_t mask) {
 }
 template float exchange(float, uint32_t);
 template uint64_t exchange(uint64_t, uint32_t);
+
+uint32_t shift(uint32_t value, uint32_t steps) {
+  Shift shift{value, steps};
+  meet(kShift, &shift);
+  return shift.received;
+}
 
 }  // namespace pregate::emulated

@@ -21,5 +21,7 @@ int32_t largest(int32_t value);
 /// What the lane brought whose number differs from this one's in the bits of `mask`.
 template <typename T>
 T exchange(T value, uint32_t mask);
+/// What the lane brought that is so many before this one; the lane's own, if there is none.
+uint32_t shift(uint32_t value, uint32_t steps);
 
 }  // namespace pregate::emulated

@@ -249,3 +249,8 @@ T __shfl_xor_sync(uint32_t mask, T value, int32_t lane_mask) {
 }
 template float __shfl_xor_sync(uint32_t, float, int32_t);
 template uint64_t __shfl_xor_sync(uint32_t, uint64_t, int32_t);
+
+uint32_t __shfl_up_sync(uint32_t mask, uint32_t value, uint32_t steps) {
+  if (mask != 0xffffffffu) pregate::emulated::fail("a shuffle of some lanes only");
+  return pregate::emulated::shift(value, steps);
+}

@@ -141,9 +141,10 @@ TEST_F(ReferenceTest, AttentionSeesTheWindowUpToItself) {
   ASSERT_TRUE(kv);
   const std::array<uint32_t, 1> blocks = {1};
   const std::array sequences = {SequenceRows{0, 3, 0, blocks}};
-  const std::array keys = {0.0f, 0.0f, 0.0f};  // equal scores: the mean of the values
-  const std::array values = {3.0f, 6.0f, 12.0f};
-  backend_->store_kv(**kv, 0, sequences, {keys.data(), 3, 1}, {values.data(), 3, 1});
+  std::array keys = {0.0f, 0.0f, 0.0f};  // equal scores: the mean of the values
+  std::array values = {3.0f, 6.0f, 12.0f};
+  const Matrix<float> rows(keys.data(), 3, 1);
+  backend_->place_heads(**kv, {}, sequences, rows, rows, {values.data(), 3, 1});
   std::array<float, 3> out{};
   const AttentionOptions all{0, 1, 1.0f, 0};
   backend_->attention(**kv, all, sequences, {keys.data(), 3, 1}, {out.data(), 3, 1});
@@ -167,10 +168,15 @@ TEST_F(ReferenceTest, RmsNormPerGroup) {
 }
 
 TEST_F(ReferenceTest, RotatePairsHalvesAndLeavesTheRest) {
-  std::array x = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f};  // one head of 5, of which 4 turn
+  std::array q = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f};  // one head of 5, of which 4 turn
+  std::array k = q, v = q;
   const std::array cos = {0.0f, 1.0f}, sin = {1.0f, 0.0f};
-  backend_->rotate({x.data(), 1, 5}, 5, {cos.data(), 1, 2}, {sin.data(), 1, 2});
-  EXPECT_EQ(x, (std::array{-3.0f, 2.0f, 1.0f, 4.0f, 5.0f}));
+  const auto kv = backend_->allocate_kv({1, 1, 5, DType::kF32}, 1).value();
+  const std::array<uint32_t, 1> blocks = {0};
+  const SequenceRows sequence{0, 1, 0, blocks};
+  backend_->place_heads(*kv, {.cos = {cos.data(), 1, 2}, .sin = {sin.data(), 1, 2}}, {&sequence, 1},
+                        {q.data(), 1, 5}, {k.data(), 1, 5}, {v.data(), 1, 5});
+  EXPECT_EQ(q, (std::array{-3.0f, 2.0f, 1.0f, 4.0f, 5.0f}));
 }
 
 }  // namespace

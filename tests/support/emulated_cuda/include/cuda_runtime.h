@@ -79,6 +79,7 @@ inline void __threadfence() {}
 int32_t __reduce_max_sync(uint32_t mask, int32_t value);
 template <typename T>
 T __shfl_xor_sync(uint32_t mask, T value, int32_t lane_mask);
+uint32_t __shfl_up_sync(uint32_t mask, uint32_t value, uint32_t steps);
 
 // The runtime.
 

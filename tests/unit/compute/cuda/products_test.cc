@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "compute/cuda/fetched_rows.h"
 #include "compute/cuda/kv_layout.h"
@@ -292,13 +293,13 @@ class AttentionStrides : public StreamTest {
       slots.push_back(blocks_[p / kKvTokens] * kKvTokens + p % kKvTokens);
     }
     const uint32_t key_stride = S::kKeyCols + gap, value_stride = S::kKeyCols + 2 * gap;
-    stream().store_kv({.kv = kv,
-                       .keys = upload(apart(keys_, S::kKeyCols, key_stride)),
-                       .values = upload(apart(values_, S::kKeyCols, value_stride)),
-                       .keys_stride = key_stride,
-                       .values_stride = value_stride,
-                       .slots = upload(slots),
-                       .num_rows = S::kTokens});
+    stream().place_heads(
+        {.kv = kv,
+         .k = {.x = upload(apart(keys_, S::kKeyCols, key_stride)), .stride = key_stride},
+         .v = {.x = upload(apart(values_, S::kKeyCols, value_stride)), .stride = value_stride},
+         .limit = std::numeric_limits<float>::infinity(),
+         .slots = upload(slots),
+         .num_rows = S::kTokens});
     const AttentionTile tile{.first_position = S::kFirst,
                              .num_queries = S::kRows * S::kHeads / S::kKvHeads};
     const uint32_t q_stride = S::kQueryCols + gap, out_stride = S::kQueryCols + 3 * gap;

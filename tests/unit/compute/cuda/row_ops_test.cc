@@ -106,45 +106,6 @@ TEST_P(RowOps, NormOfARowIsItsOwn) {
   }
 }
 
-// Rotate.
-
-struct Heads {
-  uint32_t count = 0, dim = 0, half = 0;
-};
-constexpr Heads kHeads[] = {{1, 2, 1},   {3, 7, 3},    {2, 128, 64},
-                            {5, 80, 20}, {40, 64, 32}, {4, 8, 0}};
-
-TEST_P(RowOps, Rotate) {
-  for (const auto& [count, dim, half] : kHeads) {
-    SCOPED_TRACE(testing::Message() << count << " heads of " << dim);
-    const uint32_t cols = count * dim;
-    for (const RowShape& shape : {RowShape{3, cols, cols, 0}, RowShape{3, cols, cols + 5, 3}}) {
-      auto x = random_numbers(shape.size());
-      const auto cos = random_numbers(3 * half + 1), sin = random_numbers(3 * half + 1);
-      float* const on_device = upload(x);
-      stream().rotate({.x = on_device + shape.offset,
-                       .stride = shape.stride,
-                       .num_rows = shape.rows,
-                       .num_heads = count,
-                       .head_dim = dim,
-                       .half = half,
-                       .cos = upload(cos),
-                       .sin = upload(sin)});
-      for (uint32_t row = 0; row < shape.rows; ++row) {
-        for (uint32_t i = 0; i < count * half; ++i) {
-          const uint32_t j = i % half, angle = row * half + j;
-          float& first = x[shape.at(row, i / half * dim + j)];
-          float& second = x[shape.at(row, i / half * dim + j + half)];
-          const float a = first, b = second;
-          first = a * cos[angle] - b * sin[angle];
-          second = b * cos[angle] + a * sin[angle];
-        }
-      }
-      expect_same_bits(download(on_device, shape.size()), x);
-    }
-  }
-}
-
 // Encode.
 
 constexpr WeightFormat kRowFormats[] = {WeightFormat::kF32, WeightFormat::kBf16, WeightFormat::kQ8};
@@ -203,7 +164,7 @@ TEST_P(Encoding, OfUnusualNumbers) {
   for (const WeightFormat format : kRowFormats) expect_reference(x, shape, format);
 }
 
-// Add, clip, take.
+// Add, take.
 
 TEST_P(RowOps, Add) {
   for (const RowShape& shape : kShapes) {
@@ -247,28 +208,6 @@ TEST_P(RowOps, AddGated) {
   const auto actual = download(on_device, shape.size());
   for (size_t i = 0; i < y.size(); ++i) {
     ASSERT_NEAR(actual[i], y[i], 1e-6f * std::fabs(y[i]) + 1e-37f) << "number " << i;
-  }
-}
-
-TEST_P(RowOps, Clip) {
-  for (const RowShape& shape : kShapes) {
-    auto x = random_numbers(shape.size());
-    const float unusual[] = {kNan, kInfinity, -kInfinity, 0.5f, -0.5f, -0.0f};
-    for (size_t i = 0; i < std::size(unusual) && i < shape.cols; ++i)
-      x[shape.at(0, i)] = unusual[i];
-    float* const on_device = upload(x);
-    stream().clip({.x = on_device + shape.offset,
-                   .stride = shape.stride,
-                   .cols = shape.cols,
-                   .num_rows = shape.rows,
-                   .limit = 0.5f});
-    for (size_t row = 0; row < shape.rows; ++row) {
-      for (size_t i = 0; i < shape.cols; ++i) {
-        float& value = x[shape.at(row, i)];
-        value = std::clamp(value, -0.5f, 0.5f);
-      }
-    }
-    expect_same_bits(download(on_device, shape.size()), x);
   }
 }
 
@@ -355,10 +294,8 @@ TEST_P(RowOps, TakeEncoded) {
 
 TEST_P(RowOps, OfNoRowsThereIsNothingToDo) {
   stream().norm({.width = 8, .num_groups = 1});
-  stream().rotate({.num_heads = 1, .head_dim = 8, .half = 4});
   stream().encode_rows({.format = WeightFormat::kQ8, .cols = 8});
   stream().add({.cols = 8});
-  stream().clip({.cols = 8});
   stream().take_rows({.cols = 8});
   stream().sum_rows({.cols = 8});
   stream().take_encoded({.row_bytes = 8});
