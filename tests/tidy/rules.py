@@ -67,6 +67,7 @@ PLATFORM_IF = re.compile(
     r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b[^\n]*\b(\w*(?:CUDA|NCCL|UCX|MPI|HIP|ROCM)\w*)",
     re.MULTILINE,
 )
+BY_REFERENCE = re.compile(r"\bstd::(?:min|max|clamp)\b")
 
 
 class Finding(NamedTuple):
@@ -259,6 +260,16 @@ def platform_conditionals(tree):
             yield Finding(path, line_of(tree.text(path), match.start()), message)
 
 
+def kernel_references(tree):
+    """Compilers say nothing, and emulation has the address: on a device the kernel traps."""
+    for path in tree.ending(*HEADERS, *SOURCES):
+        if not path.startswith("compute/cuda/kernels/"):
+            continue
+        for match in BY_REFERENCE.finditer(tree.text(path)):
+            message = f"{match.group()} takes references, and constants have no address on a device"
+            yield Finding(path, line_of(tree.text(path), match.start()), message)
+
+
 def _build_text(tree, folder):
     """The build files from `folder` up to the root, without comments."""
     folders = [pathlib.PurePath(folder), *pathlib.PurePath(folder).parents]
@@ -318,6 +329,7 @@ RULES = (
     leftovers,
     pragma_once,
     platform_conditionals,
+    kernel_references,
     files_are_built,
     folders_are_built,
     nothing_empty,

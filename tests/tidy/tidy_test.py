@@ -126,6 +126,12 @@ class RuleTest(unittest.TestCase):
         files = {"engine/a.cc": text, "transport/no_mpi.cc": text}
         self.assertEqual(self.findings(rules.platform_conditionals, files), [("engine/a.cc", 3)])
 
+    def test_constants_by_reference_in_kernels(self):
+        text = "int a = std::max(b, c);\nint d = max(b, c);\n"
+        files = {"compute/cuda/kernels/a.cuh": "#pragma once\n" + text, "engine/a.cc": text}
+        found = self.findings(rules.kernel_references, files)
+        self.assertEqual(found, [("compute/cuda/kernels/a.cuh", 2)])
+
     def test_forgotten_source_and_forgotten_test(self):
         files = {"base/other.cc": "int x;\n", "tests/unit/base/other_test.cc": "int x;\n"}
         self.assertEqual(self.findings(rules.files_are_built, files),

@@ -1,8 +1,6 @@
 // Queries, keys and values on their way from the products to attention, in one kernel: normed,
 // clipped and turned, and keys and values stored. A warp takes a head of a row; where a norm is
 // over all heads of a row, a block takes those.
-#include <algorithm>
-
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kernels/four.cuh"
 #include "compute/cuda/kernels/gemm.cuh"
@@ -233,7 +231,7 @@ cudaError_t launch_place_heads(const PlaceHeadsArgs& args, const DeviceInfo& dev
   if (args.num_rows == 0) return cudaSuccess;
   const bool overlap = can_overlap(device);
   if (is_over_all_heads(args, args.q) || is_over_all_heads(args, args.k)) {
-    const uint32_t widest = std::max(args.q.norm_width, args.k.norm_width);
+    const uint32_t widest = max(args.q.norm_width, args.k.norm_width);
     const dim3 grid(args.num_rows, kNumParts);
     return launch_kernel<place_rows>({grid, threads_of_norm(widest), 0, stream, overlap}, args);
   }

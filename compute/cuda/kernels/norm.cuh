@@ -2,7 +2,6 @@
 // alone, and not on how rows lie.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include <cuda_runtime.h>
@@ -22,7 +21,7 @@ constexpr uint32_t kNarrowGroup = 512;
 /// That sum up a group together.
 constexpr uint32_t threads_of_norm(uint32_t width) {
   if (width <= kNarrowGroup) return 32;
-  return std::min(kMaxBlockThreads, uint32_t(round_up(width / 4, 32)));
+  return min(kMaxBlockThreads, uint32_t(round_up(width / 4, 32)));
 }
 
 /// A thread of those that share a group: four columns each, again and again.

@@ -1,7 +1,5 @@
 // Where routed rows go, worked out on the device: so few that one block does it all. A thread takes
 // an expert, and then some of the rows' choices.
-#include <algorithm>
-
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kernels/gemm.cuh"
 #include "compute/cuda/kernels/ptx.cuh"
@@ -112,7 +110,7 @@ __global__ __launch_bounds__(kMaxRoutedExperts) void route(const __grid_constant
 
 cudaError_t launch_route(const RouteArgs& args, const DeviceInfo& device, cudaStream_t stream) {
   const auto for_experts = uint32_t(round_up(args.num_experts, 32));
-  const uint32_t num_threads = std::max(kLeastThreads, for_experts);
+  const uint32_t num_threads = max(kLeastThreads, for_experts);
   return launch_kernel<route>({dim3(1), num_threads, 0, stream, can_overlap(device)}, args);
 }
 

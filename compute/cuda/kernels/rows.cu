@@ -1,6 +1,4 @@
 // Rows on their way in and out of the products: laid out, encoded, and summed up again.
-#include <algorithm>
-
 #include "compute/cuda/kernels.h"
 #include "compute/cuda/kernels/encode.cuh"
 #include "compute/cuda/kernels/four.cuh"
@@ -133,7 +131,7 @@ __global__ __launch_bounds__(kThreads) void combine(const __grid_constant__ Comb
 
 cudaError_t launch_fetch(const FetchArgs& args, cudaStream_t stream) {
   uint32_t most_bytes = 0;
-  for (const FetchArgs::Piece& piece : args.pieces) most_bytes = std::max(most_bytes, piece.bytes);
+  for (const FetchArgs::Piece& piece : args.pieces) most_bytes = max(most_bytes, piece.bytes);
   const dim3 grid(uint32_t(divide_up(most_bytes, 16 * kThreads)), args.num_pieces);
   return launch_kernel<fetch>({.grid = grid, .num_threads = kThreads, .stream = stream}, args);
 }

@@ -45,6 +45,7 @@ struct alignas(16) float4 {
 constexpr float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 constexpr uint32_t min(uint32_t a, uint32_t b) { return a < b ? a : b; }
+constexpr uint32_t max(uint32_t a, uint32_t b) { return a < b ? b : a; }
 constexpr int32_t max(int32_t a, int32_t b) { return a < b ? b : a; }
 
 constexpr int32_t __float_as_int(float x) { return std::bit_cast<int32_t>(x); }
