@@ -43,16 +43,17 @@ constexpr uint32_t largest_column(const uint64_t* keys) {
   return column_of(most);
 }
 
+inline constexpr uint32_t kMaxDrawParts = 64;
+
 /// Backend::draw(), after the largest numbers of the same rows were found.
 struct DrawArgs {
   LargestArgs logits;           ///< With its keys and states; at most kMaxDrawable columns.
   const Draw* draws = nullptr;  ///< [num_rows], of which the changes were made before.
   bool any_cut = true;          ///< Whether a draw is_cut().
-  uint32_t* tokens = nullptr;   ///< [num_rows]
+  /// Of each row; a power of two. Each has a block.
+  uint32_t num_parts = kMaxDrawParts;
+  uint32_t* tokens = nullptr;  ///< [num_rows]
 };
-
-/// Each part of a row has a block, in a draw more than to find the largest: it computes more.
-inline constexpr uint32_t kDrawParts = 64;
 
 /// First digits of what can be drawn.
 inline constexpr uint32_t kFirstShift = kDigitBits * (kDigits - 1);
@@ -66,14 +67,14 @@ struct DrawState {
     uint64_t amounts[kFirstDigits];  ///< What there is to draw, by first digit.
     uint32_t num_done;               ///< Parts.
   } tally;
-  uint64_t masses[kDrawParts];  ///< Of tokens that are drawn for certain.
+  uint64_t masses[kMaxDrawParts];  ///< Of tokens that are drawn for certain.
   /// Tokens of which only all blocks together can say whether they are drawn.
   struct Listed {
     uint32_t token, deficit;
   };
-  static constexpr uint32_t kMaxListed = 128;  ///< Of a part.
-  uint32_t num_listed[kDrawParts];             ///< More, if there was no room for them.
-  Listed listed[kDrawParts][kMaxListed];
+  static constexpr uint32_t kMaxListed = 8192;  ///< Of all parts, which have as much room each.
+  uint32_t num_listed[kMaxDrawParts];           ///< More, if there was no room for them.
+  Listed listed[kMaxListed];
 };
 
 }  // namespace pregate::compute::cuda

@@ -120,8 +120,9 @@ constexpr size_t encoded_block_bytes(WeightFormat format) {
 }
 
 /// Most rows of a tile that products fetch where they are encoded. More are laid out before, once
-/// for all who read them. Those of bf16 are held by each block of threads whole (gemm_wgmma.cu).
-inline constexpr size_t kMaxFetchedRows = 96, kMaxHeldRows = 8, kMaxHeldBlocks = 32;
+/// for all who read them. Those of bf16 are held by each block of threads whole (gemm_wgmma.cu),
+/// which takes longer than a kernel that lays them out if they are more than these.
+inline constexpr size_t kMaxFetchedRows = 96, kMaxHeldRows = 2, kMaxHeldBlocks = 32;
 
 /// Whether they can fetch such rows: chunks of 16 bytes, each at a multiple of that.
 constexpr bool can_fetch(WeightFormat format, size_t cols, size_t max_rows) {

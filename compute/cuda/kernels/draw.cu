@@ -16,10 +16,10 @@ namespace pregate::compute::cuda {
 namespace {
 
 constexpr uint32_t kThreads = 512, kLanes = 32, kWarps = kThreads / kLanes;
-/// Of a thread: those of a block are asked for at once unless a row has more than 2^18 tokens.
+/// That a thread asks for before it looks at any.
 constexpr uint32_t kFoursAtOnce = 2;
 constexpr uint32_t kBins = 1u << kDigitBits, kBinsEach = kBins / kThreads;
-static_assert(kBins % kThreads == 0 && kThreads % kDrawParts == 0);
+static_assert(kBins % kThreads == 0 && kThreads % kMaxDrawParts == 0);
 static_assert(kFirstDigits <= kThreads && kLargestParts == kLanes);
 
 /// 64-bit sums of which the parts are added with the instructions that there are for 32 bits.
@@ -48,7 +48,7 @@ enum class Amount { kTokens, kMass };
 
 struct Row {
   const float* logits;
-  uint32_t cols;
+  uint32_t cols, num_parts;
   float largest, scale, min_p;
   uint32_t max_deficit = kMaxDeficit;
 
@@ -68,7 +68,7 @@ struct Row {
     return deficit_of(logit, largest, scale);
   }
   __device__ __forceinline__ Part part(uint32_t index) const {
-    return part_of<kDrawParts>(cols, index);
+    return part_of(cols, num_parts, index);
   }
 };
 
@@ -77,6 +77,7 @@ __device__ __forceinline__ Row make_row(const DrawArgs& args, const Draw& draw, 
   const uint64_t key = args.logits.keys[size_t(row) * kLargestParts + threadIdx.x % kLanes];
   return {.logits = args.logits.x + size_t(row) * args.logits.stride,
           .cols = args.logits.cols,
+          .num_parts = args.num_parts,
           .largest = largest_of_warp(number_of(key)),
           .scale = scale_of(draw.temperature),
           .min_p = draw.min_p};
@@ -167,7 +168,7 @@ __device__ __forceinline__ uint64_t cut_share(Amount amount, const Draw& draw, u
 template <Amount kAmount>
 __device__ __forceinline__ void sort_part(const Row& row, const Part& part, Shared& shared) {
   clear(shared.bins);
-  see_part<kThreads, kFoursAtOnce>(row.logits, part, threadIdx.x, [&](uint32_t, float logit) {
+  see_part<kFoursAtOnce>(row.logits, part, threadIdx.x, kThreads, [&](uint32_t, float logit) {
     const uint32_t deficit = row.deficit(logit);
     add(shared.bins, deficit >> kFirstShift, row.amount<kAmount>(deficit));
   });
@@ -208,33 +209,38 @@ __device__ __forceinline__ uint32_t first_listed(const Draw& draw, const Row& ro
   return has_top_k(draw, row.cols) && has_top_p(draw) ? 0 : first_cut.index;
 }
 
+/// Of the tokens that a part may list, and where its list begins.
+__device__ __forceinline__ uint32_t list_room(const Row& row) {
+  return DrawState::kMaxListed / row.num_parts;
+}
+
 /// The mass of the part, but of tokens with a digit from `first_digit` on a list.
 __device__ __forceinline__ uint64_t sum_or_list(const Row& row, uint32_t part, uint32_t first_digit,
                                                 DrawState& state, Shared& shared) {
   if (threadIdx.x == 0) shared.num_listed = 0;
   __syncthreads();
+  DrawState::Listed* const list = state.listed + part * list_room(row);
   uint64_t sum = 0;
-  see_part<kThreads, kFoursAtOnce>(row.logits, row.part(part), threadIdx.x,
-                                   [&](uint32_t token, float logit) {
-                                     const uint32_t deficit = row.deficit(logit);
-                                     const uint64_t mass = row.mass(deficit);
-                                     if (deficit >> kFirstShift < first_digit) {
-                                       sum += mass;
-                                     } else if (mass > 0) {
-                                       const uint32_t at = atomicAdd(&shared.num_listed, 1);
-                                       if (at < DrawState::kMaxListed)
-                                         state.listed[part][at] = {token, deficit};
-                                     }
-                                   });
+  const auto see = [&](uint32_t token, float logit) {
+    const uint32_t deficit = row.deficit(logit);
+    const uint64_t mass = row.mass(deficit);
+    if (deficit >> kFirstShift < first_digit) {
+      sum += mass;
+    } else if (mass > 0) {
+      const uint32_t at = atomicAdd(&shared.num_listed, 1);
+      if (at < list_room(row)) list[at] = {token, deficit};
+    }
+  };
+  see_part<kFoursAtOnce>(row.logits, row.part(part), threadIdx.x, kThreads, see);
   return add_up(sum, shared).total;
 }
 
 /// Whether the row's other parts are done. What their blocks wrote can then be read.
-__device__ __forceinline__ bool is_last(DrawState& state, Shared& shared) {
+__device__ __forceinline__ bool is_last(const Row& row, DrawState& state, Shared& shared) {
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    shared.is_last = atomicAdd(&state.tally.num_done, 1) == kDrawParts - 1;
+    shared.is_last = atomicAdd(&state.tally.num_done, 1) == row.num_parts - 1;
     __threadfence();
   }
   __syncthreads();
@@ -245,16 +251,16 @@ __device__ __forceinline__ bool is_last(DrawState& state, Shared& shared) {
 /// had no room for them.
 template <typename See>
 __device__ __forceinline__ void see_listed(const Row& row, const DrawState& state, const See& see) {
-  constexpr uint32_t kThreadsEach = kThreads / kDrawParts;
-  const uint32_t part = threadIdx.x / kThreadsEach, thread = threadIdx.x % kThreadsEach;
+  const uint32_t num_threads = kThreads / row.num_parts;  // of a part
+  const uint32_t part = threadIdx.x / num_threads, thread = threadIdx.x % num_threads;
   const uint32_t count = state.num_listed[part];
-  if (count > DrawState::kMaxListed) {
-    see_part<kThreadsEach, 1>(row.logits, row.part(part), thread,
-                              [&](uint32_t token, float logit) { see(token, row.deficit(logit)); });
+  if (count > list_room(row)) {
+    see_part<1>(row.logits, row.part(part), thread, num_threads,
+                [&](uint32_t token, float logit) { see(token, row.deficit(logit)); });
     return;
   }
-  for (uint32_t i = thread; i < count; i += kThreadsEach) {
-    const DrawState::Listed listed = state.listed[part][i];
+  for (uint32_t i = thread; i < count; i += num_threads) {
+    const DrawState::Listed listed = state.listed[part * list_room(row) + i];
     see(listed.token, listed.deficit);
   }
 }
@@ -304,7 +310,7 @@ __device__ __forceinline__ uint32_t find_max_deficit(Row row, const Draw& draw,
 /// Into the bins: the masses of what is listed, by part.
 __device__ __forceinline__ void sum_listed(const Row& row, uint32_t first_digit,
                                            const DrawState& state, Shared& shared) {
-  const uint32_t width = part_width<kDrawParts>(row.cols);
+  const uint32_t width = part_width(row.cols, row.num_parts);
   see_listed(row, state, [&](uint32_t token, uint32_t deficit) {
     if (deficit >> kFirstShift < first_digit) return;
     add(shared.bins, token / width, row.mass(deficit));
@@ -316,7 +322,7 @@ __device__ __forceinline__ void sum_listed(const Row& row, uint32_t first_digit,
 __device__ __forceinline__ uint32_t token_at(double place, const Row& row, const DrawState& state,
                                              Shared& shared) {
   const auto mass_of_part = [&](uint32_t part) {
-    return part < kDrawParts ? state.masses[part] + sum_of(shared.bins, part) : 0;
+    return part < row.num_parts ? state.masses[part] + sum_of(shared.bins, part) : 0;
   };
   const auto units = [&](uint64_t total) { return unit_at(place, total) + 1; };
   const End end = find_end(1, mass_of_part, units, shared);
@@ -356,7 +362,7 @@ __global__ __launch_bounds__(kThreads) void draw(const __grid_constant__ DrawArg
     state.masses[blockIdx.x] = mass;
     state.num_listed[blockIdx.x] = shared.num_listed;
   }
-  if (!is_last(state, shared)) return;
+  if (!is_last(row, state, shared)) return;
   if (cut) row.max_deficit = find_max_deficit(row, draw, first_cut, state, shared);
   clear(shared.bins);
   if (cut) sum_listed(row, first_digit, state, shared);
@@ -364,10 +370,22 @@ __global__ __launch_bounds__(kThreads) void draw(const __grid_constant__ DrawArg
   if (threadIdx.x == 0) token = drawn;
 }
 
+/// As many as find a place at once: each takes a block the same time, be it ever so short.
+uint32_t parts_of_row(const DrawArgs& args, const DeviceInfo& device) {
+  constexpr uint32_t kBlocksAtOnce = 2048 / kThreads;  // of a multiprocessor
+  const size_t most = kBlocksAtOnce * device.num_multiprocessors;
+  uint32_t num_parts = kMaxDrawParts;
+  while (num_parts > 1 && size_t(num_parts) * args.logits.num_rows > most) num_parts /= 2;
+  return num_parts;
+}
+
 }  // namespace
 
-cudaError_t launch_draw(const DrawArgs& args, const DeviceInfo& device, cudaStream_t stream) {
-  const Launch launch{{kDrawParts, args.logits.num_rows}, kThreads, 0, stream, can_overlap(device)};
+cudaError_t launch_draw(const DrawArgs& given, const DeviceInfo& device, cudaStream_t stream) {
+  DrawArgs args = given;
+  args.num_parts = parts_of_row(args, device);
+  const dim3 grid(args.num_parts, args.logits.num_rows);
+  const Launch launch{grid, kThreads, 0, stream, can_overlap(device)};
   if (args.any_cut) {
     if (const cudaError_t error = launch_kernel<sort_logits>(launch, args)) return error;
   }

@@ -19,8 +19,9 @@ constexpr uint32_t kMaxStages = 32;
 /// Barriers, before the stages, which must begin at a multiple of 1024.
 constexpr uint32_t kHeaderBytes = 1024;
 constexpr uint32_t kSmallRows = 96;
-/// Of a panel: each is at least what a warp has of a warpgroup's product.
-constexpr uint32_t kMaxParts = 8;
+/// Of a panel. A quarter is half of what a warpgroup's product has; with eighths products wait for
+/// more of one another.
+constexpr uint32_t kMaxParts = 4;
 
 /// How panels are cut among blocks, and the shared memory of a block.
 struct Cut {
@@ -39,7 +40,7 @@ constexpr uint32_t threads_for(int consumers) {
 /// Of a consumer, when it has whole halves of a panel.
 constexpr uint32_t weight_bytes_for(int halves) { return halves * kHalfPanel * kBlockBytes; }
 
-constexpr uint32_t kHeldBlockBytes = kMaxHeldRows * kBlockBytes;
+constexpr uint32_t kHeldBlockBytes = kAtomRows * kBlockBytes;
 
 /// The narrowest product for so many rows: 8, 16, 32, 48, ...
 constexpr uint32_t width_for(uint32_t rows) {

@@ -10,7 +10,7 @@
 namespace pregate::compute::cuda {
 namespace {
 
-constexpr uint32_t kThreads = 256, kAtOnce = 8;
+constexpr uint32_t kThreads = 256, kAtOnce = 2;
 
 /// The largest number that a thread has seen, in the order of their columns.
 struct Largest {
@@ -28,8 +28,8 @@ struct Largest {
 __device__ __forceinline__ uint64_t key_of_thread(const float* row, const Part& part) {
   Largest largest{.col = first_column(part, threadIdx.x)};
   if (largest.col >= part.end) return 0;
-  see_part<kThreads, kAtOnce>(row, part, threadIdx.x,
-                              [&](uint32_t col, float value) { largest.see(value, col); });
+  see_part<kAtOnce>(row, part, threadIdx.x, kThreads,
+                    [&](uint32_t col, float value) { largest.see(value, col); });
   return largest_key(largest.x, largest.col);
 }
 
@@ -59,7 +59,7 @@ __global__ __launch_bounds__(kThreads) void find_largest(const __grid_constant__
   if (part == 0 && args.states != nullptr) clear(args.states[row].tally);
   const float* const numbers = args.x + size_t(row) * args.stride;
   const uint64_t key =
-      largest_of_block(key_of_thread(numbers, part_of<kLargestParts>(args.cols, part)));
+      largest_of_block(key_of_thread(numbers, part_of(args.cols, kLargestParts, part)));
   if (threadIdx.x == 0) args.keys[size_t(row) * kLargestParts + part] = key;
 }
 
