@@ -120,16 +120,22 @@ constexpr size_t encoded_block_bytes(WeightFormat format) {
 }
 
 /// Most rows of a tile that products fetch where they are encoded. More are laid out before, once
-/// for all who read them. Those of bf16 are held by each block of threads whole (gemm_wgmma.cu),
-/// which takes longer than a kernel that lays them out if they are more than these.
-inline constexpr size_t kMaxFetchedRows = 96, kMaxHeldRows = 2, kMaxHeldBlocks = 32;
+/// for all who read them, which then takes less time: those of bf16 are held by each block of
+/// threads whole (gemm_wgmma.cu), and where products of int8 have more columns, fetching takes
+/// registers that they need.
+inline constexpr size_t kMaxHeldRows = 2, kMaxHeldBlocks = 32;
+constexpr size_t max_fetched_rows(WeightFormat format) {
+  const WeightFormat of_rows = arithmetic_of(format);
+  if (of_rows == WeightFormat::kBf16) return kMaxHeldRows;
+  return of_rows == WeightFormat::kQ8 ? kAtomRows : kMaxTileRows;
+}
 
 /// Whether they can fetch such rows: chunks of 16 bytes, each at a multiple of that.
 constexpr bool can_fetch(WeightFormat format, size_t cols, size_t max_rows) {
   const size_t unit = block_inputs(format) * (has_scales(format) ? 16 / sizeof(float) : 1);
-  if (cols % unit != 0) return false;
-  if (arithmetic_of(format) != WeightFormat::kBf16) return max_rows <= kMaxFetchedRows;
-  return max_rows <= kMaxHeldRows && num_blocks(format, cols) <= kMaxHeldBlocks;
+  const bool is_held = arithmetic_of(format) == WeightFormat::kBf16;
+  return cols % unit == 0 && max_rows <= max_fetched_rows(format) &&
+         (!is_held || num_blocks(format, cols) <= kMaxHeldBlocks);
 }
 
 /// Of `stride` rows, and what a kernel may read past them.

@@ -62,28 +62,27 @@ __device__ __forceinline__ uint32_t chunk_address(uint32_t base, uint32_t row, u
   return base + row * kBlockBytes + ((chunk ^ (row % kAtomRows)) * 16);
 }
 
-template <WeightFormat kFormat, int kCols>
+/// Of a tile of few rows. A chunk by a thread.
+template <WeightFormat kFormat>
 __device__ __forceinline__ void fetch_encoded_rows(const GemmArgs& args, const GemmTile& tile,
                                                    const Work& work, uint32_t piece,
                                                    uint32_t stage) {
-  using S = Stage<kFormat, kCols>;
+  using S = Stage<kFormat, kAtomRows>;
   constexpr uint32_t kChunks = kBlockBytes / 16;
+  static_assert(kAtomRows * kChunks <= kThreads);
   const uint32_t to = stage + S::kPanelBytes;
-  const size_t scale_bytes = S::kScaled ? args.rows_blocks * sizeof(float) : 0;
-  for (uint32_t i = threadIdx.x; i < work.num_rows * kChunks; i += kThreads) {
-    const uint32_t row = i / kChunks, chunk = i % kChunks;
+  const uint32_t row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
+  if (row < work.num_rows) {
+    const size_t scale_bytes = S::kScaled ? args.rows_blocks * sizeof(float) : 0;
     const std::byte* from = encoded_row(args, work.first_row + row) + scale_bytes +
                             size_t(S::kBlocks * piece) * kBlockBytes + 16 * chunk;
-    for (uint32_t block = 0; block < blocks_of_piece<kFormat>(tile, piece); ++block) {
-      copy_async_16(chunk_address(to + block * S::kRowBytes, row, chunk), from);
-      from += kBlockBytes;
+    for (uint32_t i = 0; i < blocks_of_piece<kFormat>(tile, piece); ++i, from += kBlockBytes) {
+      copy_async_16(chunk_address(to + i * S::kRowBytes, row, chunk), from);
     }
   }
-  if constexpr (S::kScaled) {
-    const uint32_t row = threadIdx.x;
-    if (row >= work.num_rows) return;
-    copy_async_4(to + S::kRowBytes + row * sizeof(float),
-                 encoded_row(args, work.first_row + row) + piece * sizeof(float));
+  if (S::kScaled && threadIdx.x < work.num_rows) {
+    copy_async_4(to + S::kRowBytes + threadIdx.x * sizeof(float),
+                 encoded_row(args, work.first_row + threadIdx.x) + piece * sizeof(float));
   }
 }
 
@@ -91,8 +90,10 @@ template <WeightFormat kFormat, int kCols>
 __device__ __forceinline__ void fetch_rows(const GemmArgs& args, const GemmTile& tile,
                                            const Work& work, uint32_t piece, uint32_t stage) {
   using S = Stage<kFormat, kCols>;
-  if (args.encoded != nullptr) {
-    return fetch_encoded_rows<kFormat, kCols>(args, tile, work, piece, stage);
+  if constexpr (kCols == kAtomRows) {
+    if (args.encoded != nullptr) {
+      return fetch_encoded_rows<kFormat>(args, tile, work, piece, stage);
+    }
   }
   uint32_t to = stage + S::kPanelBytes;
   for (uint32_t i = 0; i < blocks_of_piece<kFormat>(tile, piece); ++i, to += S::kRowBytes) {
