@@ -47,7 +47,7 @@ endfunction()
 
 # pregate_build_id(<name> SOURCE build_id.cc HEADERS a.h b.h): the library pregate_<name>_build_id
 # of a source that defines what a program and a module of it (base/module.h) must agree on, as
-# PREGATE_BUILD_ID: the compiler, and the headers whose types cross.
+# PREGATE_BUILD_ID: the compiler, and the headers whose types and limits both go by.
 function(pregate_build_id name)
   cmake_parse_arguments(ARG "" "SOURCE" "HEADERS" ${ARGN})
   set(hashes "")

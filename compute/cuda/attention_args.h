@@ -90,7 +90,7 @@ struct AttentionArgs {
   SoftmaxPart* parts = nullptr;             ///< [partial][num_heads]
   float* out = nullptr;
   /// Tables were sent right before: it must not begin until they are there.
-  bool follows_tables = false;
+  bool follows_tables = true;
 };
 
 }  // namespace pregate::compute::cuda

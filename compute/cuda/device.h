@@ -34,8 +34,8 @@ class Stream {
   virtual ~Stream() = default;
   /// Host memory must stay until synchronize().
   virtual void upload(void* to, const void* from, size_t bytes) = 0;
-  /// From pinned memory; what is small goes faster than by upload(). Size and addresses: multiples
-  /// of 16.
+  /// From pinned memory; what is small goes faster than by upload(). It may begin only with the
+  /// next call: both places must stay until synchronize(). Size and addresses: multiples of 16.
   virtual void upload_pinned(void* to, const void* from, size_t bytes) = 0;
   virtual void download(void* to, const void* from, size_t bytes) = 0;
   virtual void gather(const GatherArgs& args) = 0;

@@ -43,17 +43,16 @@ constexpr uint32_t largest_column(const uint64_t* keys) {
   return column_of(most);
 }
 
-inline constexpr uint32_t kMaxDrawParts = 64;
-
 /// Backend::draw(), after the largest numbers of the same rows were found.
 struct DrawArgs {
   LargestArgs logits;           ///< With its keys and states; at most kMaxDrawable columns.
   const Draw* draws = nullptr;  ///< [num_rows], of which the changes were made before.
   bool any_cut = true;          ///< Whether a draw is_cut().
-  /// Of each row; a power of two. Each has a block.
-  uint32_t num_parts = kMaxDrawParts;
-  uint32_t* tokens = nullptr;  ///< [num_rows]
+  uint32_t* tokens = nullptr;   ///< [num_rows]
 };
+
+/// Most parts that a row is cut into for a draw, of which each has a block.
+inline constexpr uint32_t kMaxDrawParts = 64;
 
 /// First digits of what can be drawn.
 inline constexpr uint32_t kFirstShift = kDigitBits * (kDigits - 1);

@@ -36,7 +36,7 @@ cudaError_t launch_choose_top_k(const TopKArgs& args, const DeviceInfo& device,
 cudaError_t launch_route(const RouteArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_find_largest(const LargestArgs& args, const DeviceInfo& device,
                                 cudaStream_t stream);
-cudaError_t launch_draw(const DrawArgs& given, const DeviceInfo& device, cudaStream_t stream);
+cudaError_t launch_draw(const DrawArgs& args, const DeviceInfo& device, cudaStream_t stream);
 cudaError_t launch_change_logits(const ChangeLogitsArgs& args, const DeviceInfo& device,
                                  cudaStream_t stream);
 

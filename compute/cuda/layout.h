@@ -121,8 +121,8 @@ constexpr size_t encoded_block_bytes(WeightFormat format) {
 
 /// Most rows of a tile that products fetch where they are encoded. More are laid out before, once
 /// for all who read them, which then takes less time: those of bf16 are held by each block of
-/// threads whole (gemm_wgmma.cu), and where products of int8 have more columns, fetching takes
-/// registers that they need.
+/// threads whole on Hopper (gemm_wgmma.cu; other kernels have the same limit), and where products
+/// of int8 have more columns, fetching takes registers that they need.
 inline constexpr size_t kMaxHeldRows = 2, kMaxHeldBlocks = 32;
 constexpr size_t max_fetched_rows(WeightFormat format) {
   const WeightFormat of_rows = arithmetic_of(format);

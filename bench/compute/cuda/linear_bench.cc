@@ -1,8 +1,8 @@
 // The linear maps of attention on a CUDA device when few rows go through them, which is when
 // reading their weights is all that takes time: queries, keys and values in one launch and in one
 // each, and the map of what attention gives. Many layers in turn, replayed from a recording; beside
-// each time the part of it that reading takes at best. Once the maps fetch encoded rows themselves,
-// as linear_all() has it, and once a kernel lays the rows out before.
+// each time the part of it that reading takes at best. Once as linear_all() has it, where maps
+// fetch few rows themselves, and once after a kernel that lays the rows out in any case.
 //   linear_bench [--portable]
 #include <span>
 #include <string_view>
@@ -25,7 +25,7 @@ struct Shape {
 
 constexpr Shape kShapes[] = {{2048, 16, 16}, {2048, 32, 4}, {4096, 32, 8}, {7168, 64, 8}};
 constexpr WeightFormat kWeights[] = {WeightFormat::kBf16, WeightFormat::kF8, WeightFormat::kQ8};
-constexpr uint32_t kRows[] = {1, 8, 32};
+constexpr uint32_t kRows[] = {1, 2, 8, 32};
 /// Of weights: several times what caches hold.
 constexpr size_t kReadBytes = size_t{512} << 20;
 
@@ -60,7 +60,6 @@ class Maps {
     const auto work = [&] {
       const std::byte* weights = weights_.take(0).value();
       for (size_t layer = 0; layer < num_layers_; ++layer) {
-        if (way.lays_out) stream_->gather(gather);
         multiply(gather, way, weights);
         weights += layer_bytes_;
       }
@@ -113,7 +112,7 @@ class Maps {
                   .max_rows = way.num_rows,
                   .num_rows = way.num_rows,
                   .portable = way.portable};
-    if (!way.lays_out) let_fetch(gather, rows);
+    if (way.lays_out || !let_fetch(gather, rows)) stream_->gather(gather);
     std::byte* out = out_.take(0).value();
     GemmArgs product = rows;
     for (size_t i = 0; i < outputs_.size(); ++i) {

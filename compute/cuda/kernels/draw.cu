@@ -77,7 +77,7 @@ __device__ __forceinline__ Row make_row(const DrawArgs& args, const Draw& draw, 
   const uint64_t key = args.logits.keys[size_t(row) * kLargestParts + threadIdx.x % kLanes];
   return {.logits = args.logits.x + size_t(row) * args.logits.stride,
           .cols = args.logits.cols,
-          .num_parts = args.num_parts,
+          .num_parts = gridDim.x,
           .largest = largest_of_warp(number_of(key)),
           .scale = scale_of(draw.temperature),
           .min_p = draw.min_p};
@@ -370,7 +370,8 @@ __global__ __launch_bounds__(kThreads) void draw(const __grid_constant__ DrawArg
   if (threadIdx.x == 0) token = drawn;
 }
 
-/// As many as find a place at once: each takes a block the same time, be it ever so short.
+/// As many as find a place at once, and a power of two: each takes a block much the same time, be
+/// it ever so short.
 uint32_t parts_of_row(const DrawArgs& args, const DeviceInfo& device) {
   constexpr uint32_t kBlocksAtOnce = 2048 / kThreads;  // of a multiprocessor
   const size_t most = kBlocksAtOnce * device.num_multiprocessors;
@@ -381,10 +382,8 @@ uint32_t parts_of_row(const DrawArgs& args, const DeviceInfo& device) {
 
 }  // namespace
 
-cudaError_t launch_draw(const DrawArgs& given, const DeviceInfo& device, cudaStream_t stream) {
-  DrawArgs args = given;
-  args.num_parts = parts_of_row(args, device);
-  const dim3 grid(args.num_parts, args.logits.num_rows);
+cudaError_t launch_draw(const DrawArgs& args, const DeviceInfo& device, cudaStream_t stream) {
+  const dim3 grid(parts_of_row(args, device), args.logits.num_rows);
   const Launch launch{grid, kThreads, 0, stream, can_overlap(device)};
   if (args.any_cut) {
     if (const cudaError_t error = launch_kernel<sort_logits>(launch, args)) return error;

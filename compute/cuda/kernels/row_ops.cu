@@ -53,10 +53,7 @@ __global__ __launch_bounds__(kThreads) void encode_rows(
 class NormedGroup {
  public:
   __device__ __forceinline__ NormedGroup(const NormArgs& args)
-      : args_(args),
-        x_(args.x + at(args.x_stride)),
-        sum_(args.sum + at(args.x_stride)),
-        y_(args.y + at(args.y_stride)) {}
+      : args_(args), x_(args.x + at(args.x_stride)), y_(args.y + at(args.y_stride)) {}
 
   __device__ __forceinline__ void prefetch_weight() const {
     thread_.prefetch_weight(args_.weight, args_.width);
@@ -70,7 +67,7 @@ class NormedGroup {
   /// Each thread writes where it alone has read: x and y may be the same.
   __device__ __forceinline__ void write(float total) const {
     const float scale = norm_scale(total, args_.width, args_.epsilon);
-    const float* const from = args_.addend == nullptr ? x_ : sum_;
+    const float* const from = args_.addend == nullptr ? x_ : sum();
     const uint32_t end = args_.out == nullptr ? args_.width : round_up(args_.width, kQ8Group);
     for (uint32_t col = 4 * thread_.index; col < end; col += 4 * thread_.count) {
       const uint32_t count = col < args_.width ? args_.width - col : 0;
@@ -87,13 +84,15 @@ class NormedGroup {
     return size_t(blockIdx.x) * stride + size_t(blockIdx.y) * args_.width;
   }
 
+  __device__ __forceinline__ float* sum() const { return args_.sum + at(args_.x_stride); }
+
   __device__ __forceinline__ Four load(uint32_t col) const {
     const uint32_t count = args_.width - col;
     Four four = load_four(x_ + col, count);
     if (args_.addend == nullptr) return four;
     const Four added = load_four(args_.addend + at(args_.addend_stride) + col, count);
     for (uint32_t i = 0; i < 4; ++i) four.x[i] += added.x[i];
-    store_four(sum_ + col, four, count);
+    store_four(sum() + col, four, count);
     return four;
   }
 
@@ -105,7 +104,6 @@ class NormedGroup {
   const NormArgs& args_;
   const NormThread thread_{threadIdx.x, blockDim.x};
   const float* const x_;
-  float* const sum_;
   float* const y_;
 };
 

@@ -134,8 +134,8 @@ TEST_P(Products, TilesWithoutATableAreThoseOfIt) {
 constexpr WeightFormat kFetchedFormats[] = {WeightFormat::kF32, WeightFormat::kBf16,
                                             WeightFormat::kQ8, WeightFormat::kQ4,
                                             WeightFormat::kF8};
-/// What rows of all formats can be fetched of.
-constexpr uint32_t kFetchedCols = 1024;
+/// What rows of all formats can be fetched of; of bf16 no more.
+constexpr uint32_t kFetchedCols = kMaxHeldBlocks * block_inputs(WeightFormat::kBf16);
 
 size_t num_panel_blocks(WeightFormat format) {
   return divide_up(num_blocks(format, kFetchedCols), piece_blocks(format));
