@@ -222,12 +222,12 @@ Status CudaBackend::lay_out(const EncodedRows& x, GatherArgs args, GemmArgs& pro
   args.cols = uint32_t(x.cols);
   args.out_blocks = uint32_t(num_blocks(x.format, x.cols));
   args.out_stride = uint32_t(round_up(args.num_rows, kAtomRows));
+  product.rows_stride = args.out_stride;
+  product.rows_blocks = args.out_blocks;
   if (let_fetch(args, product)) return {};
   PREGATE_ASSIGN(args.out, rows_.take(rows_bytes(x.format, x.cols, args.out_stride)));
   stream_->gather(args);
   product.rows = args.out;
-  product.rows_stride = args.out_stride;
-  product.rows_blocks = args.out_blocks;
   return {};
 }
 

@@ -96,18 +96,11 @@ struct Graph final : Recording {
 struct Fetches {
   FetchArgs args;
 
-  /// `send` is called first if there is no room, or if the order means something.
-  template <typename Send>
-  void add(void* to, const void* from, size_t bytes, const Send& send) {
-    auto* const place = static_cast<std::byte*>(to);
-    if (args.num_pieces == FetchArgs::kMaxPieces || overlaps(place, bytes)) send();
-    args.pieces[args.num_pieces++] = {place, static_cast<const std::byte*>(from), uint32_t(bytes)};
-  }
-
- private:
-  bool overlaps(const std::byte* to, size_t bytes) const {
-    return std::any_of(args.pieces, args.pieces + args.num_pieces, [&](const auto& piece) {
-      return to < piece.to + piece.bytes && piece.to < to + bytes;
+  /// Whether it may go with the others: there is room, and the order means nothing.
+  bool can_take(const FetchArgs::Piece& next) const {
+    if (args.num_pieces == FetchArgs::kMaxPieces) return false;
+    return std::none_of(args.pieces, args.pieces + args.num_pieces, [&](const auto& piece) {
+      return next.to < piece.to + piece.bytes && piece.to < next.to + next.bytes;
     });
   }
 };
@@ -125,7 +118,10 @@ class RuntimeStream final : public Stream {
   }
   void upload_pinned(void* to, const void* from, size_t bytes) override {
     if (bytes > kLargestFetch) return upload(to, from, bytes);
-    fetches_.add(to, from, bytes, [this] { send_fetches(); });
+    const FetchArgs::Piece next{static_cast<std::byte*>(to), static_cast<const std::byte*>(from),
+                                uint32_t(bytes)};
+    if (!fetches_.can_take(next)) send_fetches();
+    fetches_.args.pieces[fetches_.args.num_pieces++] = next;
   }
   void download(void* to, const void* from, size_t bytes) override {
     then([&] { return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_); });

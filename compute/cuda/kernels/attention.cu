@@ -10,6 +10,7 @@
 #include "compute/cuda/kernels/ptx.cuh"
 #include "compute/cuda/kernels/reduce.cuh"
 #include "compute/cuda/kv_layout.h"
+#include "compute/number.h"
 
 namespace pregate::compute::cuda {
 namespace {
@@ -220,9 +221,9 @@ __device__ __forceinline__ void unpack(const uint8_t* number, float (&x)[1]) {
 }
 
 template <DType kType>
-__device__ __forceinline__ float number_at(const uint8_t* number) {
+__device__ __forceinline__ float read_number(const uint8_t* number) {
   if constexpr (kType == DType::kF32) return *reinterpret_cast<const float*>(number);
-  return __uint_as_float(uint32_t(*reinterpret_cast<const uint16_t*>(number)) << 16);
+  return bf16_to_f32(*reinterpret_cast<const uint16_t*>(number));
 }
 
 __device__ __forceinline__ void unpack(const uint8_t* pair, float (&x)[2]) {
@@ -377,7 +378,7 @@ __device__ __forceinline__ void add_all_values(const AttentionArgs& args, const 
     float sum = 0.0f;
 #pragma unroll 16
     for (uint32_t token = 0; token < kTokens; ++token) {
-      sum = __fmaf_rn(weights[token], number_at<S::kType>(stage + swizzled(token, at)), sum);
+      sum = __fmaf_rn(weights[token], read_number<S::kType>(stage + swizzled(token, at)), sum);
     }
     args.sums[size_t(query.partial) * width + col] = sum;
   }

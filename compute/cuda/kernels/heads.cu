@@ -173,7 +173,7 @@ __device__ __forceinline__ float scale_of(const Head& head, float epsilon) {
 }
 
 /// In this order: attention, which follows, reads tables that were written before without waiting.
-__device__ __forceinline__ void begin() {
+__device__ __forceinline__ void wait_before_next_starts() {
   wait_for_kernels_before();
   let_next_kernel_start();
 }
@@ -188,7 +188,7 @@ __global__ __launch_bounds__(kThreads) void place_heads(
   if (part == kNumParts) return;
   const HeadRows& rows = rows_of(args, Part(part));
   NormThread{threadIdx.x % 32, 32}.prefetch_weight(rows.norm, rows.norm_width);
-  begin();
+  wait_before_next_starts();
   const Head head(args, Part(part), index);
   Piece piece(head, threadIdx.x % 32);
   store(head, piece, scale_of(head, args.epsilon), args.limit);
@@ -208,7 +208,7 @@ __global__ __launch_bounds__(kMaxBlockThreads) void place_rows(
   const auto part = Part(blockIdx.y);
   const HeadRows& rows = rows_of(args, part);
   NormThread{threadIdx.x, blockDim.x}.prefetch_weight(rows.norm, rows.norm_width);
-  begin();
+  wait_before_next_starts();
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const uint32_t num_heads = count_heads(args, part);
   Head head(args, part, min(warp, num_heads - 1));
