@@ -38,6 +38,8 @@ class TestLanes final : public LaneMaker {
   }
 
   std::atomic<bool> breaks_next{false};  ///< The next transfer of this end, in the middle.
+  /// Called in the middle of that.
+  std::function<void()> on_break;
   std::atomic<bool> stands_still{false};
   std::atomic<bool> is_standing{false};
   /// Called before a lane whose transfer failed is destroyed, by its thread.
@@ -58,6 +60,7 @@ class TestLanes final : public LaneMaker {
       if (!all_.breaks_next.exchange(false)) return noted(lane_->send(from, max_stall));
       const auto half = from.bytes.first(from.bytes.size() / 2);
       (void)lane_->send({half, from.memory}, max_stall);
+      if (all_.on_break) all_.on_break();
       return noted(fail(ErrorCode::kUnavailable, "broken by the test"));
     }
     Status receive(const LaneBytes<std::byte>& to, Duration max_stall) override {
@@ -316,6 +319,10 @@ TEST_F(NcclTails, StayUntilTheLaneThatFailedIsGone) {
   };
   open();
   bring_up_a_lane();
+  // A receiver that is late has taken no memory yet.
+  sender_.lanes->on_break = [this] {
+    EXPECT_TRUE(comes_true([this] { return receiver_.memory->used_bytes() == kTail; }));
+  };
   sender_.lanes->breaks_next = true;
   send(1);
   EXPECT_TRUE(comes_true([&] { return left_at_sender > 0 && left_at_receiver > 0; }));
